@@ -1,0 +1,69 @@
+# make reproduce   install, train, evaluate, write reports/ and print the headline table
+# make test        install, then the tests, notebooks included
+# make lab         install, then JupyterLab on this machine only
+# make lock        write requirements.lock anew from pyproject.toml
+# make clean       remove what a run made (reports/ and data/raw/ stay)
+# make distclean   the same, and .venv
+#
+# Another interpreter: make PYTHON=python3.12 reproduce
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+LAB_ARGS ?=
+
+# Only relative paths, so that the folder may have spaces in its name, and only `python -m`,
+# so that it may be moved.
+VENV_PYTHON := .venv/bin/python
+STAMP := .venv/wsol-installed
+WITH_VENV := PATH="$$PWD/.venv/bin:$$PATH" JUPYTER_PREFER_ENV_PATH=1
+UV := $(VENV_PYTHON) -m uv --quiet pip
+
+.PHONY: reproduce test lab lock clean distclean setup
+.DELETE_ON_ERROR:
+
+# A moved or copied folder still has the old one's wsol installed: install it again.
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+.PHONY: $(STAMP)
+endif
+
+reproduce: setup
+	@$(WITH_VENV) python -m dvc repro
+	@$(WITH_VENV) python -m wsol.report
+
+test: setup
+	@$(WITH_VENV) TQDM_DISABLE=1 python -m pytest --nbval-lax --nbval-current-env tests notebooks
+
+lab: setup
+	@$(WITH_VENV) python -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir="$$PWD" \
+	    --LabApp.default_url=/lab/tree/notebooks $(LAB_ARGS)
+
+# DVC expects Git unless it is told: an unpacked archive has none.
+setup: $(STAMP)
+	@test -e .git || grep -qs no_scm .dvc/config.local \
+	    || printf '[core]\n    no_scm = true\n' >> .dvc/config.local
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -x $(VENV_PYTHON) \
+	    || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo 'Python 3.11 or newer is needed, and "$(PYTHON)" is not: name one, as in' \
+	              '"make PYTHON=python3.11 $(MAKECMDGOALS)".' >&2; exit 1; }
+	@echo 'Installing the pinned environment into .venv (about 6 GB) ...'
+	@test -x $(VENV_PYTHON) || $(PYTHON) -m venv .venv
+	@$(VENV_PYTHON) -m pip install --quiet uv==$(UV_VERSION)
+	@$(UV) sync --python $(VENV_PYTHON) --require-hashes --compile-bytecode requirements.lock
+	@$(UV) install --python $(VENV_PYTHON) --no-build-isolation --no-deps --editable .
+	@pwd > $(STAMP)
+
+lock:
+	@test -x $(VENV_PYTHON) || $(PYTHON) -m venv .venv
+	@$(VENV_PYTHON) -m pip install --quiet uv==$(UV_VERSION)
+	@$(UV) compile --universal --python-version 3.11 --extra dev --generate-hashes --no-header \
+	    --output-file requirements.lock pyproject.toml > /dev/null
+
+clean:
+	rm -rf runs build data/birds* .dvc/cache .dvc/tmp wsol.egg-info
+	rm -rf .pytest_cache .ruff_cache .hypothesis notebooks/.ipynb_checkpoints
+	find wsol tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf .venv

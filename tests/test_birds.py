@@ -1,0 +1,346 @@
+"""The birds: what makes them an honest set, and that they come as CUB-200-2011 does."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from wsol.boxes import box_iou, resize_boxes
+from wsol.datasets.backgrounds import read_background_set
+from wsol.datasets.birds import (
+    SPECIES,
+    BirdsConfig,
+    Picture,
+    background_picture,
+    bird_picture,
+    dataset,
+    draw_birds,
+    picture,
+    scenes,
+)
+from wsol.datasets.birds.anatomy import Sitter, draw_pose, paint_bird
+from wsol.datasets.cub import read_cub
+from wsol.datasets.index import parse_boxes
+from wsol.references import FRAME, constant_box
+
+SMALL = BirdsConfig(n_train=21, n_fullsup=3, n_test=4, n_background=5, seed=3)
+LONGER = BirdsConfig(n_train=22, n_fullsup=4, n_test=5, n_background=6, seed=3)
+
+
+def rng_of(*seed: int) -> np.random.Generator:
+    return np.random.default_rng(list(seed))
+
+
+def files_of(root: Path) -> dict[str, bytes]:
+    paths = (path for path in root.rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """The set SMALL on disk, drawn by two workers."""
+    root = tmp_path_factory.mktemp("birds") / "a set"
+    draw_birds(root, SMALL, workers=2)
+    return root
+
+
+@pytest.fixture(scope="module")
+def index(root) -> pd.DataFrame:
+    return read_cub(root, root / "fullsup")
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Picture]:
+    """Two of each class."""
+    return [bird_picture(rng_of(11, i), SPECIES[i % len(SPECIES)]) for i in range(2 * len(SPECIES))]
+
+
+# --- on disk
+
+
+def test_a_longer_set_by_one_worker_begins_like_a_shorter_one_by_two(root, tmp_path):
+    draw_birds(tmp_path, LONGER, workers=1)
+    short, long = files_of(root), files_of(tmp_path)
+    drawn = {name for name in short if name.endswith((".jpg", ".png"))}
+    assert len(drawn) == 2 * (21 + 4) + 3 + 5  # images and masks, without masks in the others
+    assert all(short[name] == long[name] for name in drawn)
+    assert len([name for name in long if name.endswith((".jpg", ".png"))]) == len(drawn) + 6
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
+    few = dict(n_train=1, n_fullsup=1, n_test=1, n_background=1)
+    for name, seed in (("one", 3), ("two", 3), ("other", 4)):
+        draw_birds(tmp_path / name, BirdsConfig(**few, seed=seed), workers=1)
+    one, two, other = (files_of(tmp_path / name) for name in ("one", "two", "other"))
+    assert one == two
+    assert one.keys() == other.keys()
+    assert all(one[name] != other[name] for name in one if name.endswith(".jpg"))
+
+
+def test_the_reader_of_cub_reads_the_birds(index):
+    counts = index["split"].value_counts().to_dict()
+    assert counts == {"train-weaksup": 21, "train-fullsup": 3, "test": 4}
+    assert (index["mask"] != "").tolist() == (index["split"] != "train-fullsup").tolist()
+    own = index["class_name"].str.removeprefix("0").str.partition(".")[2]
+    assert own.tolist() == [SPECIES[label].name for label in index["label"]]
+    train = index[index["split"] == "train-weaksup"]
+    assert set(train["label"]) == set(range(len(SPECIES)))
+
+
+def test_boxes_enclose_the_visible_bird_and_nothing_else(root, index):
+    masked = index[index["mask"] != ""]
+    for row in masked.itertuples():
+        mask = np.asarray(Image.open(root / row.mask)) > 127
+        y, x = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
+        tight = [x[0], y[0], x[-1] + 1, y[-1] + 1]
+        assert parse_boxes(row.boxes).tolist() == [tight]
+
+
+def test_the_splits_share_no_picture(root):
+    images = [content for name, content in files_of(root).items() if name.endswith(".jpg")]
+    assert len(set(images)) == len(images)
+
+
+def test_the_background_set_comes_with_its_manifest(root):
+    table = read_background_set(root / "background")
+    assert list(table["file"]) == [f"background_{i:04d}.jpg" for i in range(5)]
+    assert set(table["source"]) == {"wsol.datasets.birds seed=3 gap=0.5"}
+    assert set(table["licence"]) == {"MIT"}
+
+
+def test_a_set_without_background_images_can_be_drawn(tmp_path):
+    draw_birds(tmp_path, BirdsConfig(n_train=1, n_fullsup=1, n_test=1, n_background=0), workers=1)
+    assert len(read_cub(tmp_path, tmp_path / "fullsup")) == 3
+
+
+# --- the objects
+
+
+def test_objects_have_the_sizes_that_are_promised(pictures):
+    for drawn in pictures:
+        assert drawn.image.dtype == np.uint8
+        assert drawn.image.shape[:2] == drawn.mask.shape
+        assert drawn.mask.mean() >= 0.08
+        assert drawn.box[2] * drawn.box[3] <= 0.60 * drawn.mask.size
+    shares = [drawn.box[2] * drawn.box[3] / drawn.mask.size for drawn in pictures]
+    assert max(shares) > 2 * min(shares)
+
+
+def test_pictures_have_several_formats_and_some_birds_are_cut_off(pictures):
+    assert len({drawn.image.shape for drawn in pictures}) >= 3
+    cut = 0
+    for drawn in pictures:
+        x, y, width, height = drawn.box
+        cut += min(x, y) == 0 or x + width == drawn.mask.shape[1] or y + height == len(drawn.mask)
+    assert 0.02 < cut / len(pictures) < 0.8
+
+
+def test_a_head_is_at_least_ten_pixels_wide_at_the_networks_input():
+    sitters = [picture._place_sitter(rng_of(i), (216, 288)) for i in range(300)]
+    widths = [2 * s.head_radius / 288 * 96 for s in sitters if s is not None]
+    assert len(widths) > 50
+    assert min(widths) >= 10
+
+
+def test_no_constant_box_serves_most_birds(pictures):
+    rows = [
+        dict(boxes=f"{x} {y} {x + w} {y + h}", width=p.mask.shape[1], height=p.mask.shape[0])
+        for p in pictures
+        for x, y, w, h in [p.box]
+    ]
+    box = np.round(constant_box(pd.DataFrame(rows)) * FRAME).astype(int)
+    truth = [resize_boxes(parse_boxes(r["boxes"]), (r["width"], r["height"])) for r in rows]
+    assert (box_iou(box[None], np.concatenate(truth)) >= 0.5).mean() < 0.6
+
+
+def test_foliage_hides_parts_of_some_birds(monkeypatch):
+    hidden = []
+    occlude = picture._occlude
+
+    def watched(scene, rng, sitter, mask):
+        left = occlude(scene, rng, sitter, mask)
+        hidden.append(1 - (left > 127).sum() / (mask > 127).sum())
+        return left
+
+    monkeypatch.setattr(picture, "_occlude", watched)
+    for i in range(12):
+        bird_picture(rng_of(5, i), SPECIES[0])
+    assert any(share > 0.02 for share in hidden)
+    assert max(hidden) <= 0.31
+
+
+# --- the classes
+
+
+def painted(species: int, cue: str, seed: int) -> tuple[np.ndarray, np.ndarray, Sitter]:
+    """Layer, mask and sitter of one bird; all that is random follows from the seed."""
+    rng = rng_of(21, seed)
+    sitter = Sitter(draw_pose(rng), 90.0, np.array([144.0, 120.0]))
+    palette, light = np.array(scenes.HABITATS[0].palette, float), np.array([0.3, -0.9])
+    grain = np.zeros((240, 288), dtype=np.float32)
+    return *paint_bird(rng, sitter, SPECIES[species], palette, light, grain, cue), sitter
+
+
+def distances(layers: tuple[np.ndarray, np.ndarray], sitter: Sitter) -> np.ndarray:
+    """Distances, in head radii, of the differing pixels from the head's centre."""
+    y, x = (np.abs(layers[0].astype(int) - layers[1]).max(axis=2) > 20).nonzero()
+    return np.hypot(x - sitter.head[0], y - sitter.head[1]) / sitter.head_radius
+
+
+def test_there_are_at_least_twenty_classes_and_no_two_alike():
+    assert len(SPECIES) >= 20
+    looks = {(s.main, s.second, s.pattern, s.crest, s.bill, s.bill_colour) for s in SPECIES}
+    assert len(looks) == len({s.name for s in SPECIES}) == len(SPECIES)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_two_classes_differ_in_the_head_alone(seed):
+    one, mask, sitter = painted(0, "head", seed)
+    for other in (4, 9, 15):
+        found = distances((one, painted(other, "head", seed)[0]), sitter)
+        assert len(found) > 50
+        assert found.max() < 2.6  # a long bill or a crest is what reaches farthest
+        far = np.hypot(*(np.indices(mask.shape) - sitter.head[::-1, None, None]))
+        assert (mask[far > 2.6 * sitter.head_radius] > 127).sum() > 200  # there is a body
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_with_the_cue_on_the_body_two_classes_differ_all_over(seed):
+    one, mask, sitter = painted(0, "body", seed)
+    found = distances((one, painted(9, "body", seed)[0]), sitter)
+    assert found.max() > 3
+    assert len(found) > 0.5 * (mask > 127).sum()
+
+
+# --- the background set
+
+
+def scenes_drawn(monkeypatch, gap: float, n: int = 400) -> tuple[Counter, np.ndarray, set[float]]:
+    """Names of the scenes that are drawn at a gap, their scales, their shifts of palette."""
+    names, scales, shifts = Counter(), [], set()
+
+    def record(rng, habitat, shape, scale=1.0, palette_shift=0.0):
+        names[habitat.name] += 1
+        scales.append(scale)
+        shifts.add(palette_shift)
+
+    monkeypatch.setattr(scenes, "paint_scene", record)
+    for i in range(n):
+        scenes.background_scene(rng_of(31, i), (10, 10), gap)
+    return names, np.array(scales), shifts
+
+
+HABITATS = {habitat.name for habitat in scenes.HABITATS}
+FOREIGN = {habitat.name for habitat in scenes.FOREIGN}
+
+
+def test_no_gap_draws_just_what_is_behind_the_birds(monkeypatch):
+    names, scales, shifts = scenes_drawn(monkeypatch, gap=0.0)
+    assert set(names) == HABITATS
+    assert set(scales) == {1.0}
+    assert shifts == {0.0}
+
+
+def test_a_full_gap_draws_no_habitat_of_the_birds(monkeypatch):
+    names, _, _ = scenes_drawn(monkeypatch, gap=1.0)
+    assert set(names) == FOREIGN
+    assert not HABITATS & FOREIGN
+
+
+def test_the_gap_of_the_headline_overlaps_with_the_habitats_and_is_not_the_same(monkeypatch):
+    names, scales, shifts = scenes_drawn(monkeypatch, gap=BirdsConfig().gap)
+    foreign = sum(names[name] for name in FOREIGN) / names.total()
+    assert 0.4 < foreign < 0.6
+    assert 0 < len(HABITATS - set(names)) < len(HABITATS)  # some habitats are missing
+    assert scales.std() > 0.05
+    assert max(shifts) > 5
+
+
+def test_background_pictures_contain_no_bird(monkeypatch):
+    def refuse(*args):
+        raise AssertionError("a bird was painted")
+
+    monkeypatch.setattr(picture, "paint_bird", refuse)
+    for gap in (0.0, 0.5, 1.0):
+        drawn = background_picture(rng_of(41), gap)
+        assert not drawn.mask.any()
+        assert drawn.box == (0, 0, 0, 0)
+        assert drawn.image.shape[:2] in picture.SHAPES
+    with pytest.raises(AssertionError, match="a bird was painted"):
+        bird_picture(rng_of(41), SPECIES[0])
+
+
+@pytest.mark.parametrize(("share", "low", "high"), [(0.0, 0, 0), (0.3, 0.2, 0.4), (1.0, 1, 1)])
+def test_contamination_is_the_share_of_background_images_with_a_bird(monkeypatch, share, low, high):
+    monkeypatch.setattr(dataset, "bird_picture", lambda *_: 1)
+    monkeypatch.setattr(dataset, "background_picture", lambda *_: 0)
+    config = BirdsConfig(contamination=share)
+    jobs = [dataset._Job(config, "background", i, Path(), None) for i in range(300)]
+    found = np.mean([dataset._picture(rng_of(51, job.number), job) for job in jobs])
+    assert low <= found <= high
+
+
+# --- nothing gives the object away
+
+
+def auc(inside: np.ndarray, outside: np.ndarray) -> float:
+    """Share of pairs in which the pixel inside the object has the higher value."""
+    order = np.searchsorted(np.sort(outside), inside, side="left")
+    ties = np.searchsorted(np.sort(outside), inside, side="right")
+    return float((order + ties).mean() / (2 * len(outside)))
+
+
+def statistics(image: np.ndarray) -> dict[str, np.ndarray]:
+    """What may be read off a pixel without learning anything, each (H, W)."""
+    pixels = image.astype(float)
+    red, green, blue = np.moveaxis(pixels, 2, 0)
+    return {
+        "red": red,
+        "green": green,
+        "blue": blue,
+        "brightness": pixels.mean(axis=2),
+        "saturation": pixels.max(axis=2) - pixels.min(axis=2),
+        "warmth": red - blue,
+        "greenness": green - (red + blue) / 2,
+        "last bits": (image.sum(axis=2) % 4).astype(float),
+    }
+
+
+def test_no_statistic_of_a_pixel_gives_the_object_away(pictures):
+    values = [(statistics(p.image), p.mask) for p in pictures]
+    for name in values[0][0]:
+        inside, outside = (
+            np.concatenate([found[name][mask == side] for found, mask in values])[::5]
+            for side in (True, False)
+        )
+        assert 0.3 < auc(inside, outside) < 0.7, name
+
+
+def test_object_images_and_background_images_look_alike_as_wholes(pictures):
+    others = [background_picture(rng_of(61, i), 0.0).image for i in range(40)]
+    for measure in (np.mean, np.std):
+        a = np.array([measure(p.image) for p in pictures])
+        b = np.array([measure(image) for image in others])
+        assert abs(a.mean() - b.mean()) < (a.std() + b.std()) / 2, measure.__name__
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"cue": "tail"}, "cue is 'tail'; the class can show in 'head' or 'body'"),
+        ({"gap": 1.5}, "gap is 1.5; it is a share between 0 and 1"),
+        ({"contamination": -0.1}, "contamination is -0.1"),
+        ({"n_train": 0}, "n_train is 0; every split needs an image"),
+        ({"n_fullsup": 0}, "n_fullsup is 0"),
+        ({"n_test": -1}, "n_test is -1"),
+    ],
+)
+def test_contradictions_are_refused_in_plain_words(settings, words):
+    with pytest.raises(ValueError, match=words):
+        BirdsConfig(**settings)

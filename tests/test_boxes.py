@@ -1,0 +1,206 @@
+"""Score maps, boxes and IoU: hand-drawn maps, a loop over all thresholds, the peer's vectors."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from wsol.boxes import (
+    TAUS,
+    best_iou,
+    box_iou,
+    boxes_per_cut,
+    contour_boxes,
+    distinct_cuts,
+    largest_box,
+    largest_boxes,
+    quantize,
+    resize_boxes,
+    score_map,
+)
+
+PEER = Path(__file__).parent / "data" / "peer_vectors.npz"
+
+
+@pytest.fixture(scope="module")
+def peer() -> dict[str, np.ndarray]:
+    with np.load(PEER) as vectors:
+        return dict(vectors)
+
+
+def drawing(*pieces: tuple[slice, slice], size: int = 224) -> np.ndarray:
+    """A score map that is 1 on some rectangles and 0 elsewhere."""
+    score = np.zeros((size, size))
+    for piece in pieces:
+        score[piece] = 1.0
+    return score
+
+
+def loop_over_taus(score: np.ndarray, truth: np.ndarray, taus: np.ndarray) -> tuple[list, list]:
+    """The protocol as it is told: one threshold after the other, nothing shared."""
+    grey = (255 * score).astype(np.uint8)
+    height, width = grey.shape
+    largest, every = [], []
+    for tau in taus:
+        binary = np.where(grey > int(tau * float(grey.max())), 255, 0).astype(np.uint8)
+        contours, _ = cv2.findContours(binary, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+        answers = []
+        for contour in sorted(contours, key=cv2.contourArea, reverse=True):
+            x, y, w, h = cv2.boundingRect(contour)
+            answers.append((x, y, min(x + w, width - 1), min(y + h, height - 1)))
+        scores = []
+        for a in answers or [(0, 0, 0, 0)]:
+            for b in truth:
+                shared = [max(0, min(a[i + 2], b[i + 2]) - max(a[i], b[i]) + 1) for i in (0, 1)]
+                areas = [(c[2] - c[0] + 1) * (c[3] - c[1] + 1) for c in (a, b)]
+                scores.append(shared[0] * shared[1] / (sum(areas) - shared[0] * shared[1]))
+        largest.append(max(scores[: len(truth)]))
+        every.append(max(scores))
+    return largest, every
+
+
+def test_a_flat_map_scores_zero_everywhere():
+    for value in (0.0, 0.1, -3.0, np.nan, np.inf):
+        assert not score_map(np.full((7, 7), value)).any()
+
+
+def test_one_bad_pixel_makes_the_whole_map_zero():
+    cam = np.arange(49.0).reshape(7, 7)
+    cam[3, 3] = np.nan
+    assert not score_map(cam).any()
+
+
+def test_a_score_map_fills_its_range_after_the_resize():
+    score = score_map(np.random.default_rng(0).normal(size=(6, 6)).astype(np.float32))
+    assert score.shape == (224, 224)
+    assert score.dtype == np.float64
+    assert (score.min(), score.max()) == (0, 1)
+
+
+def test_a_map_has_two_dimensions():
+    with pytest.raises(ValueError, match="two dimensions"):
+        score_map(np.zeros((1, 7, 7)))
+
+
+def test_boxes_are_scaled_and_truncated():
+    assert resize_boxes([60, 27, 385, 331], (500, 335)).tolist() == [[26, 18, 172, 221]]
+    assert resize_boxes([3, 3, 9, 9], (9, 9)).tolist() == [[74, 74, 224, 224]]
+
+
+def test_a_corner_on_a_pixel_stays_on_it():
+    corners = np.arange(98)
+    boxes = np.stack([corners] * 4, axis=1)
+    assert (resize_boxes(boxes, (98, 98), size=49)[:, 0] == corners // 2).all()
+
+
+def test_iou_counts_both_corners():
+    pixel, square, far = [0, 0, 0, 0], [0, 0, 9, 9], [50, 50, 59, 59]
+    iou = box_iou(np.array([pixel, square]), np.array([pixel, square, far]))
+    assert iou.tolist() == [[1, 0.01, 0], [0.01, 1, 0]]
+
+
+def test_a_blob_gets_a_box_one_pixel_too_wide():
+    score = drawing(np.s_[5:10, 5:10])
+    assert largest_box(score, 0.5).tolist() == [5, 5, 10, 10]
+
+
+def test_a_box_ends_at_the_frame():
+    assert largest_box(drawing(np.s_[200:, 210:]), 0.5).tolist() == [210, 200, 223, 223]
+
+
+def test_an_empty_map_gives_the_pixel_at_the_origin():
+    score = np.zeros((224, 224))
+    assert largest_box(score, 0.5).tolist() == [0, 0, 0, 0]
+    assert best_iou(score, np.array([[0, 0, 1, 1]]), [0.0, 0.9])[0].tolist() == [0.25, 0.25]
+
+
+def test_the_largest_contour_is_not_that_of_most_pixels():
+    line, block = np.s_[50, 10:200], np.s_[100:104, 100:104]
+    assert largest_box(drawing(line, block), 0.5).tolist() == [100, 100, 104, 104]
+
+
+def test_a_ring_gives_the_box_of_its_hole_too():
+    ring = drawing(np.s_[50:150, 50:150])
+    ring[60:140, 60:140] = 0
+    boxes, largest = contour_boxes(ring.astype(np.uint8))
+    assert sorted(boxes) == [(50, 50, 150, 150), (59, 59, 141, 141)]
+    assert boxes[largest] == (50, 50, 150, 150)
+
+
+def test_diagonal_neighbours_are_one_object():
+    touching = drawing(np.s_[10:20, 10:20], np.s_[20:30, 20:30])
+    assert largest_box(touching, 0.5).tolist() == [10, 10, 30, 30]
+
+
+def test_the_threshold_is_strict_and_relative_to_the_maximum():
+    score = drawing(np.s_[10:20, 10:20]) * 0.5
+    score[12:14, 12:14] = 0.25
+    assert largest_box(score, 0.0).tolist() == [10, 10, 20, 20]
+    boxes, _ = contour_boxes((quantize(score) > 63).astype(np.uint8))
+    assert len(boxes) == 2  # 0.25 is the grey level 63: at a cut of 63 it is background
+
+
+def test_without_ground_truth_nothing_is_right():
+    largest, every = best_iou(drawing(np.s_[3:9, 3:9]), np.zeros((0, 4), int))
+    assert not largest.any()
+    assert not every.any()
+
+
+def test_thresholds_that_share_a_binarization_are_worked_out_once():
+    score = drawing(np.s_[3:9, 3:9])
+    cuts, inverse = distinct_cuts(quantize(score), TAUS)
+    assert len(cuts) == 1
+    assert (inverse == 0).all()
+    assert inverse.shape == TAUS.shape
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    arrays(np.float64, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.floats(0, 1)),
+    arrays(np.int64, st.tuples(st.integers(1, 3), st.just(4)), elements=st.integers(0, 8)),
+)
+def test_sharing_binarizations_changes_nothing(score, corners):
+    truth = np.concatenate([np.minimum(corners[:, :2], corners[:, 2:]), corners.max(1)[:, None],
+                            corners.max(1)[:, None]], axis=1)  # fmt: skip
+    largest, every = best_iou(score, truth)
+    plain_largest, plain_every = loop_over_taus(score, truth, TAUS)
+    assert every.tolist() == plain_every
+    # Of contours of equal area the first is taken; the loop sorts, which keeps their order.
+    assert largest.tolist() == plain_largest
+
+
+@settings(max_examples=15, deadline=None)
+@given(arrays(np.float32, (4, 4), elements=st.floats(-5, 5, width=32)), st.integers(0, 999))
+def test_smooth_maps_agree_with_the_plain_loop(cam, number):
+    score = score_map(cam, size=32)
+    truth = np.array([[8, 8, 20, 24]])
+    taus = TAUS[number : number + 1]
+    assert [best.tolist() for best in best_iou(score, truth, taus)] == list(
+        loop_over_taus(score, truth, taus)
+    )
+
+
+def test_every_box_is_the_peers(peer):
+    assert (peer["tau"] == TAUS).all()
+    ends = peer["gt_count"].cumsum()
+    for i, (start, end) in enumerate(zip(ends - peer["gt_count"], ends, strict=True)):
+        name, score = peer["image_id"][i], peer["scoremap_x1024"][i] / 1024.0
+        truth = resize_boxes(peer["gt_boxes"][start:end], peer["size_wh"][i])
+        assert (truth == peer["gt_boxes_224"][start:end]).all(), name
+        assert (largest_boxes(score) == peer["box_largest"][i]).all(), name
+        largest, every = best_iou(score, truth)
+        assert (largest == peer["iou_largest"][i]).all(), name
+        assert (every == peer["iou_all"][i]).all(), name
+
+
+def test_the_contours_are_as_many_as_the_peers(peer):
+    for scores, contours in zip(peer["scoremap_x1024"], peer["contours"], strict=True):
+        levels = quantize(scores / 1024.0)
+        cuts, inverse = distinct_cuts(levels, TAUS)
+        boxes, starts, _ = boxes_per_cut(levels, cuts)
+        counts = np.diff(starts, append=len(boxes))[inverse]
+        assert (counts == np.maximum(contours, 1)).all()  # without a contour: the box (0, 0, 0, 0)

@@ -1,0 +1,60 @@
+"""What every notebook of this repository keeps to."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from wsol.methods import METHODS
+from wsol.run_notebook import notebook_defaults
+from wsol.train import TrainConfig
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = {
+    path.stem: nbformat.read(path, as_version=nbformat.NO_CONVERT)
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+}
+
+
+def _code(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_is_valid_stripped_and_short(name: str) -> None:
+    notebook = NOTEBOOKS[name]
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    assert notebook.metadata.kernelspec.name == "python3"
+    cells = _code(notebook)
+    assert len(cells) <= 12
+    assert [cell.id for cell in cells if cell.outputs or cell.execution_count] == []
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_asks_a_question_and_links_the_next(name: str) -> None:
+    first, last = NOTEBOOKS[name].cells[0], NOTEBOOKS[name].cells[-1]
+    assert re.match(r"# .+\?\n", first.source)
+    for link in re.findall(r"\]\((.+?\.ipynb)\)", last.source):
+        assert (ROOT / "notebooks" / link).is_file()
+    assert ".ipynb)" in last.source
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_defaults_are_literals_and_stay_below_the_smoke_folder(name: str) -> None:
+    defaults = notebook_defaults(NOTEBOOKS[name])
+    assert defaults  # derived values would raise
+    paths = [value for value in defaults.values() if isinstance(value, str) and "/" in value]
+    assert paths
+    assert all(path.startswith("runs/smoke") for path in paths)
+
+
+@pytest.mark.parametrize("name", ["30_train", "50_ablate_background_images"])
+def test_every_setting_of_a_training_is_a_parameter(name: str) -> None:
+    configs = [TrainConfig, *(method.Config for method in METHODS.values())]
+    wanted = {field.name for config in configs for field in fields(config)} - {"method_config"}
+    if name != "30_train":
+        wanted -= {"method"}
+    assert wanted <= set(notebook_defaults(NOTEBOOKS[name]))

@@ -1,0 +1,108 @@
+"""dvc.yaml, params.yaml and the notebooks fit together."""
+
+import ast
+import os
+import shlex
+from pathlib import Path
+
+import nbformat
+import pytest
+from dvc.repo import Repo
+
+from wsol import run_notebook as runner
+from wsol.notebook_code import notebook_code
+
+ROOT = Path(__file__).parents[1]
+STAGES = {stage.addressing: stage for stage in Repo(os.fspath(ROOT)).index.stages}
+RUNS = {
+    name: runner.parse_arguments(shlex.split(stage.cmd)[3:])
+    for name, stage in STAGES.items()
+    if stage.cmd.startswith("python -m wsol.run_notebook ")
+}
+
+# Modules that change no number of a training or an evaluation, only how it is shown or found.
+FINDING = {"wsol/__init__.py", "wsol/paths.py", "wsol/smoke.py", "wsol/datasets/__init__.py"}
+SHOWING = {"wsol/examples.py", "wsol/names.py", "wsol/plots.py"}
+SHOWS = ("look", "report")  # stages whose result is what they show
+
+
+def _deps(name: str) -> set[str]:
+    return {dep.def_path for dep in STAGES[name].deps}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_stage_gives_its_notebook_parameters_that_fit(name: str) -> None:
+    run = RUNS[name]
+    parameters = runner.read_sections(ROOT / "params.yaml", run.section)
+    parameters |= runner.read_settings(run.set)
+    notebook = nbformat.read(ROOT / run.notebook, as_version=4)
+    runner.check_parameters(parameters, runner.notebook_defaults(notebook))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_stage_depends_on_its_code_and_on_the_parameters_it_reads(name: str) -> None:
+    run = RUNS[name]
+    assert f"build/notebooks/{run.notebook.stem}.py" in _deps(name)
+    watched = {key for dep in STAGES[name].deps for key in getattr(dep, "params", None) or []}
+    assert watched == set(run.section)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_stage_keeps_the_executed_notebook_with_its_results(name: str) -> None:
+    assert RUNS[name].out.as_posix() in {out.def_path for out in STAGES[name].outs}
+
+
+def test_every_notebook_is_in_the_pipeline() -> None:
+    notebooks = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert {run.notebook.stem for run in RUNS.values()} == notebooks
+    outs = {Path(out.def_path).stem for out in STAGES["notebook_code"].outs}
+    assert outs == notebooks
+
+
+def test_only_the_report_bypasses_the_cache() -> None:
+    uncached = {
+        name for name, stage in STAGES.items() if any(not out.use_cache for out in stage.outs)
+    }
+    assert uncached == {"report", "render"}
+
+
+def _module_file(name: str) -> str | None:
+    """The file of a module of wsol, from the root of the project, if there is one."""
+    path = ROOT.joinpath(*name.split("."))
+    for file in (path.with_suffix(".py"), path / "__init__.py"):
+        if file.is_file():
+            return file.relative_to(ROOT).as_posix()
+    return None
+
+
+def _imports(code: str) -> set[str]:
+    """Files of wsol that code imports when it is loaded; imports inside functions do not count."""
+    names: set[str] = set()
+    for node in ast.parse(code).body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return {file for name in names if name.startswith("wsol") and (file := _module_file(name))}
+
+
+def _needed(code: str, leave: set[str]) -> set[str]:
+    """Files of wsol that code needs, directly or not, without those to leave and what they need."""
+    needed, todo = set(), _imports(code)
+    while todo := todo - needed - leave:
+        file = todo.pop()
+        needed.add(file)
+        todo |= _imports((ROOT / file).read_text(encoding="utf-8"))
+    return needed
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_stage_depends_on_the_modules_that_its_numbers_follow_from(name: str) -> None:
+    leave = set(FINDING)
+    if name not in SHOWS:
+        leave |= SHOWING
+    if "@cam" in name:  # methods/__init__.py imports them all; CAM is none of the others
+        leave.add("wsol/methods/background.py")
+    needed = _needed(notebook_code(ROOT / RUNS[name].notebook), leave)
+    needed = {"wsol/datasets/birds" if "/birds/" in file else file for file in needed}
+    assert {dep for dep in _deps(name) if dep.startswith("wsol/")} == needed

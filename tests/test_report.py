@@ -1,0 +1,135 @@
+"""The report follows from the localization tables, the committed one from the committed tables."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from wsol import report, tables
+from wsol.localization import LocalizationTable
+
+ROOT = Path(__file__).parents[1]
+COLUMNS = """dataset, method, backbone, n_seeds, top1_loc_error_mean, top1_loc_error_sd,
+top5_loc_error_mean, top5_loc_error_sd, gt_known_loc_error_mean, gt_known_loc_error_sd,
+cls_error_mean, cls_error_sd, maxboxacc_mean, maxboxacc_v2_mean, pxap_mean, tau_mean,
+gt_known_loc_error_oracle_mean"""
+
+
+def _table(ranks: list[int], iou: list[list[float]], **meta: str) -> LocalizationTable:
+    """A table of as many images as ranks at the thresholds 0, .5."""
+    rows = pd.DataFrame({"image_id": [f"{i}.jpg" for i in range(len(ranks))], "label": 0})
+    rows = rows.assign(prediction=0, rank=ranks)
+    return LocalizationTable(
+        rows, np.array([0.0, 0.5]), np.array(iou), np.array(iou), meta=dict(dataset="d") | meta
+    )
+
+
+def _save(pair: tuple[LocalizationTable, LocalizationTable], folder: Path, name: str) -> None:
+    for table, split in zip(pair, ("test", "train-fullsup"), strict=True):
+        table.save(folder / f"{name}-{split}.npz")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four images. CAM right on one; the method on two (seed 0) and four (seed 1)."""
+    about = dict(backbone="b", map="class", read_out="raw", n_background="0")
+    wrong, right = [0.1, 0.1], [0.1, 0.6]
+    fullsup = _table([0], [right])  # the second threshold is the one to choose
+    for seed, hits in ((0, 1), (1, 1)):
+        iou = [right] * hits + [wrong] * (4 - hits)
+        test = _table([0, 0, 0, 9], iou, method="cam", seed=str(seed), **about)
+        _save((test, fullsup), tmp_path / "evaluate", f"cam-{seed}-class")
+    about |= dict(method="background", n_background="8")
+    for seed, hits in ((0, 2), (1, 4)):
+        iou = [right] * hits + [wrong] * (4 - hits)
+        test = _table([3, 0, 0, 0], iou, seed=str(seed), **about)
+        _save((test, fullsup), tmp_path / "evaluate", f"background-{seed}-class")
+    test = _table([0] * 4, [right] * 2 + [wrong] * 2, seed="0", **about | {"n_background": "2"})
+    _save((test, fullsup), tmp_path / "ablate", "background-2-class")
+    test = _table([-1] * 4, [right] * 3 + [wrong], method="constant-box", map="reference")
+    _save((test, fullsup), tmp_path / "references", "constant-box")
+    return tmp_path
+
+
+def test_the_headline_has_the_promised_columns_and_one_row_per_method(folder: Path) -> None:
+    table = report.localization_error(report.per_run(folder))
+    assert list(table.columns) == COLUMNS.replace("\n", " ").split(", ")
+    assert list(table["method"]) == ["CAM", "Background images", "Constant box"]
+    assert list(table["n_seeds"]) == [2, 2, 1]
+
+
+def test_errors_are_means_and_sample_deviations_over_seeds(folder: Path) -> None:
+    table = report.localization_error(report.per_run(folder)).set_index("method")
+    assert list(table["gt_known_loc_error_mean"]) == [75, 25, 25]  # 75 75, 50 0, 25
+    assert table["gt_known_loc_error_sd"].round(3).tolist()[:2] == [0, 35.355]
+    assert table.at["Background images", "top1_loc_error_mean"] == 50  # 75 25: rank 3 is wrong
+    assert table.at["Background images", "top5_loc_error_mean"] == 25  # and among the five first
+    assert table["cls_error_mean"].tolist()[:2] == [25, 25]
+    assert list(table["tau_mean"]) == [0.5, 0.5, 0.5]
+    undefined = table.loc["Constant box", ["top1_loc_error_mean", "cls_error_mean", "pxap_mean"]]
+    assert undefined.isna().all()
+    assert np.isnan(table.at["Constant box", "gt_known_loc_error_sd"])  # one seed has no spread
+
+
+def test_the_ablation_goes_from_cam_to_the_whole_set_with_one_seed(folder: Path) -> None:
+    table = report.background_images(report.per_run(folder))
+    assert list(table["n_background"]) == [0, 2, 8]
+    assert list(table["gt_known_loc_error"]) == [75, 50, 50]
+    assert set(table["seed"]) == {0}
+
+
+def test_curves_are_means_over_seeds(folder: Path) -> None:
+    curves = report.mean_error_curves(folder)
+    assert list(curves.columns) == ["tau", "CAM", "Background images", "Constant box"]
+    assert curves["Background images"].tolist() == [100, 25]
+
+
+def test_a_reader_gets_rounded_numbers_and_a_note_on_tau(folder: Path, tmp_path: Path) -> None:
+    table = report.localization_error(report.per_run(folder))
+    tables.write_headline(table, tmp_path / "out")
+    markdown = (tmp_path / "out" / "localization_error.md").read_text(encoding="utf-8")
+    assert "25.0 ± 35.4" in markdown
+    assert "tau chosen on train-fullsup; oracle tau of the test split beside it" in markdown
+    assert "nan" not in markdown
+    tex = (tmp_path / "out" / "localization_error.tex").read_text(encoding="utf-8")
+    assert r"25.0 $\pm$ 35.4" in tex
+    assert tex.count(r"\\") == len(table) + 1
+    tables.write_metrics(table, tmp_path / "out" / "metrics.json")
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["d"]["Constant box"] == {"gt_known_loc_error": 25.0}
+
+
+def test_collecting_takes_what_is_named_and_nothing_else(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "evaluate").mkdir(parents=True)
+    (out / "evaluate" / "old.npz").touch()
+    report.collect({"evaluate": [folder / "references"]}, out)
+    names = [path.name for path in sorted(out.rglob("*.npz"))]
+    assert names == ["constant-box-test.npz", "constant-box-train-fullsup.npz"]
+    with pytest.raises(FileNotFoundError, match="no localization table"):
+        report.collect({"evaluate": [tmp_path / "nowhere"]}, out)
+
+
+def test_cost_is_by_method() -> None:
+    config = {"method": "cam", "backbone": "b"}
+    costs = [{"seconds": s, "images_per_second": 10.0, "parameters": 7} for s in (1.0, 2.0)]
+    table = report.cost([{"config": config, "cost": cost} for cost in costs])
+    assert table.to_dict("records") == [
+        dict(method="CAM", backbone="b", n_seeds=2, seconds_mean=1.5)
+        | dict(images_per_second_mean=10.0, parameters=7)
+    ]
+
+
+def test_the_committed_report_follows_from_the_committed_tables(tmp_path: Path) -> None:
+    committed = ROOT / "reports" / "tables"
+    if not (committed / "localization_error.csv").is_file():
+        pytest.skip("no report yet")
+    runs = report.per_run(ROOT / "reports" / "localization")
+    tables.write_headline(report.localization_error(runs), tmp_path)
+    tables.write_csv(report.background_images(runs), tmp_path / "background_images.csv")
+    for path in tmp_path.iterdir():
+        assert path.read_text(encoding="utf-8") == (committed / path.name).read_text(
+            encoding="utf-8"
+        ), path.name

@@ -1,0 +1,365 @@
+"""Training: the same weights from the same seed, also after a kill; what a run leaves behind."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from wsol import train as training
+from wsol.images import to_float
+from wsol.models import parameter_count
+from wsol.train import TrainConfig, build_network, load_network, train
+
+K, N, SIDE = 3, 24, 36
+CONFIG = TrainConfig(
+    method="background",
+    backbone="small4",
+    input_size=32,
+    epochs=3,
+    batch_size=8,
+    background_batch=4,
+    threads=1,
+)
+
+
+def data() -> tuple[torch.Tensor, torch.Tensor, int, torch.Tensor]:
+    """Images, labels, K, background images: noise, brighter with the label."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(N) % K
+    images = torch.randint(0, 120, (N, 3, SIDE, SIDE), generator=generator)
+    images += 40 * labels.view(-1, 1, 1, 1)
+    background = torch.randint(0, 255, (10, 3, SIDE, SIDE), generator=generator)
+    return images.to(torch.uint8), labels, K, background.to(torch.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _torch_settings_restored():
+    threads = torch.get_num_threads()
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(threads)
+
+
+def weights_of(run: Path) -> bytes:
+    return (run / "weights.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """The run of CONFIG, trained without a break."""
+    run = tmp_path_factory.mktemp("runs") / "unbroken"
+    train(CONFIG, *data(), run)
+    return run
+
+
+# --- reproducible
+
+
+def test_the_same_seed_gives_the_same_bytes(finished, tmp_path):
+    torch.rand(17)  # whatever was drawn before
+    train(CONFIG, *data(), tmp_path / "again")
+    for name in ("weights.safetensors", "history.csv"):
+        assert (tmp_path / "again" / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_another_seed_gives_other_weights(finished, tmp_path):
+    train(replace(CONFIG, seed=1), *data(), tmp_path)
+    ours, others = (load_file(run / "weights.safetensors") for run in (finished, tmp_path))
+    assert not torch.equal(ours["class_head.weight"], others["class_head.weight"])
+
+
+def test_initial_weights_follow_from_the_seed():
+    first, again, other = (
+        build_network(replace(CONFIG, seed=seed), K).state_dict() for seed in (0, 0, 1)
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["class_head.weight"], other["class_head.weight"])
+
+
+def test_training_lowers_the_loss(finished):
+    losses = pd.read_csv(finished / "history.csv")["class_loss"]
+    assert losses.iloc[-1] < losses.iloc[0]
+
+
+# --- killed and resumed
+
+
+class Killed(Exception):
+    """Stands for a kill in the middle of an epoch."""
+
+
+def break_after(monkeypatch, steps: int) -> None:
+    """Let training fail at its step number `steps`."""
+    done, batches = [], training._batches
+
+    def breaking(*args):
+        for batch in batches(*args):
+            done.append(1)
+            if len(done) > steps:
+                raise Killed
+            yield batch
+
+    monkeypatch.setattr(training, "_batches", breaking)
+
+
+@pytest.mark.parametrize("steps", [4, 8])  # in the second and in the third epoch of three steps
+def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
+    finished, tmp_path, monkeypatch, steps
+):
+    with monkeypatch.context() as patch:
+        break_after(patch, steps)
+        with pytest.raises(Killed):
+            train(CONFIG, *data(), tmp_path / "run", tmp_path / "resume")
+    assert not (tmp_path / "run").exists()  # half a run leaves no weights
+    train(CONFIG, *data(), tmp_path / "run", tmp_path / "resume")
+    assert weights_of(tmp_path / "run") == weights_of(finished)
+    history = "history.csv"
+    assert (tmp_path / "run" / history).read_bytes() == (finished / history).read_bytes()
+    cost = json.loads((tmp_path / "run" / "run.json").read_text())["cost"]
+    assert cost["resumed_after_epoch"] == steps // 3
+
+
+def test_a_run_of_the_other_optimizer_resumes_too(tmp_path, monkeypatch):
+    config = replace(CONFIG, optimizer="adamw", learning_rate=0.001)
+    train(config, *data(), tmp_path / "unbroken")
+    with monkeypatch.context() as patch:
+        break_after(patch, 4)
+        with pytest.raises(Killed):
+            train(config, *data(), tmp_path / "run", tmp_path / "resume")
+    train(config, *data(), tmp_path / "run", tmp_path / "resume")
+    assert weights_of(tmp_path / "run") == weights_of(tmp_path / "unbroken")
+
+
+def test_a_finished_run_leaves_no_checkpoint(tmp_path):
+    train(CONFIG, *data(), tmp_path / "run", tmp_path / "resume")
+    assert list((tmp_path / "resume").iterdir()) == []
+
+
+@pytest.mark.parametrize("changed", ["config", "images", "labels", "background"])
+def test_a_checkpoint_serves_only_the_run_that_wrote_it(tmp_path, monkeypatch, changed):
+    images, labels, classes, background = data()
+    with monkeypatch.context() as patch:
+        break_after(patch, 4)
+        with pytest.raises(Killed):
+            train(CONFIG, images, labels, classes, background, tmp_path / "run", tmp_path / "r")
+    config = replace(CONFIG, weight_decay=0.0) if changed == "config" else CONFIG
+    if changed == "labels":
+        labels = labels.flip(0)
+    elif changed != "config":
+        (images if changed == "images" else background)[0, 0, 0, 0] += 1
+    train(config, images, labels, classes, background, tmp_path / "run", tmp_path / "r")
+    cost = json.loads((tmp_path / "run" / "run.json").read_text())["cost"]
+    assert cost["resumed_after_epoch"] == 0
+
+
+_CHILD = """
+import sys
+import time
+sys.path.insert(0, sys.argv[1])
+import test_train as t
+from wsol import train as training
+step = training._batches
+def slow(*args):
+    for batch in step(*args):
+        time.sleep(0.3)
+        yield batch
+training._batches = slow
+t.train(t.CONFIG, *t.data(), sys.argv[2] + "/run", sys.argv[2] + "/resume")
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+def test_a_run_that_was_really_killed_goes_on(finished, tmp_path):
+    command = [sys.executable, "-c", _CHILD, str(Path(__file__).parent), str(tmp_path)]
+    child = subprocess.Popen(command)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "resume").glob("*.pt")):
+        assert child.poll() is None, "the child ended before its first checkpoint"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    assert not (tmp_path / "run").exists()
+    train(CONFIG, *data(), tmp_path / "run", tmp_path / "resume")
+    assert weights_of(tmp_path / "run") == weights_of(finished)
+    cost = json.loads((tmp_path / "run" / "run.json").read_text())["cost"]
+    assert cost["resumed_after_epoch"] >= 1
+
+
+# --- what a run leaves
+
+
+def test_the_history_has_a_row_per_epoch_and_a_column_per_loss(finished):
+    history = pd.read_csv(finished / "history.csv")
+    assert list(history["epoch"]) == [1, 2, 3]
+    assert {"loss", "class_loss", "foreground_loss", "mask_loss"} < set(history.columns)
+    assert history.notna().all(axis=None)
+
+
+def test_run_json_says_what_the_run_was_made_with_and_what_it_cost(finished):
+    record = json.loads((finished / "run.json").read_text())
+    settings = record["config"]
+    assert settings.pop("num_classes") == K
+    assert TrainConfig(**settings) == CONFIG
+    assert record["cost"]["parameters"] == parameter_count(build_network(CONFIG, K))
+    assert record["cost"]["seconds"] > 0
+    assert record["cost"]["images_per_second"] > 0
+    assert record["packages"]["torch"]
+    assert record["git_commit"]
+    assert str(Path.home()) not in (finished / "run.json").read_text()
+
+
+def test_a_network_comes_back_from_its_weights_alone(finished, tmp_path):
+    network = train(CONFIG, *data(), tmp_path / "run").eval()
+    loaded, config = load_network(tmp_path / "run" / "weights.safetensors")
+    assert config == CONFIG
+    assert not loaded.training
+    x = to_float(data()[0][:5])
+    with torch.inference_mode():
+        for ours, theirs in zip(network(x), loaded(x), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_loading_a_network_does_not_need_its_pretrained_weights(tmp_path):
+    config = TrainConfig(
+        method="cam", backbone="resnet50", weights=None, epochs=1, batch_size=2, input_size=32
+    )
+    network = build_network(config, K)
+    training._write_run(tmp_path, replace(config, weights="gone.pth"), network, K, [], {})
+    loaded, found = load_network(tmp_path / "weights.safetensors")
+    assert found.weights == "gone.pth"
+    assert torch.equal(loaded.class_head.weight, network.class_head.weight)
+
+
+# --- batches
+
+
+def test_augmentation_keeps_each_image_with_its_label():
+    """Images whose every pixel is their number: no crop or flip can change it."""
+    numbers = torch.arange(N, dtype=torch.uint8)
+    images = numbers.view(-1, 1, 1, 1).expand(-1, 3, SIDE, SIDE).contiguous()
+    labels = 100 + torch.arange(N)
+    background = torch.full((2, 3, SIDE, SIDE), 250, dtype=torch.uint8)
+    seen = []
+    for batch in training._batches(CONFIG, 0, images, labels, background):
+        assert batch.images.shape == (8, 3, 32, 32)
+        found = (255 * batch.images).round().long()
+        assert (found == (batch.labels - 100).view(-1, 1, 1, 1)).all()
+        assert batch.background.shape == (4, 3, 32, 32)
+        assert ((255 * batch.background).round() == 250).all()
+        seen += batch.labels.tolist()
+    assert sorted(seen) == labels.tolist()
+
+
+def test_each_epoch_has_an_order_of_its_own_and_always_the_same():
+    images, labels, _, background = data()
+    labels = torch.arange(N)
+
+    def order(epoch: int) -> list[int]:
+        batches = training._batches(CONFIG, epoch, images, labels, background)
+        return torch.cat([batch.labels for batch in batches]).tolist()
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+
+
+def test_augmentation_moves_and_flips():
+    ramp = torch.arange(SIDE, dtype=torch.uint8).expand(1, 3, SIDE, SIDE).contiguous()
+    images = ramp.expand(64, -1, -1, -1)
+    config = replace(CONFIG, batch_size=64)
+    batch = next(training._batches(config, 0, images, torch.zeros(64).long(), ramp))
+    rows = (255 * batch.images[:, 0, 0]).round()
+    assert {1.0, -1.0} == set((rows[:, 1] - rows[:, 0]).tolist())
+    assert len(set(rows.amin(dim=1).tolist())) > 1
+
+
+def test_progress_runs_from_0_towards_1():
+    images, labels, _, background = data()
+    progress = [
+        batch.progress
+        for epoch in range(CONFIG.epochs)
+        for batch in training._batches(CONFIG, epoch, images, labels, background)
+    ]
+    assert progress == pytest.approx([i / 9 for i in range(9)])
+
+
+def test_cam_gets_no_background_images():
+    images, labels, _, background = data()
+    config = replace(CONFIG, method="cam")
+    assert next(training._batches(config, 0, images, labels, background)).background is None
+
+
+def test_the_learning_rate_warms_up_and_ends_at_zero():
+    values = [training._schedule(p / 100, 10) for p in range(101)]
+    assert values[0] == pytest.approx(0.1)
+    assert max(values) == values[10] == pytest.approx(1)
+    assert values[-1] == pytest.approx(0, abs=1e-9)
+    assert all(a < b for a, b in pairwise(values[:11]))
+    assert all(a > b for a, b in pairwise(values[10:]))
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize("background", [None, torch.empty(0, 3, SIDE, SIDE, dtype=torch.uint8)])
+def test_a_missing_background_set_is_refused(background, tmp_path):
+    images, labels, classes, _ = data()
+    with pytest.raises(ValueError, match="needs background images and got none"):
+        train(CONFIG, images, labels, classes, background, tmp_path)
+
+
+def test_fewer_images_than_a_batch_are_refused(tmp_path):
+    images, labels, classes, background = data()
+    with pytest.raises(ValueError, match="7 images are fewer than one batch of 8"):
+        train(CONFIG, images[:7], labels[:7], classes, background, tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    config = replace(CONFIG, learning_rate=1e12, method="cam")
+    with pytest.raises(FloatingPointError, match="smaller learning_rate"):
+        train(config, *data(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"method": "gradcam"}, "unknown method 'gradcam'"),
+        ({"epochs": 0}, "epochs is 0; it must be at least 1"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"background_batch": -1}, "background_batch is -1"),
+        ({"optimizer": "lion"}, "optimizer is 'lion'; known: sgd, adamw"),
+        ({"threads": 0}, "threads is 0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"method_config": {"pooling": "max"}}, "pooling is 'max'"),
+    ],
+)
+def test_contradictions_are_refused_in_plain_words(settings, words):
+    with pytest.raises(ValueError, match=words):
+        replace(CONFIG, **settings)
+
+
+def test_a_setting_that_the_method_does_not_have_is_refused():
+    with pytest.raises(TypeError, match="pooling"):
+        TrainConfig(method="cam", method_config={"pooling": "mean"})
+
+
+def test_the_digest_changes_with_every_setting():
+    variants = [
+        CONFIG,
+        replace(CONFIG, seed=1),
+        replace(CONFIG, epochs=4),
+        replace(CONFIG, method_config={"mask_weight": 1.0}),
+        replace(CONFIG, method="cam"),
+    ]
+    assert len({config.digest() for config in variants}) == len(variants)
+    assert replace(CONFIG).digest() == CONFIG.digest()

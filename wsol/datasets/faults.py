@@ -1,0 +1,134 @@
+"""Reading a data set's text files and images without stopping at the first fault.
+
+Every function here appends what it finds wrong to a list of lines "file:line: what"; the reader
+raises them all together as one `DatasetError`, so that a data set is mended in one go.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from PIL import Image
+
+Value = TypeVar("Value")
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
+Size = tuple[int, int]  # width, height in pixels
+
+BORDER = 1.0  # pixels by which hand-drawn boxes may pass the border before it is a fault
+
+
+class DatasetError(ValueError):
+    """All that is wrong with a data set; `faults` holds one line per fault."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = list(faults)
+        noun = "fault" if len(self.faults) == 1 else "faults"
+        super().__init__("\n".join([f"{len(self.faults)} {noun} in the data set:", *self.faults]))
+
+
+class Record(NamedTuple):
+    """One line of a text file: where it stands, whom it is about, what it says."""
+
+    where: str
+    key: str
+    value: object
+
+
+def read_records(
+    path: Path,
+    split: Callable[[str], Sequence[str]],
+    parse: Callable[[str], object],
+    expected: str,
+    faults: list[str],
+) -> list[Record]:
+    """The records of a text file, blank lines left out.
+
+    `split` cuts a line into key and rest, `parse` makes the rest a value; a line where either
+    raises ValueError is a fault, and so is a file that is missing, empty or not UTF-8.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        faults.append(f"{path}: " + ("missing file" if missing else f"cannot be read: {error}"))
+        return []
+    if not any(line.strip() for line in lines):
+        faults.append(f"{path}: empty file")
+    records = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            key, rest = split(line.strip())
+            records.append(Record(where, key, parse(rest)))
+        except ValueError:
+            faults.append(f"{where}: malformed line {line.strip()!r}, expected '{expected}'")
+    return records
+
+
+def by_key(records: Iterable[Record], faults: list[str]) -> dict[str, Record]:
+    """Records by their key; one that comes again is a fault, and the first stands."""
+    table: dict[str, Record] = {}
+    for record in records:
+        if record.key in table:
+            first = table[record.key].where.rpartition(":")[2]
+            faults.append(f"{record.where}: duplicate id {record.key}, first on line {first}")
+        else:
+            table[record.key] = record
+    return table
+
+
+def parse_path(text: str) -> str:
+    """A path below the images folder. Raises ValueError if it leads out of it."""
+    if text.startswith("/") or "\\" in text or ".." in text.split("/"):
+        raise ValueError(text)
+    return text
+
+
+def parse_numbers(text: str, separator: str | None = None) -> Box:
+    """Four finite numbers. Raises ValueError if there are fewer, more, or others."""
+    a, b, c, d = map(float, text.split(separator))
+    if not all(map(math.isfinite, (a, b, c, d))):
+        raise ValueError(text)
+    return a, b, c, d
+
+
+def fit_box(box: Box, size: Size, where: str, faults: list[str]) -> Box:
+    """The box clipped to its image; of zero size or beyond `BORDER` pixels outside is a fault."""
+    (x0, y0, x1, y1), (width, height) = box, size
+    shown = " ".join(f"{value:g}" for value in box)
+    clipped = max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
+    if x1 <= x0 or y1 <= y0:
+        faults.append(f"{where}: box of zero size: {shown}")
+    elif min(x0, y0) < -BORDER or x1 > width + BORDER or y1 > height + BORDER:
+        faults.append(f"{where}: box {shown} outside the image of {width} x {height} pixels")
+    elif clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
+        faults.append(f"{where}: box {shown} on the border of the image, nothing of it inside")
+    return clipped
+
+
+def image_size(path: Path, decode: bool = True) -> Size | str:
+    """Width and height of an image, or what is wrong with it; `decode` reads all its pixels."""
+    try:
+        with Image.open(path) as image:
+            if decode:
+                image.load()
+            return image.size
+    except FileNotFoundError:
+        return f"missing image {path}"
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return f"image does not decode: {path} ({str(error).splitlines()[0]})"
+
+
+def image_sizes(
+    paths: Sequence[Path], decode: bool = True, workers: int | None = None
+) -> list[Size | str]:
+    """`image_size` of many images in their order; Pillow decodes outside the interpreter lock."""
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        return list(pool.map(lambda path: image_size(path, decode), paths))

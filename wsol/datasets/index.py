@@ -1,0 +1,86 @@
+"""The index table: one row per image, whatever data set it comes from.
+
+Columns (boxes in original pixels, x1 = x0 + width; a path or a list that does not exist is ""):
+
+    image_id    path below the images folder, as the data set's authors write it
+    path        path of the image below the data set's root
+    split       "train-weaksup" (labels only), "train-fullsup" (labels and boxes) or "test"
+    label       class number from 0
+    class_name  the class in the authors' words
+    width       of the original image, pixels
+    height
+    boxes       "x0 y0 x1 y1;x0 y0 x1 y1"
+    mask        path of the object mask below the root
+    ignore      path of the mask of the region that does not count
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+INDEX = "index.csv"  # what the table is called in the folder of its data set
+SPLITS = ("train-weaksup", "train-fullsup", "test")
+TEXT = ("image_id", "path", "split", "class_name", "boxes", "mask", "ignore")
+NUMBERS = ("label", "width", "height")
+DTYPES = dict.fromkeys(TEXT, "str") | dict.fromkeys(NUMBERS, "int64")
+COLUMNS = (
+    *("image_id", "path", "split", "label", "class_name"),
+    *("width", "height", "boxes", "mask", "ignore"),
+)
+
+
+def parse_boxes(text: str) -> NDArray[np.float64]:
+    """Boxes of one row, (G, 4): x0 y0 x1 y1 in original pixels. Raises ValueError if malformed."""
+    boxes = [box.split() for box in text.split(";")] if text.strip() else []
+    if any(len(box) != 4 for box in boxes):
+        raise ValueError(f"boxes are written 'x0 y0 x1 y1;x0 y0 x1 y1', not {text!r}")
+    return np.array(boxes, dtype=np.float64).reshape(-1, 4)
+
+
+def format_boxes(boxes: ArrayLike) -> str:
+    """The text of (G, 4) boxes, in as few digits as give the same numbers back."""
+    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    if not np.isfinite(boxes).all():
+        raise ValueError(f"a box is not finite: {boxes.tolist()}")
+    return ";".join(
+        " ".join(np.format_float_positional(value, trim="-") for value in box) for box in boxes
+    )
+
+
+def index_table(rows: list[dict[str, object]]) -> pd.DataFrame:
+    """An index table from one mapping per row; what a row leaves out is empty text."""
+    blank = dict.fromkeys(TEXT, "")
+    return pd.DataFrame([blank | row for row in rows], columns=list(COLUMNS)).astype(DTYPES)
+
+
+def check_index(table: pd.DataFrame) -> pd.DataFrame:
+    """The table itself. Raises ValueError if a column is missing or a row cannot be right."""
+    missing = [column for column in COLUMNS if column not in table.columns]
+    if missing:
+        raise ValueError(f"the index table lacks the columns {', '.join(missing)}")
+    unknown = sorted(set(table["split"]) - set(SPLITS))
+    if unknown:
+        raise ValueError(f"unknown split {', '.join(unknown)}; there are {', '.join(SPLITS)}")
+    twice = table.loc[table.duplicated(["split", "image_id"]), "image_id"]
+    if len(twice):
+        raise ValueError(f"image {twice.iloc[0]} is listed more than once in its split")
+    return table
+
+
+def read_index(path: str | Path) -> pd.DataFrame:
+    """Read the index table written by `write_index`. Raises ValueError if it is not one."""
+    # A class may be called "null" or "nan", and an empty box list is text too.
+    table = pd.read_csv(path, dtype=DTYPES, keep_default_na=False, encoding="utf-8")
+    return check_index(table)[list(COLUMNS)]
+
+
+def write_index(table: pd.DataFrame, path: str | Path) -> None:
+    """Write an index table as CSV; the same table always gives the same bytes."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = list(COLUMNS)
+    check_index(table)[columns].to_csv(path, index=False, lineterminator="\n", encoding="utf-8")

@@ -1,0 +1,154 @@
+"""Evaluation of one trained network: its maps, how each is read out, the localization tables.
+
+Every map of every method may be read out in three ways (`wsol.maps.READ_OUTS`) before the min-max
+normalization of the protocol. Which one is used is chosen on `train-fullsup`, per run and map, by
+GT-known error: a better read-out must not pass for a better method.
+
+Shapes: N images, K classes, h w map.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from numpy.typing import NDArray
+
+from wsol.data import load_split, rows_of
+from wsol.datasets.backgrounds import read_background_set
+from wsol.localization import LocalizationTable, localize, rank_labels
+from wsol.maps import READ_OUTS, predict, product
+from wsol.methods import get_method
+from wsol.metrics import choose_tau, max_box_acc
+from wsol.pixels import MaskReader
+from wsol.train import load_network
+
+FULLSUP, TEST = "train-fullsup", "test"
+PROTOCOL = "choe2020"
+
+
+@dataclass(frozen=True)
+class RunEvaluation:
+    """What the evaluation of a run leaves.
+
+    tables : one localization table per (map, split)
+    choices : map, read_out, gt_known_loc_error (% on `train-fullsup`), tau, chosen
+    maps : per split, what `wsol.maps.predict` returns
+    """
+
+    tables: dict[tuple[str, str], LocalizationTable]
+    choices: pd.DataFrame
+    maps: dict[str, dict[str, NDArray]]
+
+    def save_tables(self, folder: str | Path, key: str) -> None:
+        """Write each table as ``<key>-<map>-<split>.npz``."""
+        for (kind, split), table in self.tables.items():
+            table.save(Path(folder) / f"{key}-{kind}-{split}.npz")
+
+
+def read_outs(found: Mapping[str, NDArray], kinds: tuple[str, ...]) -> dict[tuple, NDArray]:
+    """Maps (N, h, w) under each (map, read-out) that the predictions of a network allow."""
+    maps = {}
+    for name, read_out in READ_OUTS.items():
+        for kind in kinds:
+            if kind in found:
+                maps[kind, name] = read_out(found[kind])
+            elif kind == "product" and "foreground" in found:
+                maps[kind, name] = product(found["class"], found["foreground"], name)
+    return maps
+
+
+def evaluate_run(
+    weights: str | Path,
+    index: pd.DataFrame,
+    root: str | Path,
+    *,
+    kinds: tuple[str, ...] = ("class", "foreground", "product"),
+    n_background: int | None = None,
+    meta: Mapping[str, str] | None = None,
+    workers: int = 1,
+) -> RunEvaluation:
+    """Localize with one trained network on `train-fullsup` and `test`.
+
+    Parameters
+    ----------
+    weights : file that `wsol.train.train` wrote
+    index, root : index table of the data set and the folder its paths start from
+    kinds : maps to evaluate; those that the network does not have are passed over
+    n_background : background images that it was trained with; None for the whole set
+    meta : what the tables should say beside method, backbone, seed, n_background, map, ...
+    workers : processes
+    """
+    network, config = load_network(weights)
+    rows = {split: rows_of(index, split) for split in (FULLSUP, TEST)}
+    found = {s: predict(network, *load_split(index, root, s, config.input_size)) for s in rows}
+    about = {"method": config.method, "backbone": config.backbone, "seed": str(config.seed)}
+    if not get_method(config.method).USES_BACKGROUND:
+        n_background = 0
+    elif n_background is None:
+        n_background = len(read_background_set(Path(root) / "background"))
+    about |= {"n_background": str(n_background), "protocol": PROTOCOL, **(meta or {})}
+
+    tried = _localize_all(found[FULLSUP], rows[FULLSUP], kinds, about, workers)
+    choices = _choose(tried)
+    masks = MaskReader(Path(root)) if (rows[TEST]["mask"] != "").all() else None
+    tables = {}
+    for kind, name in choices.loc[choices["chosen"], ["map", "read_out"]].itertuples(index=False):
+        tables[kind, FULLSUP] = tried[kind, name]
+        tables[kind, TEST] = localize(
+            read_outs(found[TEST], (kind,))[kind, name],
+            rows[TEST],
+            found[TEST]["logits"],
+            masks=masks,
+            workers=workers,
+            meta=about | {"map": kind, "read_out": name, "split": TEST},
+        )
+    return RunEvaluation(tables, choices, found)
+
+
+def _localize_all(
+    found: Mapping[str, NDArray],
+    rows: pd.DataFrame,
+    kinds: tuple[str, ...],
+    about: dict[str, str],
+    workers: int,
+) -> dict[tuple, LocalizationTable]:
+    """Tables of `train-fullsup` for each (map, read-out), in one pass through the processes."""
+    maps = read_outs(found, kinds)
+    N, stack = len(rows), [cam for cams in maps.values() for cam in cams]
+    whole = localize(stack, pd.concat([rows] * len(maps)), workers=workers)
+    tables = {}
+    for i, (kind, name) in enumerate(maps):
+        part = slice(i * N, (i + 1) * N)
+        tables[kind, name] = LocalizationTable(
+            _answers(found["logits"], rows),
+            whole.thresholds,
+            whole.iou_largest[part],
+            whole.iou_all[part],
+            meta=about | {"map": kind, "read_out": name, "split": FULLSUP},
+        )
+    return tables
+
+
+def _answers(logits: NDArray, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a localization table: the label, the prediction and the label's rank."""
+    labels = rows["label"].to_numpy()
+    prediction, rank = rank_labels(logits, labels)
+    return pd.DataFrame(
+        {"image_id": rows["image_id"], "label": labels, "prediction": prediction, "rank": rank}
+    )
+
+
+def _choose(tried: Mapping[tuple, LocalizationTable]) -> pd.DataFrame:
+    """All read-outs with their errors; of each map the first of lowest error is chosen."""
+    choices = pd.DataFrame(
+        {
+            "map": [kind for kind, _ in tried],
+            "read_out": [name for _, name in tried],
+            "gt_known_loc_error": [100 - max_box_acc(table) for table in tried.values()],
+            "tau": [choose_tau(table) for table in tried.values()],
+        }
+    )
+    best = choices.groupby("map", sort=False)["gt_known_loc_error"].idxmin()
+    choices["chosen"] = choices.index.isin(best)
+    return choices.sort_values("map", kind="stable", ignore_index=True)

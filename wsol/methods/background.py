@@ -1,0 +1,169 @@
+"""Background images: a foreground map, learned against object-free images, supervises the CAM.
+
+Kou, Zhao, Cui, Wang: Weakly Supervised Localization Using Background Images, arXiv 1909.03619. One
+network, trained end to end on image labels and a small set of background images:
+
+    A = conv1x1(h),  logits = mean of A                  class head, A[y] is the class map
+    S = head(h)                                          foreground head, class-agnostic
+    M = normalize(stop_gradient(S)) in [0, 1]            foreground mask
+    loss = CE(logits, y) + a L_foreground(S) + b(t) L_mask(A[y], M)
+
+Only the paper's abstract is at hand; what it leaves open is a field of :class:`Config`, and the
+README links the table of these choices with the reason for each.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wsol.methods.cam import CamNetwork
+from wsol.methods.interface import Batch, Outputs
+from wsol.models import Backbone, conv_block
+
+USES_BACKGROUND = True
+
+POOLINGS = ("location", "prior", "mean", "top")
+NORMALIZATIONS = ("posterior", "sigmoid", "minmax", "sigmoid-minmax")
+MASK_LOSSES = ("bce", "mse", "l1")
+ATTACHMENTS = ("early", "late")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The choices that the abstract leaves open."""
+
+    attach: str = "early"  # features under the foreground head
+    pooling: str = "location"  # how S is trained, see foreground_loss
+    object_share: float = 0.3  # of an object image that is object, for "prior" and "top"
+    foreground_weight: float = 1.0  # a
+    match_colours: bool = False  # recolour background images like the object images of the batch
+    normalization: str = "sigmoid"  # from S to M
+    mask_loss: str = "bce"
+    mask_weight: float = 2.0  # b after the ramp
+    ramp_start: float = 0.2  # share of the training at which b starts to grow ...
+    ramp_end: float = 0.5  # ... and at which it is reached
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("attach", ATTACHMENTS),
+            ("pooling", POOLINGS),
+            ("normalization", NORMALIZATIONS),
+            ("mask_loss", MASK_LOSSES),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; known: {', '.join(known)}")
+        if not 0 < self.object_share < 1:
+            raise ValueError(f"object_share is {self.object_share}; it is a share between 0 and 1")
+        if not 0 <= self.ramp_start <= self.ramp_end <= 1:
+            raise ValueError("the ramp needs 0 <= ramp_start <= ramp_end <= 1")
+
+
+class BackgroundNetwork(CamNetwork):
+    """CAM's network with a foreground head beside the class head."""
+
+    def __init__(self, backbone: Backbone, num_classes: int, attach: str) -> None:
+        super().__init__(backbone, num_classes)
+        self.attach = attach
+        channels = backbone.early_channels if attach == "early" else backbone.late_channels
+        self.foreground_head = nn.Sequential(
+            conv_block(channels, channels), nn.Conv2d(channels, 1, 1)
+        )
+
+    def forward(self, images: Tensor) -> Outputs:
+        early, late = self.backbone(images)
+        class_maps = self.class_head(late)  # (B, K, h, w)
+        foreground = self.foreground_head(early if self.attach == "early" else late)
+        return Outputs(class_maps.mean(dim=(2, 3)), class_maps, foreground)
+
+
+def build(backbone: Backbone, num_classes: int, config: Config) -> BackgroundNetwork:
+    """Put both heads on a backbone."""
+    return BackgroundNetwork(backbone, num_classes, config.attach)
+
+
+def losses(network: nn.Module, batch: Batch, config: Config) -> dict[str, Tensor]:
+    """Return the total loss and its three parts; both image sets pass through in one batch."""
+    B = len(batch.images)
+    background = batch.background
+    if config.match_colours:
+        background = match_colours(background, batch.images)
+    outputs = network(torch.cat([batch.images, background]))
+    label_map = outputs.class_maps[torch.arange(B), batch.labels]  # (B, h, w), A[y]
+    parts = {
+        "class_loss": F.cross_entropy(outputs.logits[:B], batch.labels),
+        "foreground_loss": foreground_loss(outputs.foreground[:B], outputs.foreground[B:], config),
+        "mask_loss": mask_loss(label_map, foreground_mask(outputs.foreground[:B], config), config),
+    }
+    total = (
+        parts["class_loss"]
+        + config.foreground_weight * parts["foreground_loss"]
+        + mask_weight(batch.progress, config) * parts["mask_loss"]
+    )
+    return {"loss": total, **parts}
+
+
+def foreground_loss(objects: Tensor, background: Tensor, config: Config) -> Tensor:
+    """Tell object images (B, 1, h, w) from background images (B', 1, h, w); logits in, scalar out.
+
+    Locations of object images are *unlabelled*: most of them are background too. The choices are
+
+    * ``location``: every location of an object image counts as 1, of a background image as 0;
+    * ``prior``: the same data as positive-unlabelled learning with a known object share (the
+      non-negative risk of Kiryo et al., NeurIPS 2017, with the roles of the classes exchanged);
+    * ``mean``: one logit per image, the mean over locations;
+    * ``top``: as ``location``, but of an object image only the highest ``object_share`` of its
+      locations count as 1 and the others not at all (multiple-instance learning).
+    """
+    if config.pooling == "prior":
+        rest = (1 - config.object_share) * F.softplus(-background).mean()
+        positive = (F.softplus(-objects).mean() - rest).clamp_min(0)
+        return positive + (1 - config.object_share) * F.softplus(background).mean()
+    if config.pooling == "mean":
+        objects, background = objects.mean((2, 3)), background.mean((2, 3))
+    if config.pooling == "top":
+        flat = objects.flatten(1)  # (B, h w)
+        objects = flat.topk(max(1, round(config.object_share * flat.shape[1])), dim=1).values
+    return 0.5 * (F.softplus(-objects).mean() + F.softplus(background).mean())
+
+
+def match_colours(background: Tensor, images: Tensor) -> Tensor:
+    """Give background images (B', 3, H, W) the channel means and deviations of object images.
+
+    Each takes those of a random image of the batch (the colour transfer of Reinhard et al., IEEE
+    CG&A 2001, in RGB), so that a palette alone does not tell the two image sets apart.
+    """
+    like = images[torch.randint(len(images), (len(background),))]
+    mean, std = background.mean((2, 3), keepdim=True), background.std((2, 3), keepdim=True)
+    matched = (background - mean) / (std + 1e-3) * like.std((2, 3), keepdim=True)
+    return (matched + like.mean((2, 3), keepdim=True)).clamp(0, 1)
+
+
+def foreground_mask(S: Tensor, config: Config) -> Tensor:
+    """Normalize S (B, 1, h1, w1) to the mask M (B, 1, h1, w1) in [0, 1]; no gradient flows back."""
+    S = S.detach()
+    if config.normalization == "posterior":
+        return (1 - (1 - config.object_share) * torch.exp(-S)).clamp(0, 1)
+    if config.normalization == "sigmoid":
+        return S.sigmoid()
+    S = S.sigmoid() if config.normalization == "sigmoid-minmax" else S
+    low, high = S.amin(dim=(2, 3), keepdim=True), S.amax(dim=(2, 3), keepdim=True)
+    return (S - low) / (high - low).clamp_min(1e-6)
+
+
+def mask_loss(label_map: Tensor, M: Tensor, config: Config) -> Tensor:
+    """Distance of sigmoid(A[y]), (B, h, w), from the mask averaged to its grid; a scalar."""
+    target = F.adaptive_avg_pool2d(M, label_map.shape[-2:])[:, 0]  # (B, h, w)
+    if config.mask_loss == "bce":
+        return F.binary_cross_entropy_with_logits(label_map, target)
+    distance = {"mse": F.mse_loss, "l1": F.l1_loss}[config.mask_loss]
+    return distance(label_map.sigmoid(), target)
+
+
+def mask_weight(progress: float, config: Config) -> float:
+    """b(t): 0 until ``ramp_start``, then linear, ``mask_weight`` from ``ramp_end`` on."""
+    if progress >= config.ramp_end:
+        return config.mask_weight
+    span = config.ramp_end - config.ramp_start
+    return config.mask_weight * max(0.0, progress - config.ramp_start) / max(span, 1e-9)

@@ -1,0 +1,185 @@
+"""The report: from localization tables to the tables that are read, by pandas alone.
+
+    python -m wsol.report        print the headline table and where the report lies
+
+The tables it is made of are committed below reports/localization, so that every number in
+reports/tables can be worked out again without training:
+
+    evaluate/    the runs, <method>-<seed>-<map>-<split>.npz
+    references/  localizers that learn no class, <name>-<split>.npz
+    ablate/      runs with fewer background images
+"""
+
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from wsol.localization import LocalizationTable
+from wsol.metrics import error_curve, evaluate
+from wsol.names import METHODS
+from wsol.paths import project_root
+from wsol.tables import KEYS
+
+FULLSUP, TEST = "train-fullsup", "test"
+STAGES = ("evaluate", "references", "ablate")
+
+SPREAD = ("top1_loc_error", "top5_loc_error", "gt_known_loc_error", "cls_error")  # mean and sd
+MEANS = ("maxboxacc", "maxboxacc_v2", "pxap", "tau", "gt_known_loc_error_oracle")
+
+
+def collect(sources: Mapping[str, Sequence[Path]], out: Path) -> None:
+    """Copy the tables in the folders of each stage to out/<stage>, which they then are alone in.
+
+    Raises FileNotFoundError if a folder has none.
+    """
+    shutil.rmtree(out, ignore_errors=True)
+    for stage, folders in sources.items():
+        (out / stage).mkdir(parents=True)
+        for folder in folders:
+            files = sorted(folder.glob("*.npz"))
+            if not files:
+                raise FileNotFoundError(f"{folder}: no localization table here")
+            for file in files:
+                shutil.copyfile(file, out / stage / file.name)
+
+
+def read_pair(folder: Path, name: str) -> tuple[LocalizationTable, LocalizationTable]:
+    """The tables of `test` and of `train-fullsup` under a name such as ``cam-0-class``."""
+    files = (folder / f"{name}-{split}.npz" for split in (TEST, FULLSUP))
+    test, fullsup = map(LocalizationTable.load, files)
+    return test, fullsup
+
+
+def read_pairs(folder: Path) -> list[tuple[LocalizationTable, LocalizationTable]]:
+    """All pairs of a folder, sorted by name."""
+    files = sorted(folder.glob(f"*-{TEST}.npz"))
+    return [read_pair(folder, file.name.removesuffix(f"-{TEST}.npz")) for file in files]
+
+
+def per_run(folder: Path) -> pd.DataFrame:
+    """All numbers of `wsol.metrics.evaluate`, one row per run and map.
+
+    Columns before them: stage, dataset, method (as a reader says it), backbone, seed, read_out,
+    n_background.
+    """
+    rows = []
+    for stage in STAGES:
+        for test, fullsup in read_pairs(folder / stage):
+            meta = test.meta
+            about = {
+                "stage": stage,
+                "dataset": meta["dataset"],
+                "method": METHODS[meta["method"], meta["map"]],
+                "backbone": meta.get("backbone", ""),
+                "seed": int(meta.get("seed", 0)),
+                "read_out": meta.get("read_out", ""),
+                "n_background": int(meta.get("n_background", 0)),
+            }
+            rows.append(about | evaluate(test, fullsup))
+    return pd.DataFrame(rows)
+
+
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """Sort by data set and by the order of the methods in `METHODS`."""
+    order = list(METHODS.values())
+    rank = table["method"].map(order.index)
+    return table.assign(rank=rank).sort_values(["dataset", "rank"]).drop(columns="rank")
+
+
+def localization_error(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per data set, method and backbone: mean, and sd where asked for, over the seeds.
+
+    The sd is that of a sample (n - 1); with one seed there is none.
+    """
+    groups = runs[runs["stage"] != "ablate"].groupby(KEYS, sort=False)
+    columns = {"n_seeds": groups.size()}
+    for name in SPREAD:
+        columns[f"{name}_mean"] = groups[name].mean()
+        columns[f"{name}_sd"] = groups[name].std()
+    columns |= {f"{name}_mean": groups[name].mean() for name in MEANS}
+    return _in_order(pd.DataFrame(columns).reset_index()).reset_index(drop=True)
+
+
+def background_images(runs: pd.DataFrame) -> pd.DataFrame:
+    """Errors against the number of background images; 0 is CAM, which has no use for any.
+
+    Takes the class map of one seed, the ablation's own.
+    """
+    ablated = runs[runs["stage"] == "ablate"]
+    main = runs[(runs["stage"] == "evaluate") & runs["seed"].isin(ablated["seed"])]
+    main = main[main["method"].isin(["CAM", "Background images"])]
+    both = pd.concat([main, ablated]).sort_values(["dataset", "n_background"])
+    columns = ["dataset", "n_background", "method", "seed", *SPREAD, "tau"]
+    return both[columns].reset_index(drop=True)
+
+
+def cost(records: Sequence[Mapping]) -> pd.DataFrame:
+    """Seconds, images/s and parameters from the contents of the run.json files, per method."""
+    names = {method: name for (method, kind), name in METHODS.items() if kind == "class"}
+    rows = [
+        {"method": names[r["config"]["method"]], "backbone": r["config"]["backbone"], **r["cost"]}
+        for r in records
+    ]
+    groups = pd.DataFrame(rows).groupby(["method", "backbone"], sort=False)
+    return pd.DataFrame(
+        {
+            "n_seeds": groups.size(),
+            "seconds_mean": groups["seconds"].mean().round(1),
+            "images_per_second_mean": groups["images_per_second"].mean().round(1),
+            "parameters": groups["parameters"].first(),
+        }
+    ).reset_index()
+
+
+def mean_error_curves(folder: Path) -> pd.DataFrame:
+    """GT-known error on `test` against tau: tau, and one column per method, mean over seeds, %."""
+    curves: dict[str, list] = {}
+    for test, _ in read_pairs(folder / "evaluate") + read_pairs(folder / "references"):
+        name = METHODS[test.meta["method"], test.meta["map"]]
+        curves.setdefault(name, []).append(error_curve(test)["gt_known_loc_error"])
+    means = {name: np.mean(curves[name], axis=0) for name in METHODS.values() if name in curves}
+    return pd.DataFrame({"tau": test.thresholds, **means})
+
+
+def histories(runs: Sequence[Path]) -> pd.DataFrame:
+    """Losses per epoch of the run folders <method>-<seed>: method (as a reader says it), seed."""
+    found = []
+    for run in runs:
+        method, _, seed = run.name.rpartition("-")
+        history = pd.read_csv(run / "history.csv")
+        if "class_loss" not in history:
+            history["class_loss"] = history["loss"]  # of a classifier, this is all
+        found.append(history.assign(method=METHODS[method, "class"], seed=int(seed)))
+    return pd.concat(found, ignore_index=True)
+
+
+def mean_losses(histories: pd.DataFrame) -> pd.DataFrame:
+    """Total loss per epoch, mean over the seeds: epoch, cam, background."""
+    means = histories.pivot_table(index="epoch", columns="method", values="loss", sort=False)
+    names = {name: method for (method, kind), name in METHODS.items() if kind == "class"}
+    return means.rename(columns=names).reset_index().rename_axis(columns=None)
+
+
+def main() -> int:
+    """Print the headline table and where the report lies; 1 if there is none yet."""
+    reports = project_root() / "reports"
+    headline = reports / "tables" / "localization_error.md"
+    if not headline.is_file():
+        print("There is no report yet: `make reproduce` writes it.", file=sys.stderr)
+        return 1
+    print(headline.read_text(encoding="utf-8"))
+    for name, what in (
+        ("tables", "this table as CSV, Markdown and LaTeX, cost, ablation"),
+        ("figures", "figures"),
+        ("notebooks/index.html", "the executed notebooks"),
+    ):
+        print(f"{(reports / name).as_posix()}: {what}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""Run a notebook with parameters: the command of every stage in dvc.yaml.
+
+    python -m wsol.run_notebook NOTEBOOK OUT --section data --section train --set seed=0
+
+papermill does the work. What is added: parameters come straight from params.yaml, so that no
+value passes through a shell; a parameter that the notebook does not have, or of another kind
+than its default, is refused; two runs leave identical notebooks unless a cell prints something
+that varies; and a notebook that fails is called `*.failed.ipynb`, so that it passes for no result.
+"""
+
+import argparse
+import ast
+import difflib
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+from wsol import yaml12
+from wsol.executed_notebook import normalize
+from wsol.paths import project_root
+
+_KINDS = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
+
+
+class Refusal(Exception):
+    """A fault of the caller's, in words meant for the caller."""
+
+
+def read_sections(params_file: Path, sections: Sequence[str]) -> dict[str, Any]:
+    """Return the parameters of the named sections; a later one wins over an earlier one.
+
+    Parameters
+    ----------
+    params_file
+        YAML file. A section of it is a flat mapping of parameters, `a.b` names section b inside
+        a, and an entry that is no mapping is one parameter under its own name.
+
+    Raises
+    ------
+    Refusal
+        If the file or a section is missing, or a section is not flat.
+    """
+    try:
+        tree = yaml12.load(params_file.read_text(encoding="utf-8")) if sections else {}
+    except (OSError, yaml.YAMLError) as error:
+        raise Refusal(f"cannot read {params_file.name}: {error}") from error
+    parameters: dict[str, Any] = {}
+    for section in sections:
+        entry = tree
+        for key in section.split("."):
+            if not isinstance(entry, dict) or key not in entry:
+                raise Refusal(f"{params_file.name} has no section {section!r}")
+            entry = entry[key]
+        flat = entry if isinstance(entry, dict) else {key: entry}
+        for name, value in flat.items():
+            if isinstance(value, dict):
+                raise Refusal(f"section {section!r} is not flat: {name!r} is a mapping")
+        parameters |= flat
+    return parameters
+
+
+def read_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Return the parameters that words like `seed=0` give."""
+    for setting in settings:
+        if not setting.partition("=")[0].isidentifier() or "=" not in setting:
+            raise Refusal(f"--set takes NAME=VALUE, not {setting!r}")
+    return {name: yaml12.load_value(text) for name, _, text in (s.partition("=") for s in settings)}
+
+
+def notebook_defaults(notebook: nbformat.NotebookNode) -> dict[str, Any]:
+    """Return the names and defaults in the cell tagged `parameters`; empty when there is none.
+
+    papermill.inspect_notebook finds the same names, but gives the defaults as text.
+
+    Raises
+    ------
+    Refusal
+        If a default is not a literal: papermill would not update what is derived from it.
+    """
+    cells = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    defaults = {}
+    for node in ast.parse(cells[0].source).body if cells else []:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        for target in targets:
+            if not isinstance(target, ast.Name) or node.value is None:
+                continue
+            try:
+                defaults[target.id] = ast.literal_eval(node.value)
+            except ValueError as error:
+                raise Refusal(f"the default of {target.id!r} is not a literal") from error
+    return defaults
+
+
+def check_parameters(parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Refuse parameters that a notebook does not have, or of another kind than its defaults."""
+    unknown = [name for name in parameters if name not in defaults]
+    hints = [_unknown(name, defaults) for name in unknown]
+    for name, value in parameters.items():
+        default = defaults.get(name)
+        if default is None or value is None or type(value) not in _KINDS:
+            continue
+        wanted = _KINDS.get(type(default))
+        if wanted and wanted != _KINDS[type(value)]:
+            hints.append(f"{name!r} is {wanted}, not {value!r}")
+    if hints:
+        raise Refusal("; ".join(hints))
+
+
+def _unknown(name: str, defaults: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, defaults, n=3)
+    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+    return f"its parameters cell has no {name!r}{hint}"
+
+
+def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> None:
+    """Execute a notebook in its own folder and write it, normalized, to `out`.
+
+    Raises
+    ------
+    Refusal
+        If the notebook and the parameters do not fit; nothing is run then.
+    papermill.PapermillExecutionError
+        If a cell raises; the notebook is at `failed_path(out)` then.
+    """
+    if out.resolve() == notebook.resolve():
+        raise Refusal("the executed notebook must not overwrite the notebook itself")
+    if not notebook.is_file():
+        raise Refusal("there is no such notebook")
+    source = nbformat.read(notebook, as_version=4)
+    check_parameters(parameters, notebook_defaults(source))
+    failed = failed_path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for stale in (out, failed):
+        stale.unlink(missing_ok=True)
+    try:
+        _execute(source, failed, notebook.resolve().parent, parameters)
+    finally:
+        if failed.is_file():
+            nbformat.write(normalize(nbformat.read(failed, as_version=4)), failed)
+    failed.replace(out)
+
+
+def failed_path(out: Path) -> Path:
+    """Return where the executed notebook lies while it runs, and stays if it fails."""
+    return out.with_name(f"{out.stem}.failed.ipynb")
+
+
+def _execute(
+    source: nbformat.NotebookNode, out: Path, folder: Path, parameters: Mapping[str, Any]
+) -> None:
+    import papermill  # takes a second, which a refusal need not wait for
+
+    # The kernel must import the wsol of this folder, which is not the installed one when
+    # `dvc exp run` works in a copy, and must not fill the notebook with progress bars.
+    paths = [str(project_root(folder)), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    os.environ["TQDM_DISABLE"] = "1"
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    papermill.execute_notebook(
+        source,
+        str(out.resolve()).replace("{", "{{").replace("}", "}}"),  # papermill formats its paths
+        dict(parameters),
+        kernel_name="python3",
+        language="python",
+        progress_bar=sys.stderr.isatty(),
+        cwd=folder,
+        extra_arguments=["--log-level=ERROR"],  # no warning about a kernel on this very machine
+    )
+
+
+def _reason(error: BaseException) -> str:
+    if hasattr(error, "ename"):
+        first_line = (str(error.evalue).splitlines() or [""])[0]
+        return f"cell [{error.exec_count}] raised {error.ename}: {first_line}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    """Return what a command line says: notebook, out, section, set and params_file."""
+    parser = argparse.ArgumentParser(prog="wsol.run_notebook", description="Run a notebook.")
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("out", type=Path, help="where to write the executed notebook")
+    parser.add_argument("--section", action="append", default=[], help="section of params.yaml")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--params-file", type=Path, default=None)
+    return parser.parse_args(words)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run what the command line says; return 0, or 1 after one line that says why not."""
+    arguments = parse_arguments(words)
+    notebook, out, start = arguments.notebook, arguments.out, time.perf_counter()
+    try:
+        params_file = arguments.params_file or project_root() / "params.yaml"
+        parameters = read_sections(params_file, arguments.section) | read_settings(arguments.set)
+        run_notebook(notebook, out, parameters)
+    except KeyboardInterrupt:
+        print(f"{notebook.name}: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        refused = isinstance(error, Refusal | OSError)
+        reason = str(error) if refused else _reason(error)
+        failed = failed_path(out)
+        where = f" (see {failed.as_posix()})" if not refused and failed.is_file() else ""
+        print(f"{notebook.name}: {reason}{where}", file=sys.stderr)
+        return 1
+    print(f"{notebook.name}: {out.as_posix()}, {time.perf_counter() - start:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""What the notebooks fall back on: a tiny data set and tiny runs below runs/smoke, made in seconds.
+
+The defaults of every notebook point there. Each asks for what it reads, so that any of them can be
+opened first, and what is older than the library's code is made again, as `make` would. Paths
+elsewhere are the user's or the pipeline's: they are never made here, only missed in plain words.
+
+Imports are inside the functions: a stage of the pipeline makes nothing here, and must not seem to
+depend on all that this module can do.
+"""
+
+from pathlib import Path
+
+from wsol.paths import project_root
+
+BIRDS = dict(n_train=40, n_fullsup=20, n_test=20, n_background=12)
+TRAIN = dict(epochs=1, batch_size=20, background_batch=10, input_size=64, threads=1)
+META = {"dataset": "birds"}
+
+
+def _wanting(path: Path) -> bool:
+    """Whether a file of the smoke run is to be made. Raises FileNotFoundError elsewhere."""
+    if project_root() / "runs" / "smoke" not in path.parents:
+        if not path.exists():
+            raise FileNotFoundError(f"there is no {path}; `dvc repro` makes what the pipeline has")
+        return False
+    sources = Path(__file__).parent.rglob("*.py")
+    newest = max(source.stat().st_mtime for source in sources)
+    return not path.exists() or path.stat().st_mtime < newest
+
+
+def _evaluate(weights: Path, data: Path, **settings):
+    from wsol.datasets.index import INDEX, read_index
+    from wsol.evaluation import evaluate_run
+
+    return evaluate_run(weights, read_index(data / INDEX), data, meta=META, **settings)
+
+
+def ensure_data(root: Path) -> None:
+    """Draw the smoke set if `root` lies below runs/smoke and is missing or out of date."""
+    if _wanting(root / "index.csv"):
+        from wsol.datasets.birds import BirdsConfig
+        from wsol.datasets.prepare import prepare_birds
+
+        prepare_birds(root, BirdsConfig(**BIRDS), workers=1)
+
+
+def ensure_run(run: Path, data: Path) -> None:
+    """Train the smoke run, a folder named <method>-<seed>, if it is missing or out of date."""
+    ensure_data(data)
+    if _wanting(run / "weights.safetensors"):
+        from wsol.study import config_from, train_from_disk
+
+        method, _, seed = run.name.rpartition("-")
+        train_from_disk(config_from(TRAIN | {"method": method, "seed": int(seed)}), data, run)
+
+
+def ensure_evaluation(folder: Path, run: Path, data: Path) -> None:
+    """Evaluate the smoke run into folder/localization and folder/maps, if that is wanting."""
+    ensure_run(run, data)
+    if _wanting(folder / "localization" / f"{run.name}-class-test.npz"):
+        from wsol.maps import save_maps
+
+        result = _evaluate(run / "weights.safetensors", data)
+        result.save_tables(folder / "localization", run.name)
+        for split, maps in result.maps.items():
+            save_maps(folder / "maps" / split, maps)
+
+
+def ensure_references(folder: Path, data: Path) -> None:
+    """Evaluate the cheapest reference on the smoke set into `folder`, if that is wanting."""
+    ensure_data(data)
+    if _wanting(folder / "constant-box-test.npz"):
+        from wsol.datasets.index import INDEX, read_index
+        from wsol.reference_tables import constant_box_maps, reference_tables, save_references
+
+        index = read_index(data / INDEX)
+        maps, box = constant_box_maps(index)
+        save_references(reference_tables("constant-box", maps, box, index, data, META), folder)
+
+
+def ensure_ablation(folder: Path, data: Path, n_background: int) -> None:
+    """Train and evaluate the smoke run of the ablation into `folder`, if that is wanting."""
+    key = f"background-{n_background}"
+    ensure_data(data)
+    if _wanting(folder / f"{key}-class-test.npz"):
+        from wsol.study import config_from, train_from_disk
+
+        run = folder.parent / "run"
+        train_from_disk(config_from(TRAIN | {"method": "background"}), data, run, n_background)
+        result = _evaluate(
+            run / "weights.safetensors", data, kinds=("class",), n_background=n_background
+        )
+        result.save_tables(folder, key)

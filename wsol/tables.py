@@ -1,0 +1,87 @@
+"""The one table formatter: results as CSV for programs, as Markdown and LaTeX for people."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+KEYS = ["dataset", "method", "backbone"]
+MAIN = ("gt_known_loc_error", "top1_loc_error", "cls_error")
+HEADERS = {
+    "top1_loc_error": "Top-1 loc.",
+    "top5_loc_error": "Top-5 loc.",
+    "gt_known_loc_error": "GT-known loc.",
+    "cls_error": "Classification",
+    "gt_known_loc_error_oracle": "GT-known loc., oracle tau",
+    "maxboxacc": "MaxBoxAcc",
+    "maxboxacc_v2": "MaxBoxAccV2",
+    "pxap": "PxAP",
+    "tau": "tau",
+}
+CAPTION = (
+    "Errors on `test` in % (lower is better), mean ± standard deviation over the seeds; MaxBoxAcc, "
+    "MaxBoxAccV2 and PxAP are accuracies in % (higher is better). Errors: tau chosen on "
+    "train-fullsup; oracle tau of the test split beside it, as in the three accuracies."
+)
+
+
+def _cell(mean: float, sd: float | None, digits: int) -> str:
+    """A number as a reader wants it: rounded, "-" where there is none."""
+    if np.isnan(mean):
+        return "-"
+    spread = "" if sd is None or np.isnan(sd) else f" ± {sd:.{digits}f}"
+    return f"{mean:.{digits}f}{spread}"
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """The headline table as text, headers in words."""
+    shown = table[KEYS].rename(columns=lambda name: name.capitalize().replace("set", " set"))
+    shown["Backbone"] = shown["Backbone"].replace("", "-")
+    shown["Seeds"] = table["n_seeds"].astype("str")
+    for name, header in HEADERS.items():
+        sds = table.get(f"{name}_sd", pd.Series(np.nan, index=table.index))
+        digits = 3 if name == "tau" else 1
+        means = table[f"{name}_mean"]
+        shown[header] = [_cell(m, s, digits) for m, s in zip(means, sds, strict=True)]
+    return shown
+
+
+def to_tex(shown: pd.DataFrame) -> str:
+    """The same as a LaTeX table (booktabs), caption included."""
+    text = shown.map(lambda cell: cell.replace(" ± ", r" $\pm$ "))
+    body = text.to_latex(index=False, column_format="lll" + "r" * (shown.shape[1] - 3))
+    caption = CAPTION.replace("%", r"\%").replace("±", r"$\pm$").replace("`test`", "test")
+    return f"\\begin{{table}}\n\\caption{{{caption}}}\n{body}\\end{{table}}\n"
+
+
+def write_headline(table: pd.DataFrame, out: Path) -> None:
+    """Write localization_error.csv, .md and .tex."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_csv(table, out / "localization_error.csv")
+    shown = readable(table)
+    right = ["left"] * 3 + ["right"] * (shown.shape[1] - 3)
+    markdown = shown.to_markdown(index=False, colalign=right, disable_numparse=True)
+    _write_text(out / "localization_error.md", f"{markdown}\n\n{CAPTION}\n")
+    _write_text(out / "localization_error.tex", to_tex(shown))
+
+
+def write_csv(table: pd.DataFrame, path: Path, digits: int = 4) -> None:
+    """Write a table of numbers, rounded to `digits`, the same bytes everywhere."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.round(digits).to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
+
+
+def write_metrics(table: pd.DataFrame, path: Path) -> None:
+    """Write the headline's three main errors as metrics.json, by method, for `dvc metrics show`."""
+    tree: dict = {}
+    for row in table.round(2).to_dict("records"):
+        means = {name: row[f"{name}_mean"] for name in MAIN}
+        defined = {name: mean for name, mean in means.items() if not np.isnan(mean)}
+        tree.setdefault(row["dataset"], {})[row["method"]] = defined
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_text(path, json.dumps(tree, indent=2) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")

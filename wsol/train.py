@@ -38,10 +38,10 @@ class TrainConfig:
     epochs: int = 12
     batch_size: int = 32  # object images per step
     background_batch: int = 16  # background images per step, where the method uses them
-    learning_rate: float = 0.05  # peak; linear warm-up over the first epoch, then cosine to 0
-    optimizer: str = "sgd"  # or "adamw"
+    learning_rate: float = 0.005  # peak; linear warm-up over the first epoch, then cosine to 0
+    optimizer: str = "adamw"  # or "sgd"
     momentum: float = 0.9  # of SGD, Nesterov's
-    weight_decay: float = 1e-4
+    weight_decay: float = 0.01
     threads: int = 2  # CPU threads; fixed because sums depend on them
     method_config: dict = field(default_factory=dict)
 

@@ -39,7 +39,6 @@ def prepare_birds(root: str | Path, config: BirdsConfig, workers: int = 2) -> pd
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     draw_birds(partial, config, workers)
-    write_manifest(partial / "background", source="drawn by wsol.datasets.birds", licence="MIT")
     read_background_set(partial / "background")
     index = read_cub(partial, partial / "fullsup")
     write_index(index, partial / INDEX)

@@ -35,13 +35,13 @@ class Config:
     """The choices that the abstract leaves open."""
 
     attach: str = "early"  # features under the foreground head
-    pooling: str = "location"  # how S is trained, see foreground_loss
-    object_share: float = 0.3  # of an object image that is object, for "prior" and "top"
+    pooling: str = "top"  # how S is trained, see foreground_loss
+    object_share: float = 0.2  # of an object image that is object, for "prior" and "top"
     foreground_weight: float = 1.0  # a
     match_colours: bool = False  # recolour background images like the object images of the batch
     normalization: str = "sigmoid"  # from S to M
     mask_loss: str = "bce"
-    mask_weight: float = 2.0  # b after the ramp
+    mask_weight: float = 3.0  # b after the ramp
     ramp_start: float = 0.2  # share of the training at which b starts to grow ...
     ramp_end: float = 0.5  # ... and at which it is reached
 

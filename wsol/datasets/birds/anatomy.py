@@ -203,7 +203,7 @@ def _paint_body(
     coat: np.ndarray,
     wing: np.ndarray,
 ) -> None:
-    pose, size = sitter.pose, sitter.size
+    pose = sitter.pose
     if pose.flying:
         far, near = (sitter.mirrored(w) for w in _wing_tips(pose))
         _both(layer, mask, far, wing * 0.75)

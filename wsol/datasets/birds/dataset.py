@@ -25,7 +25,7 @@ class BirdsConfig:
     n_background: int = 400  # images of the background set
     seed: int = 0
     cue: str = "head"  # where the class shows: "head" or "body" (a control)
-    gap: float = 0.5  # distance of the background set from the birds' habitats, 0 to 1
+    gap: float = 0.3  # distance of the background set from the birds' habitats, 0 to 1
     contamination: float = 0.0  # share of background images that contain a bird
 
     def __post_init__(self) -> None:

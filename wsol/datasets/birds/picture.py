@@ -1,4 +1,4 @@
-"""Finished pictures: a bird set into a scene behind foliage, or a scene alone, through one camera."""
+"""Finished pictures: a bird in a scene behind foliage, or a scene alone, through one camera."""
 
 from dataclasses import dataclass
 

@@ -66,6 +66,17 @@ def ensure_evaluation(folder: Path, run: Path, data: Path) -> None:
             save_maps(folder / "maps" / split, maps)
 
 
+def ensure_control(out: Path) -> None:
+    """Draw, train and evaluate the smoke run of a control into `out`, if that is wanting."""
+    if _wanting(out / "evaluate" / "cam-0-class-test.npz"):
+        from wsol.controls import run_control
+        from wsol.datasets.birds import BirdsConfig
+        from wsol.study import config_from
+
+        trainings = [config_from(TRAIN | {"method": method}) for method in ("cam", "background")]
+        run_control(out.name, BirdsConfig(**BIRDS, gap=1.0), trainings, out)
+
+
 def ensure_references(folder: Path, data: Path) -> None:
     """Evaluate the cheapest reference on the smoke set into `folder`, if that is wanting."""
     ensure_data(data)

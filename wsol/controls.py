@@ -1,0 +1,42 @@
+"""A control: the birds drawn with one thing changed, CAM and the background method on them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from wsol.datasets.birds import BirdsConfig
+from wsol.datasets.index import INDEX, read_index
+from wsol.datasets.prepare import RECORD, prepare_birds
+from wsol.evaluation import evaluate_run
+from wsol.study import train_from_disk
+from wsol.train import TrainConfig
+
+
+def run_control(
+    name: str,
+    birds: BirdsConfig,
+    trainings: Sequence[TrainConfig],
+    out: Path,
+    resume: Path | None = None,
+    workers: int = 1,
+) -> None:
+    """Draw, train and evaluate below `out`; leaves birds/, <method>-<seed>/ and evaluate/*.npz.
+
+    A set that is there with the same configuration is kept, so that an interrupted control goes on.
+    """
+    data = out / "birds"
+    record = data / RECORD
+    if not record.is_file() or json.loads(record.read_text(encoding="utf-8")) != asdict(birds):
+        prepare_birds(data, birds, workers)
+    for config in trainings:
+        key = f"{config.method}-{config.seed}"
+        train_from_disk(config, data, out / key, resume_dir=resume)
+        result = evaluate_run(
+            out / key / "weights.safetensors",
+            read_index(data / INDEX),
+            data,
+            meta={"dataset": name},
+            workers=workers,
+        )
+        result.save_tables(out / "evaluate", key)

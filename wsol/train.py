@@ -35,7 +35,7 @@ class TrainConfig:
     backbone: str = "small16"
     weights: str | None = None  # None, "DEFAULT" or a file
     input_size: int = 96  # pixels, the side of the square that the network sees
-    epochs: int = 12
+    epochs: int = 10
     batch_size: int = 32  # object images per step
     background_batch: int = 16  # background images per step, where the method uses them
     learning_rate: float = 0.005  # peak; linear warm-up over the first epoch, then cosine to 0
@@ -253,6 +253,7 @@ def load_network(weights: str | Path) -> tuple[nn.Module, TrainConfig]:
         settings = json.loads(file.metadata()["config"])
     num_classes = settings.pop("num_classes")
     config = TrainConfig(**settings)
-    network = build_network(TrainConfig(**(settings | {"weights": None})), num_classes)
+    with torch.random.fork_rng():  # building draws weights, which are overwritten at once
+        network = build_network(TrainConfig(**(settings | {"weights": None})), num_classes)
     network.load_state_dict(load_file(weights))
     return network.eval(), config

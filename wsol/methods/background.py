@@ -42,8 +42,8 @@ class Config:
     normalization: str = "sigmoid"  # from S to M
     mask_loss: str = "bce"
     mask_weight: float = 3.0  # b after the ramp
-    ramp_start: float = 0.2  # share of the training at which b starts to grow ...
-    ramp_end: float = 0.5  # ... and at which it is reached
+    ramp_start: float = 0.0  # share of the training at which b starts to grow ...
+    ramp_end: float = 0.6  # ... and at which it is reached
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -54,6 +54,9 @@ class Config:
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; known: {', '.join(known)}")
+        for name in ("foreground_weight", "mask_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; a weight cannot be negative")
         if not 0 < self.object_share < 1:
             raise ValueError(f"object_share is {self.object_share}; it is a share between 0 and 1")
         if not 0 <= self.ramp_start <= self.ramp_end <= 1:

@@ -19,7 +19,7 @@ _STREAMS = {"train": 0, "test": 1, "fullsup": 2, "background": 3}
 class BirdsConfig:
     """What is drawn. The defaults are the headline set."""
 
-    n_train: int = 2000  # images of `train-weaksup`
+    n_train: int = 2400  # images of `train-weaksup`
     n_fullsup: int = 200  # images of `train-fullsup`
     n_test: int = 400  # images of `test`
     n_background: int = 400  # images of the background set

@@ -17,7 +17,7 @@ from wsol.datasets.birds.scenes import (
 
 SHAPES = ((108, 144), (144, 108), (128, 128), (116, 140), (140, 116))  # (H, W) of the pictures
 MIN_MASK_SHARE, MAX_BOX_SHARE = 0.08, 0.60  # visible object, as share of the picture
-MIN_HEAD_SHARE = 12 / 96  # width of the head, as share of the picture's longer side
+MIN_HEAD_SHARE = 13 / 96  # width of the head, as share of the picture's longer side
 FOLIAGE_PROBABILITY = 0.5
 
 

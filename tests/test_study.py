@@ -24,9 +24,7 @@ SMALL = dict(
 def control(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("control")
     birds = BirdsConfig(n_train=20, n_fullsup=4, n_test=4, n_background=6, gap=1.0)
-    trainings = [
-        TrainConfig(method, backbone="small4", **SMALL) for method in ("cam", "background")
-    ]
+    trainings = [TrainConfig(method, **SMALL) for method in ("cam", "background")]
     run_control("far", birds, trainings, out)
     return out
 

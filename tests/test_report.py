@@ -133,3 +133,15 @@ def test_the_committed_report_follows_from_the_committed_tables(tmp_path: Path) 
         assert path.read_text(encoding="utf-8") == (committed / path.name).read_text(
             encoding="utf-8"
         ), path.name
+
+
+def test_the_readme_quotes_the_report() -> None:
+    committed = ROOT / "reports" / "tables" / "localization_error.md"
+    if not committed.is_file():
+        pytest.skip("there is no report yet")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").replace("*", "")
+    table = [line for line in committed.read_text(encoding="utf-8").splitlines() if "|" in line]
+    for line in table[2:]:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        quoted = [cells[1], *cells[4:9]]  # method, and errors from Top-1 to the oracle's
+        assert f"| {' | '.join(quoted)} |" in readme

@@ -91,6 +91,29 @@ def error_against_tau(curves: pd.DataFrame, taus: Mapping[str, float]) -> Figure
     return figure
 
 
+def error_against_tau_by_run(runs: Sequence[tuple[str, pd.DataFrame, float]]) -> Figure:
+    """GT-known error on `test` against the threshold, one line per run and map.
+
+    runs : row of the report, its `wsol.metrics.error_curve`, and its tau chosen on `train-fullsup`,
+    which a dot marks. Runs are not averaged: each has its own read-out, and with it another scale.
+    """
+    with style():
+        figure, axes = plt.subplots(figsize=(9, 4.4))
+        drawn: dict[str, object] = {}
+        for name, curve, tau in sorted(runs, key=lambda run: list(METHOD_STYLE).index(run[0])):
+            colour, dashes = METHOD_STYLE[name]
+            error = curve["gt_known_loc_error"]
+            (line,) = axes.plot(curve["tau"], error, color=colour, linestyle=dashes, linewidth=1.2)
+            drawn.setdefault(name, line)
+            if name != "Constant box":  # which is the same at every threshold
+                at = np.interp(tau, curve["tau"], error)
+                axes.plot(tau, at, "o", color=colour, markeredgecolor="white")
+        _percent_axis(axes, "GT-known localization error (%)")
+        axes.set(xlim=(0, 1), xlabel="score-map threshold tau (dot: chosen on train-fullsup)")
+        figure.legend(drawn.values(), drawn.keys(), loc="outside right upper")
+    return figure
+
+
 def error_against_background_images(table: pd.DataFrame) -> Figure:
     """Errors on `test` against the number of background images; 0 is CAM."""
     lines = (

@@ -36,7 +36,8 @@ pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
 .output_stderr pre { color: var(--faint); }
 .output_error pre { color: #a40000; }
 table { border-collapse: collapse; margin: .6rem 0; font-size: 14px; }
-th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid var(--line); }
+th, td { padding: .2rem .7rem; text-align: right; white-space: nowrap; border: 0;
+  border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; }
 footer { margin-top: 3rem; color: var(--faint); font-size: 13px; }
 @media print {

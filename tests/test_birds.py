@@ -322,12 +322,11 @@ def test_no_statistic_of_a_pixel_gives_the_object_away(pictures):
 
 def test_object_images_and_background_images_look_alike_as_wholes(pictures):
     others = [background_picture(rng_of(61, i), 0.0).image for i in range(40)]
-    # A bird adds some contrast to its picture; brightness must say nothing.
-    for measure, spreads in ((np.mean, 0.5), (np.std, 1.0)):
+    # A bird adds contrast to its picture, so that alone may tell some pictures apart, not all.
+    for measure, limit in ((np.mean, 0.7), (np.std, 0.85)):
         a = np.array([measure(p.image) for p in pictures])
         b = np.array([measure(image) for image in others])
-        spread = (a.std() + b.std()) / 2
-        assert abs(a.mean() - b.mean()) < spreads * spread, measure.__name__
+        assert 1 - limit < auc(a, b) < limit, (measure.__name__, auc(a, b))
 
 
 # --- refusals

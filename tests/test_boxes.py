@@ -13,11 +13,12 @@ from wsol.boxes import (
     TAUS,
     best_iou,
     box_iou,
-    boxes_per_cut,
     contour_boxes,
-    distinct_cuts,
+    contours,
+    iou_per_level,
     largest_box,
     largest_boxes,
+    levels_of,
     quantize,
     resize_boxes,
     score_map,
@@ -150,12 +151,98 @@ def test_without_ground_truth_nothing_is_right():
     assert not every.any()
 
 
-def test_thresholds_that_share_a_binarization_are_worked_out_once():
-    score = drawing(np.s_[3:9, 3:9])
-    cuts, inverse = distinct_cuts(quantize(score), TAUS)
-    assert len(cuts) == 1
-    assert (inverse == 0).all()
-    assert inverse.shape == TAUS.shape
+def test_each_threshold_knows_its_level():
+    assert levels_of([0.0, 0.001, 0.004, 0.999], 255).tolist() == [1, 1, 2, 255]
+    assert levels_of([0.0, 0.5, 0.999], 0).tolist() == [1, 1, 1]
+
+
+def assert_contours_are_opencvs(levels: np.ndarray) -> None:
+    found = contours(levels)
+    last = 0
+    for v in np.unique(levels[levels > 0]).tolist():  # between two of them nothing changes
+        boxes, best = contour_boxes((levels >= v).astype(np.uint8))
+        assert (found.largest[last + 1 : v + 1] == boxes[best]).all()
+        for level in {last + 1, v}:
+            there = (found.low <= level) & (level <= found.high)
+            assert sorted(map(tuple, found.boxes[there].tolist())) == sorted(boxes)
+        last = v
+    assert not found.largest[last + 1 :].any()
+    assert not (found.high > last).any()
+
+
+def made_maps(seed: int, count: int, sizes: tuple[int, int], most_levels: int) -> list[np.ndarray]:
+    """8-bit maps of many kinds: noise, smooth hills, thin lines, sparse dots, nested rings."""
+    rng = np.random.default_rng(seed)
+    maps = []
+    for _ in range(count):
+        H, W = rng.integers(*sizes, 2)
+        kind, grey = rng.integers(5), rng.integers(2, most_levels + 1)
+        field = rng.random((H, W))
+        if kind == 1:
+            small = rng.random(tuple(rng.integers(2, 8, 2)))
+            field = np.clip(
+                cv2.resize(small, (int(W), int(H)), interpolation=cv2.INTER_CUBIC), 0, 1
+            )
+        elif kind == 2:
+            field = np.where((field < 0.4).cumsum(axis=rng.integers(2)) % 3 == 0, field, 0)
+        elif kind == 3:
+            field = np.where(field < rng.uniform(0.05, 0.6), rng.random((H, W)), 0)
+        elif kind == 4:
+            y, x = np.mgrid[:H, :W]
+            field = 0.5 + 0.5 * np.cos(np.hypot(y - rng.integers(H), x - rng.integers(W)))
+        maps.append((field * (grey - 1)).round() * (255 // (grey - 1)))
+    return [levels.astype(np.uint8) for levels in maps]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([2, 3, 5, 9]))
+def test_ten_thousand_small_maps_have_the_contours_of_opencv(seed, most_levels):
+    for levels in made_maps(seed, 100, (8, 33), most_levels):
+        assert_contours_are_opencvs(levels)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 3))
+)
+def test_maps_drawn_pixel_by_pixel_have_the_contours_of_opencv(levels):
+    assert_contours_are_opencvs(levels)
+
+
+def test_two_hundred_full_maps_have_the_iou_of_opencv():
+    rng = np.random.default_rng(0)
+    truth = np.array([[40, 50, 150, 180], [10, 10, 60, 40]])
+    for i in range(200):
+        grid = (7, 14, 28, 56, 224)[i % 5]
+        score = score_map(rng.random((grid, grid)) + (0, 0.5, 1)[i % 3] * np.eye(grid))
+        levels = quantize(score)
+        chosen = np.unique(rng.integers(1, 256, 2 if grid > 28 else 12))
+        largest, every = iou_per_level(contours(levels), truth)
+        for v in chosen:
+            boxes, best = contour_boxes((levels >= v).astype(np.uint8))
+            iou = box_iou(np.array(boxes), truth).max(axis=1)
+            assert largest[v] == iou[best]
+            assert every[v] == iou.max()
+
+
+def test_a_holed_square_beats_a_solid_one_of_less_polygon_area():
+    levels = np.zeros((64, 64), np.uint8)
+    levels[5:25, 5:25] = 200
+    levels[7:23, 7:23] = 0  # 144 pixels are left, their polygon is 19 x 19
+    levels[40:58, 40:58] = 200  # 324 pixels, 17 x 17
+    assert contours(levels).largest[100].tolist() == [5, 5, 25, 25]
+
+
+def test_of_equal_contours_opencvs_first_is_taken():
+    levels = np.zeros((40, 40), np.uint8)
+    levels[2:8, 20:26] = levels[10:16, 2:8] = levels[30:36, 30:36] = 255
+    boxes, best = contour_boxes((levels > 0).astype(np.uint8))
+    assert contours(levels).largest[255].tolist() == list(boxes[best])
+
+
+def test_a_constant_map_is_one_box_of_the_whole_frame():
+    found = contours(np.full((9, 12), 7, np.uint8))
+    assert found.largest[[1, 7, 8]].tolist() == [[0, 0, 11, 8], [0, 0, 11, 8], [0, 0, 0, 0]]
 
 
 @settings(max_examples=25, deadline=None)
@@ -198,9 +285,10 @@ def test_every_box_is_the_peers(peer):
 
 
 def test_the_contours_are_as_many_as_the_peers(peer):
-    for scores, contours in zip(peer["scoremap_x1024"], peer["contours"], strict=True):
+    for scores, counted in zip(peer["scoremap_x1024"], peer["contours"], strict=True):
         levels = quantize(scores / 1024.0)
-        cuts, inverse = distinct_cuts(levels, TAUS)
-        boxes, starts, _ = boxes_per_cut(levels, cuts)
-        counts = np.diff(starts, append=len(boxes))[inverse]
-        assert (counts == np.maximum(contours, 1)).all()  # without a contour: the box (0, 0, 0, 0)
+        found = contours(levels)
+        v = levels_of(TAUS, levels.max())[:, None]
+        counts = ((found.low <= v) & (v <= found.high)).sum(axis=1)
+        # The peer counts the box (0, 0, 0, 0) that it takes where there is no contour.
+        assert (np.maximum(counts, 1) == np.maximum(counted, 1)).all()

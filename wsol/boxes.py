@@ -4,21 +4,30 @@ The protocol is that of Choe et al., "Evaluating Weakly Supervised Object Locali
 Right" (CVPR 2020): resize to a square frame, normalize, quantize to 8 bits, binarize at 1,000
 thresholds, take the box of the largest contour (MaxBoxAcc) or of every contour (MaxBoxAccV2).
 
-A map of 8 bits has at most 256 different binarizations, so each is worked out once and its answer
-handed to all the thresholds that share it. One call of `findContours` per binarization serves both
-modes. The numbers are those of the plain loop over the thresholds, which the tests hold beside it.
+A map of 8 bits has at most 255 binarizations that are not empty, and they are nested, so one sweep
+over its grey levels (`wsol.component_tree`) yields the boxes of all of them. Where it cannot tell
+which contour is the largest, OpenCV is asked about that one level. The numbers are those of the
+plain loop over the thresholds, which the tests hold beside it.
 
-Shapes: H W frame, h w map, T thresholds, L binarizations, M boxes, G ground-truth boxes.
+A binary map is named by its *level* v of 1 to 255: the pixels of at least v.
+
+Shapes: H W frame, h w map, T thresholds, M boxes, G ground-truth boxes.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
+
+from wsol.component_tree import HIGH, LOW, X0, X1, Y0, Y1, components, largest_per_level
 
 FRAME = 224  # side of the square frame in which maps and ground truth are compared, pixels
 TAUS = np.arange(0, 1, 0.001)  # (T,) score-map thresholds of the protocol
+LEVELS = 256  # of an 8-bit map
 
 NO_BOX = (0, 0, 0, 0)  # what the protocol answers without any contour: one pixel at the origin
 
@@ -65,6 +74,21 @@ def box_iou(boxes: NDArray[np.integer], others: NDArray[np.integer]) -> Floats:
     return np.where(union > 0, overlap / np.maximum(union, 1), 0.0)
 
 
+@njit(cache=True, nogil=True)
+def _best_iou(box, truth):
+    """As `box_iou`, of one box with (G, 4) boxes, the best of them; 0 where G = 0."""
+    x0, y0, x1, y1 = box[0], box[1], box[2], box[3]
+    best = 0.0
+    for g in range(len(truth)):
+        width = min(x1, truth[g, 2]) - max(x0, truth[g, 0]) + 1
+        height = min(y1, truth[g, 3]) - max(y0, truth[g, 1]) + 1
+        if width > 0 and height > 0:
+            area = (x1 - x0 + 1) * (y1 - y0 + 1)
+            other = (truth[g, 2] - truth[g, 0] + 1) * (truth[g, 3] - truth[g, 1] + 1)
+            best = max(best, width * height / (area + other - width * height))
+    return best
+
+
 def contour_boxes(binary: Bytes) -> tuple[list[tuple[int, int, int, int]], int]:
     """Boxes of all contours of a (H, W) map of 0 and 1, and which of them is the largest.
 
@@ -89,33 +113,81 @@ def quantize(score: Floats) -> Bytes:
     return np.floor(255 * score).astype(np.uint8)
 
 
-def distinct_cuts(levels: Bytes, taus: ArrayLike) -> tuple[Ints, Ints]:
-    """The grey levels at which the binary maps `levels > int(tau * max)` really differ.
-
-    Returns (L,) grey levels, and for each of the (T,) taus the place of its own among them.
-    """
-    cuts = (np.asarray(taus, dtype=np.float64) * int(levels.max())).astype(np.int64)
-    # Nested sets of equal size are equal: two cuts with as many pixels below them are the same.
-    below = np.cumsum(np.bincount(levels.ravel(), minlength=256))[cuts]
-    _, first, inverse = np.unique(below, return_index=True, return_inverse=True)
-    return cuts[first], inverse
+def levels_of(taus: ArrayLike, peak: ArrayLike) -> Ints:
+    """Level v of the binary map ``levels > int(tau * peak)``, for maps whose maximum is `peak`."""
+    return (np.asarray(taus, dtype=np.float64) * peak).astype(np.int64) + 1
 
 
-def boxes_per_cut(levels: Bytes, cuts: Ints) -> tuple[Ints, Ints, Ints]:
-    """Boxes of all contours at each of L cuts, one after the other.
+class Contours(NamedTuple):
+    """Boxes of a map's contours at all levels, with both corners, as the protocol clips them."""
 
-    Returns (M, 4) boxes, the (L,) places where each cut's boxes begin (each has at least one), and
-    the (L,) places of the boxes of the largest contours.
-    """
-    boxes: list[tuple[int, int, int, int]] = []
-    starts, largest = np.zeros((2, len(cuts)), dtype=np.int64)
-    binary = np.empty_like(levels)
-    for i, cut in enumerate(cuts):
-        cv2.threshold(levels, float(cut), 1, cv2.THRESH_BINARY, dst=binary)  # strict: above the cut
-        found, best = contour_boxes(binary)
-        starts[i], largest[i] = len(boxes), len(boxes) + best
-        boxes.extend(found or [NO_BOX])
-    return np.array(boxes, dtype=np.int64), starts, largest
+    largest: Ints  # (256, 4) box of the largest contour at each level; NO_BOX where there is none
+    boxes: Ints  # (M, 4) boxes of all contours, holes' included, and
+    low: Ints  # (M,) the lowest and
+    high: Ints  # (M,) the highest level at which each is there
+
+
+@njit(cache=True, nogil=True)
+def _write_boxes(found, width, height, boxes, low, high, start):
+    """Boxes of components: one pixel past the object's far corner, but inside the frame."""
+    for i in range(len(found)):
+        boxes[start + i, 0], boxes[start + i, 1] = found[i, X0], found[i, Y0]
+        boxes[start + i, 2] = min(found[i, X1] + 1, width - 1)
+        boxes[start + i, 3] = min(found[i, Y1] + 1, height - 1)
+        low[start + i], high[start + i] = found[i, LOW], found[i, HIGH]
+
+
+@njit(cache=True, nogil=True)
+def _contours(levels):
+    """Fields of `Contours`, and (256,) where the largest is in doubt."""
+    H, W = levels.shape
+    bright, holes = components(levels)
+    rows, doubtful = largest_per_level(bright)
+    M = len(bright) + len(holes)
+    boxes, low, high = np.empty((M, 4), np.int64), np.empty(M, np.int64), np.empty(M, np.int64)
+    _write_boxes(bright, W, H, boxes, low, high, 0)
+    _write_boxes(holes, W, H, boxes, low, high, len(bright))
+    largest = np.zeros((256, 4), np.int64)
+    for v in range(256):
+        for k in range(4):
+            if rows[v] >= 0:
+                largest[v, k] = boxes[rows[v], k]
+    return largest, boxes, low, high, doubtful
+
+
+def contours(levels: Bytes) -> Contours:
+    """Boxes of the contours of a (H, W) map at all levels."""
+    largest, boxes, low, high, doubtful = _contours(np.ascontiguousarray(levels))
+    present = np.bincount(levels.ravel(), minlength=LEVELS) > 0
+    for v in np.flatnonzero(doubtful):
+        if not present[v - 1] and v > 1 and doubtful[v - 1]:
+            largest[v] = largest[v - 1]  # no pixel between them: the same binary map
+            continue
+        _, binary = cv2.threshold(levels, float(v - 1), 1, cv2.THRESH_BINARY)
+        candidates, best = contour_boxes(binary)
+        largest[v] = candidates[best]
+    return Contours(largest, boxes, low, high)
+
+
+@njit(cache=True, nogil=True)
+def _iou_per_level(largest, boxes, low, high, truth):
+    """Best IoU over (G, 4) boxes at each level, (256,): largest contour, any contour."""
+    of_largest, of_all = np.zeros(256), np.full(256, -1.0)
+    for v in range(256):
+        of_largest[v] = _best_iou(largest[v], truth)
+    for i in range(len(boxes)):
+        iou = _best_iou(boxes[i], truth)
+        for v in range(low[i], high[i] + 1):
+            of_all[v] = max(of_all[v], iou)
+    for v in range(256):
+        if of_all[v] < 0:  # no contour
+            of_all[v] = of_largest[v]
+    return of_largest, of_all
+
+
+def iou_per_level(found: Contours, truth: Ints) -> tuple[Floats, Floats]:
+    """Best IoU over the ground truth at each level: of the largest contour, of any, each (256,)."""
+    return _iou_per_level(*found, np.asarray(truth, np.int64).reshape(-1, 4))
 
 
 def best_iou(score: Floats, truth: Ints, taus: ArrayLike = TAUS) -> tuple[Floats, Floats]:
@@ -126,18 +198,15 @@ def best_iou(score: Floats, truth: Ints, taus: ArrayLike = TAUS) -> tuple[Floats
     G = 0.
     """
     levels = quantize(score)
-    cuts, inverse = distinct_cuts(levels, taus)
-    boxes, starts, largest = boxes_per_cut(levels, cuts)
-    iou = box_iou(boxes, np.asarray(truth).reshape(-1, 4)).max(axis=1, initial=0.0)
-    return iou[largest][inverse], np.maximum.reduceat(iou, starts)[inverse]
+    v = levels_of(taus, levels.max())
+    largest, every = iou_per_level(contours(levels), truth)
+    return largest[v], every[v]
 
 
 def largest_boxes(score: Floats, taus: ArrayLike = TAUS) -> Ints:
     """Box of the largest contour at each threshold, (T, 4), in the frame of the score map."""
     levels = quantize(score)
-    cuts, inverse = distinct_cuts(levels, taus)
-    boxes, _, largest = boxes_per_cut(levels, cuts)
-    return boxes[largest][inverse]
+    return contours(levels).largest[levels_of(taus, levels.max())]
 
 
 def largest_box(score: Floats, tau: float) -> Ints:

@@ -1,0 +1,312 @@
+"""All components of all binarizations of an 8-bit map at once, each with its bounding box.
+
+The binary maps ``levels >= v`` for v = 255 ... 1 are nested: going down, pixels are only added, so
+components only appear, grow and merge. One sweep with union-find over the pixels in order of their
+grey level (a *max-tree*, Salembier et al., IEEE TIP 1998; Berger et al., ICIP 2007) therefore sees
+every component of every binary map. What OpenCV's `findContours` and `contourArea` say of a
+component is accumulated on the way, pixel by pixel:
+
+* the box of its outer contour is its bounding box;
+* its polygon area, through the centres of its border pixels, is the sum over all 2 x 2 windows of
+  1 where four pixels belong to it and 1/2 where three do, plus the area of its holes;
+* whether it has holes at all is told by its Euler number, a sum over the same windows (Gray, IEEE
+  Trans. Computers 1971): connected and without holes means 1.
+
+Holes are components of the dark pixels that do not reach the border, found by the same sweep
+upwards; `findContours` follows the bright pixels around them, so the box of a hole's contour is
+one pixel wider on each side. Bright components are connected by 8 neighbours, dark ones by 4.
+
+What a pixel changes when it joins depends on which of its 8 neighbours are there: 256 patterns,
+worked out once in tables. Most pixels of a smooth map touch one component, and cost one look-up.
+
+Shapes: H W map, M components.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+# Columns of a component: corners of its contour (both inclusive), twice its polygon area without
+# its holes, whether it has any, and the lowest and highest v at which it is there as it is.
+X0, Y0, X1, Y1, AREA2, HOLED, LOW, HIGH = range(8)
+
+EULER4, ROW, STAMP = 5, 6, 7  # columns of a component in the making, after AREA2
+
+Components = NDArray[np.int32]  # (M, 8)
+
+RING = ((-1, -1), (0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0))  # (dx, dy), clockwise
+
+
+def _window(beside: bool, above: bool, across: bool) -> tuple[int, int]:
+    """Change of (2 area, 4 Euler number) in a 2 x 2 window as a pixel joins it."""
+    others = beside + above + across
+    if others == 0:
+        return 0, 1
+    if others == 1:
+        return 0, -3 if across else -1
+    if others == 2:
+        return 1, -1 if across else 1
+    return 1, 1
+
+
+def _arcs(present: list[bool], diagonal: bool) -> list[int]:
+    """One neighbour of each connected piece of the ring that the pixel is connected to.
+
+    With `diagonal`, corners connect like sides do (8 neighbours); without, a corner only connects
+    the two sides beside it (4 neighbours).
+    """
+    piece = list(range(8))
+    for i in range(8):
+        j = (i + 1) % 8
+        if present[i] and present[j]:
+            piece = [piece[i] if k == piece[j] else k for k in piece]
+        k = (i + 2) % 8
+        if diagonal and i % 2 and present[i] and present[k]:  # two sides meet at their corner
+            piece = [piece[i] if m == piece[k] else m for m in piece]
+    touching = [i for i in range(8) if present[i] and (diagonal or i % 2)]
+    return [i for n, i in enumerate(touching) if piece[i] not in [piece[m] for m in touching[:n]]]
+
+
+def _tables() -> tuple[NDArray[np.int8], ...]:
+    """Per pattern of neighbours: change of area and Euler number, neighbours to join (8 or 4)."""
+    change = np.zeros((256, 2), np.int8)
+    joins = np.full((2, 256, 5), -1, np.int8)
+    for pattern in range(256):
+        present = [bool(pattern >> i & 1) for i in range(8)]
+        for corner in (0, 2, 4, 6):
+            sides = present[corner - 1], present[(corner + 1) % 8]
+            change[pattern] += np.array(_window(*sides, present[corner]), np.int8)
+        for row, diagonal in enumerate((True, False)):
+            arcs = _arcs(present, diagonal)
+            joins[row, pattern, : len(arcs)] = arcs
+    return change, joins[0], joins[1]
+
+
+CHANGE, JOINS_8, JOINS_4 = _tables()
+
+
+@njit(cache=True, nogil=True)
+def _stride_shift(width):
+    """Rows and their frame start every 2 ** shift places: x and y then cost no division."""
+    shift = 2
+    while (1 << shift) < width + 2:
+        shift += 1
+    return shift
+
+
+@njit(cache=True, nogil=True)
+def _padded(levels, shift):
+    """The map inside a frame of -1, which is darker than everything, rows 2 ** shift apart."""
+    H, W = levels.shape
+    grey = np.full((H + 2, 1 << shift), -1, np.int16)
+    for y in range(H):  # in numba loops compile ten times faster than slices, and run as fast
+        for x in range(W):
+            grey[y + 1, x + 1] = levels[y, x]
+    return grey
+
+
+@njit(cache=True, nogil=True)
+def _sorted_pixels(grey, H, W, shift):
+    """Places (y << shift) + x in the frame, dark to bright, then in reading order; (257,) ends."""
+    ends = np.zeros(257, np.int64)
+    for y in range(1, H + 1):
+        for x in range(1, W + 1):
+            ends[grey[y, x] + 1] += 1
+    for v in range(256):
+        ends[v + 1] += ends[v]
+    nexts = ends.copy()
+    pixels = np.empty(H * W, np.int32)
+    for y in range(1, H + 1):
+        for x in range(1, W + 1):
+            v = grey[y, x]
+            pixels[nexts[v]] = (y << shift) + x
+            nexts[v] += 1
+    return pixels, ends
+
+
+@njit(cache=True, nogil=True)
+def _patterns(grey, H, W, bright):
+    """Which neighbours are there already when a pixel joins, as bits in the order of `RING`."""
+    out = np.empty(grey.shape, np.uint8)
+    for y in range(1, H + 1):
+        above, here, below = grey[y - 1], grey[y], grey[y + 1]
+        for x in range(1, W + 1):
+            g = here[x]
+            if bright:
+                out[y, x] = (
+                    (above[x - 1] >= g) | (above[x] >= g) << 1 | (above[x + 1] >= g) << 2
+                    | (here[x + 1] > g) << 3 | (below[x + 1] > g) << 4 | (below[x] > g) << 5
+                    | (below[x - 1] > g) << 6 | (here[x - 1] >= g) << 7
+                )  # fmt: skip
+            else:
+                out[y, x] = (
+                    (above[x - 1] <= g) | (above[x] <= g) << 1 | (above[x + 1] <= g) << 2
+                    | (here[x + 1] < g) << 3 | (below[x + 1] < g) << 4 | (below[x] < g) << 5
+                    | (below[x - 1] < g) << 6 | (here[x - 1] <= g) << 7
+                )  # fmt: skip
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _find(parent, c):
+    while parent[c] != c:
+        parent[c] = parent[parent[c]]
+        c = parent[c]
+    return c
+
+
+@njit(cache=True, nogil=True)
+def _touch(c, v, end, state, changed, n, out):
+    """Note that component c changes at level v, and close its row, once a level; the new count."""
+    if state[c, STAMP] != v:
+        state[c, STAMP] = v
+        if state[c, ROW] >= 0:
+            out[state[c, ROW], end] = v + 1 if end == LOW else v - 1
+            state[c, ROW] = -1
+        changed[n] = c
+        n += 1
+    return n
+
+
+@njit(cache=True, nogil=True)
+def _merge(root, c, parent, state):
+    """Merge two components; the older one stays."""
+    if c < root:
+        root, c = c, root
+    parent[c] = root
+    for i in range(2):
+        state[root, i] = min(state[root, i], state[c, i])
+        state[root, i + 2] = max(state[root, i + 2], state[c, i + 2])
+    state[root, AREA2] += state[c, AREA2]
+    state[root, EULER4] += state[c, EULER4]
+    return root
+
+
+@njit(cache=True, nogil=True)
+def _write(changed, n, v, parent, state, out, M, bright):
+    """A new row for each component that changed at level v and was not merged; the new count."""
+    margin = 0 if bright else 1
+    for c in changed[:n]:
+        if parent[c] != c or (c == 0 and not bright):
+            continue
+        state[c, ROW] = M
+        out[M, X0], out[M, Y0] = state[c, X0] - margin, state[c, Y0] - margin
+        out[M, X1], out[M, Y1] = state[c, X1] + margin, state[c, Y1] + margin
+        out[M, AREA2] = state[c, AREA2]
+        out[M, HOLED] = state[c, EULER4] != 4
+        out[M, LOW] = 1 if bright else v
+        out[M, HIGH] = v if bright else 255
+        M += 1
+    return M
+
+
+@njit(cache=True, nogil=True)
+def sweep(pixels, ends, patterns, bright):
+    """Components as the grey falls (`bright`), or the holes as it rises: (M, 8).
+
+    Of holes, the corners are those of the contour around them; area and holes are not worked out.
+    """
+    S = patterns.shape[1]
+    mask, shift = S - 1, 0
+    while 1 << shift < S:
+        shift += 1
+    flat = patterns.ravel()
+    ring = np.array([-S - 1, -S, -S + 1, 1, S + 1, S, S - 1, -1], np.int32)
+    joins = JOINS_8 if bright else JOINS_4
+    # The frame around the map is dark component 0, which is never written.
+    label = np.zeros(patterns.size, np.int32)
+    N = len(pixels) + 1
+    parent, changed = np.empty(N, np.int32), np.empty(N, np.int32)
+    state, out = np.empty((N, 8), np.int32), np.empty((N, 8), np.int32)
+    parent[0], state[0, STAMP], state[0, ROW] = 0, 0, -1
+    M, C = 0, 0 if bright else 1
+    end = LOW if bright else HIGH
+    for step in range(255):
+        v = 255 - step if bright else step + 1
+        grey = v if bright else step
+        n = 0
+        for i in range(ends[grey], ends[grey + 1]):
+            p = pixels[i]
+            pattern = flat[p]
+            k = joins[pattern, 0]
+            if k < 0:
+                root, C = C, C + 1
+                parent[root], state[root, STAMP], state[root, ROW] = root, 0, -1
+                state[root, X0] = state[root, Y0] = 1 << 30
+                state[root, X1] = state[root, Y1] = -1
+                state[root, AREA2] = state[root, EULER4] = 0
+            else:
+                root = _find(parent, label[p + ring[k]])
+            if state[root, STAMP] != v:
+                n = _touch(root, v, end, state, changed, n, out)
+            j = 1
+            while joins[pattern, j] >= 0:
+                c = _find(parent, label[p + ring[joins[pattern, j]]])
+                if c != root:
+                    n = _touch(c, v, end, state, changed, n, out)
+                    root = _merge(root, c, parent, state)
+                j += 1
+            label[p] = root
+            if root == 0 and not bright:
+                continue  # nobody asks for the box of the outside
+            x, y = (p & mask) - 1, (p >> shift) - 1
+            if x < state[root, X0]:
+                state[root, X0] = x
+            if x > state[root, X1]:
+                state[root, X1] = x
+            if y < state[root, Y0]:
+                state[root, Y0] = y
+            if y > state[root, Y1]:
+                state[root, Y1] = y
+            state[root, AREA2] += CHANGE[pattern, 0]
+            state[root, EULER4] += CHANGE[pattern, 1]
+        M = _write(changed, n, v, parent, state, out, M, bright)
+    return out[:M]
+
+
+@njit(cache=True, nogil=True)
+def components(levels: NDArray[np.uint8]) -> tuple[Components, Components]:
+    """Bright components and holes of ``levels >= v`` for all v of 1 to 255, each (M, 8)."""
+    H, W = levels.shape
+    shift = _stride_shift(W)
+    grey = _padded(levels, shift)
+    pixels, ends = _sorted_pixels(grey, H, W, shift)
+    bright = sweep(pixels, ends, _patterns(grey, H, W, True), True)
+    holed = 0
+    for i in range(len(bright)):
+        holed += bright[i, HOLED]
+    if holed == 0:
+        return bright, bright[:0]
+    return bright, sweep(pixels, ends, _patterns(grey, H, W, False), False)
+
+
+@njit(cache=True, nogil=True)
+def largest_per_level(bright: Components) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Row of the component of largest polygon area at each v, (256,), -1 where there is none.
+
+    The second answer, (256,), tells where that is not certain: the areas of two components are
+    equal, or holes, which count for the polygon around them, might make another one the largest.
+    """
+    best = np.full(256, -1, np.int32)  # of largest known area
+    first, second = np.full(256, -1, np.int32), np.full(256, -1, np.int32)  # largest possible areas
+    holder = np.full(256, -1, np.int32)  # whose possible area is the first
+    for i in range(len(bright)):
+        row = bright[i]
+        bound = row[AREA2]
+        if row[HOLED]:
+            bound = 2 * (row[X1] - row[X0]) * (row[Y1] - row[Y0])
+        for v in range(row[LOW], row[HIGH] + 1):
+            if best[v] < 0 or row[AREA2] > bright[best[v], AREA2]:
+                best[v] = i
+            if bound > first[v]:
+                first[v], second[v], holder[v] = bound, first[v], i
+            elif bound > second[v]:
+                second[v] = bound
+    doubtful = np.zeros(256, np.bool_)
+    for v in range(256):
+        if best[v] >= 0:
+            rival = second[v] if holder[v] == best[v] else first[v]
+            doubtful[v] = rival >= bright[best[v], AREA2]
+    return best, doubtful

@@ -21,7 +21,8 @@ from wsol.datasets.birds import (
     picture,
     scenes,
 )
-from wsol.datasets.birds.anatomy import Sitter, draw_pose, paint_bird
+from wsol.datasets.birds.bird import paint_bird
+from wsol.datasets.birds.pose import Sitter, draw_pose
 from wsol.datasets.cub import read_cub
 from wsol.datasets.index import parse_boxes
 from wsol.references import FRAME, constant_box

@@ -32,6 +32,12 @@ def fill(canvas: np.ndarray, polygon: np.ndarray, colour: Colour | float) -> Non
     cv2.fillPoly(canvas, [fixed_point(polygon)], value, cv2.LINE_AA, _SUBPIXEL)
 
 
+def fill_both(layer: Canvas, mask: np.ndarray, polygon: np.ndarray, colour: Colour) -> None:
+    """Fill a (P, 2) polygon on a colour layer and set it in the layer's (H, W) uint8 mask."""
+    fill(layer, polygon, colour)
+    fill(mask, polygon, 255)
+
+
 def stroke(canvas: np.ndarray, points: np.ndarray, colour: Colour | float, width: float) -> None:
     """Draw a (P, 2) polyline of the given width in canvas pixels."""
     strokes(canvas, points[None], colour, width)

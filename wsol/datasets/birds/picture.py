@@ -5,15 +5,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from wsol.datasets.birds.anatomy import Sitter, Species, draw_pose, paint_bird
+from wsol.datasets.birds.bird import paint_bird
 from wsol.datasets.birds.canvas import SUPERSAMPLING, Canvas, composite
-from wsol.datasets.birds.scenes import (
-    Scene,
-    background_scene,
-    foliage,
-    habitat_scene,
-    paint_branch,
-)
+from wsol.datasets.birds.nature import paint_branch
+from wsol.datasets.birds.painting import Scene
+from wsol.datasets.birds.pose import Sitter, draw_pose
+from wsol.datasets.birds.scenes import background_scene, foliage, habitat_scene
+from wsol.datasets.birds.species import Species
 
 SHAPES = ((108, 144), (144, 108), (128, 128), (116, 140), (140, 116))  # (H, W) of the pictures
 MIN_MASK_SHARE, MAX_BOX_SHARE = 0.08, 0.60  # visible object, as share of the picture
@@ -33,7 +31,7 @@ class Picture:
 def bird_picture(rng: np.random.Generator, species: Species, cue: str = "head") -> Picture:
     """Draw one picture of a bird, again until the visible bird has a fair size and shows its head.
 
-    ``cue`` is ``"head"`` or ``"body"``, see :func:`wsol.datasets.birds.anatomy.paint_bird`.
+    ``cue`` is ``"head"`` or ``"body"``, see :func:`wsol.datasets.birds.bird.paint_bird`.
     """
     while True:
         picture = _try_bird_picture(rng, species, cue)

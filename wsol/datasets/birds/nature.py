@@ -1,0 +1,196 @@
+"""Elements of nature: plants, stones, water and sand; each function paints one of them.
+
+Foliage is painted by functions of its own, which say where it goes, so that it can also grow in
+front of a bird and serve as its perch.
+"""
+
+import numpy as np
+
+from wsol.datasets.birds.canvas import (
+    blob,
+    ellipse,
+    fill,
+    jitter,
+    rotation,
+    shaded_shape,
+    stroke,
+    tube,
+)
+from wsol.datasets.birds.painting import Scene
+
+_VIVID = np.array(
+    [[196, 52, 44], [232, 196, 60], [70, 96, 176], [238, 236, 226], [34, 32, 34], [214, 122, 46]]
+)
+
+
+def bokeh(scene: Scene, rng: np.random.Generator) -> None:
+    """One far, flat disc of colour."""
+    radius = rng.uniform(6, 26) * scene.unit
+    fill(scene.canvas, blob(rng, scene.anywhere(rng), radius, 0.08), scene.colour(rng))
+
+
+def trunk(scene: Scene, rng: np.random.Generator) -> None:
+    """A lit trunk across the picture with streaks of bark."""
+    h, w = scene.canvas.shape[:2]
+    x, lean, radius = rng.uniform(0, w), rng.normal(0, 0.15) * w, rng.uniform(3, 13) * scene.unit
+    t = np.linspace(-0.1, 1.1, 8)
+    spine = np.stack([x + lean * t + rng.normal(0, radius / 5, 8), h * t], axis=1)
+    colour = scene.colour(rng)
+    outline = tube(spine, radius * rng.uniform(0.85, 1.15, 8))
+    shaded_shape(scene.canvas, outline, colour, scene.light, scene.grain, radius)
+    for _ in range(rng.integers(6, 16)):
+        start = spine[rng.integers(1, 7)] + [rng.uniform(-0.8, 0.8) * radius, rng.normal(0, h / 9)]
+        line = start + np.stack(
+            [rng.normal(0, 1, 3), np.linspace(0, rng.uniform(3, 12), 3)], axis=1
+        )
+        stroke(scene.canvas, line, jitter(rng, colour * rng.uniform(0.6, 1.2), 6), 0.8 * scene.unit)
+
+
+def branch(scene: Scene, rng: np.random.Generator) -> None:
+    """A bent, tapering branch with a few twigs."""
+    unit, start, angle = scene.unit, scene.anywhere(rng), rng.uniform(0, 2 * np.pi)
+    paint_branch(
+        scene, rng, start, angle, rng.uniform(40, 120) * unit, rng.uniform(0.8, 3.4) * unit
+    )
+
+
+def paint_branch(
+    scene: Scene,
+    rng: np.random.Generator,
+    start: np.ndarray,
+    angle: float,
+    length: float,
+    radius: float,
+) -> None:
+    """Paint one branch from a start point (x, y) in a direction in radians."""
+    t = np.linspace(0, 1, 7)
+    bend = np.cumsum(rng.normal(0, 0.03, 7)) * length
+    spine = start + np.stack([t * length, bend], axis=1) @ rotation(angle).T
+    colour = scene.colour(rng)
+    outline = tube(spine, radius * (1.05 - 0.6 * t))
+    shaded_shape(scene.canvas, outline, colour, scene.light, scene.grain, radius)
+    for _ in range(rng.integers(0, 4)):
+        twig = angle + rng.choice([-1, 1]) * rng.uniform(0.4, 1.1)
+        reach = rng.uniform(0.1, 0.35) * length * np.array([np.cos(twig), np.sin(twig)])
+        begin = spine[rng.integers(1, 6)]
+        stroke(scene.canvas, np.stack([begin, begin + reach]), jitter(rng, colour, 8), radius * 0.7)
+
+
+def leaves(scene: Scene, rng: np.random.Generator) -> None:
+    """A spray of leaves along a twig."""
+    paint_leaves(scene, rng, scene.anywhere(rng), rng.uniform(10, 34) * scene.unit)
+
+
+def paint_leaves(
+    scene: Scene, rng: np.random.Generator, centre: np.ndarray, spread: float
+) -> np.ndarray:
+    """Paint one spray of leaves around a centre; return the (H, W) uint8 mask it covers."""
+    covered = np.zeros(scene.canvas.shape[:2], np.uint8)
+    base, size, lean = scene.colour(rng), rng.uniform(2.2, 5.5) * scene.unit, rng.uniform(0, 7)
+    for _ in range(rng.integers(8, 26)):
+        at = centre + rng.normal(0, 0.5, 2) * spread
+        angle = lean + rng.normal(0, 0.7)
+        outline = ellipse(
+            at, (size * rng.uniform(0.8, 1.4), size * rng.uniform(0.3, 0.5)), angle, 10
+        )
+        fill(scene.canvas, outline, jitter(rng, base * rng.uniform(0.65, 1.25), 9))
+        fill(covered, outline, 255)
+        tip = size * np.array([np.cos(angle), np.sin(angle)])
+        stroke(scene.canvas, np.stack([at - tip, at + tip]), base * 0.7, 0.4 * scene.unit)
+    return covered
+
+
+def reeds(scene: Scene, rng: np.random.Generator) -> None:
+    """One blade of reed or grass."""
+    h, w = scene.canvas.shape[:2]
+    foot = np.array([rng.uniform(-0.1, 1.1) * w, rng.uniform(0.5, 1.2) * h])
+    paint_blade(scene, rng, foot, rng.uniform(20, 75) * scene.unit)
+
+
+def paint_blade(
+    scene: Scene, rng: np.random.Generator, foot: np.ndarray, length: float
+) -> np.ndarray:
+    """Paint one blade growing from its foot; return its (2P, 2) outline."""
+    t = np.linspace(0, 1, 6)
+    spine = foot + np.stack([rng.normal(0, 0.3) * t**2, -t], axis=1) * length
+    outline = tube(spine, rng.uniform(0.5, 1.7) * scene.unit * (1.05 - t))
+    fill(scene.canvas, outline, jitter(rng, scene.colour(rng) * rng.uniform(0.7, 1.2), 8))
+    return outline
+
+
+def ripples(scene: Scene, rng: np.random.Generator) -> None:
+    """One horizontal streak of water."""
+    unit, at = scene.unit, scene.anywhere(rng)
+    outline = ellipse(at, (rng.uniform(8, 32) * unit, rng.uniform(0.4, 2.2) * unit), 0.0)
+    fill(scene.canvas, outline, scene.colour(rng))
+
+
+def stones(scene: Scene, rng: np.random.Generator) -> None:
+    """One rounded, lit stone: as smooth and as large as a bird's body."""
+    radius = rng.uniform(4, 17) * scene.unit
+    outline = blob(rng, scene.anywhere(rng), radius, 0.09)
+    shaded_shape(scene.canvas, outline, scene.colour(rng), scene.light, scene.grain, radius)
+
+
+def pebbles(scene: Scene, rng: np.random.Generator) -> None:
+    """One small flat stone."""
+    radius = rng.uniform(1, 3.5) * scene.unit
+    fill(scene.canvas, blob(rng, scene.anywhere(rng), radius, 0.1), scene.colour(rng, 22))
+
+
+def flowers(scene: Scene, rng: np.random.Generator) -> None:
+    """One vivid blossom with an eye: head colours occur here too."""
+    at, radius = scene.anywhere(rng), rng.uniform(1.5, 5) * scene.unit
+    petals, heart = (
+        jitter(rng, _VIVID[rng.integers(6)], 10),
+        jitter(rng, _VIVID[rng.integers(6)], 10),
+    )
+    fill(scene.canvas, blob(rng, at, radius, 0.14), petals)
+    fill(scene.canvas, ellipse(at, (radius / 3, radius / 3)), heart)
+
+
+def fruit(scene: Scene, rng: np.random.Generator) -> None:
+    """One lit berry, apple or plum in a vivid colour."""
+    radius = rng.uniform(2, 7) * scene.unit
+    colour, at = jitter(rng, _VIVID[rng.integers(6)], 12), scene.anywhere(rng)
+    outline = ellipse(at, (radius, radius * rng.uniform(0.8, 1)), rng.uniform(0, 3))
+    shaded_shape(scene.canvas, outline, colour, scene.light, scene.grain, radius)
+
+
+def cones(scene: Scene, rng: np.random.Generator) -> None:
+    """A lit cone, drop-shaped and scaled like plumage."""
+    unit, at, angle = scene.unit, scene.anywhere(rng), rng.uniform(0, 2 * np.pi)
+    length, colour = rng.uniform(9, 26) * unit, scene.colour(rng)
+    t = np.linspace(0, 1, 9)
+    spine = at + np.stack([t * length, np.zeros(9)], axis=1) @ rotation(angle).T
+    radii = 0.3 * length * np.sin(np.pi * np.clip(0.12 + 0.86 * t, 0, 1)) ** 0.7
+    shaded_shape(scene.canvas, tube(spine, radii), colour, scene.light, scene.grain, length / 4)
+    for i in range(1, 8):
+        for side in np.linspace(-0.7, 0.7, 5):
+            centre = spine[i] + side * radii[i] * np.array([-np.sin(angle), np.cos(angle)])
+            arc = ellipse(centre, (length / 16, length / 20), angle)[6:19]
+            stroke(scene.canvas, arc, jitter(rng, colour * 0.72, 6), 0.5 * unit)
+
+
+def dunes(scene: Scene, rng: np.random.Generator) -> None:
+    """A rolling band of sand from some height down to the lower border."""
+    h, w = scene.canvas.shape[:2]
+    x = np.linspace(-0.1 * w, 1.1 * w, 24)
+    top = rng.uniform(0.15, 0.95) * h
+    y = top + rng.uniform(2, 10) * scene.unit * np.sin(
+        x / w * rng.uniform(3, 9) + rng.uniform(0, 6)
+    )
+    outline = np.concatenate([np.stack([x, y], 1), [[1.1 * w, 1.1 * h], [-0.1 * w, 1.1 * h]]])
+    shaded_shape(
+        scene.canvas, outline, scene.colour(rng), scene.light, scene.grain, 14 * scene.unit
+    )
+
+
+def weeds(scene: Scene, rng: np.random.Generator) -> None:
+    """One waving ribbon of seaweed."""
+    h, w = scene.canvas.shape[:2]
+    t = np.linspace(0, 1, 12)
+    wave = 3 * scene.unit * np.sin(t * rng.uniform(4, 12) + rng.uniform(0, 6))
+    foot, length = np.array([rng.uniform(0, 1) * w, 1.02 * h]), rng.uniform(20, 80) * scene.unit
+    spine = foot + np.stack([wave, -t * length], axis=1)
+    fill(scene.canvas, tube(spine, 1.8 * scene.unit * (1.1 - t)), scene.colour(rng))

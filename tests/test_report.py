@@ -80,12 +80,6 @@ def test_the_ablation_goes_from_cam_to_the_whole_set_with_one_seed(folder: Path)
     assert set(table["seed"]) == {0}
 
 
-def test_curves_are_means_over_seeds(folder: Path) -> None:
-    curves = report.mean_error_curves(folder)
-    assert list(curves.columns) == ["tau", "CAM", "Background images", "Constant box"]
-    assert curves["Background images"].tolist() == [100, 25]
-
-
 def test_a_reader_gets_rounded_numbers_and_a_note_on_tau(folder: Path, tmp_path: Path) -> None:
     table = report.localization_error(report.per_run(folder))
     tables.write_headline(table, tmp_path / "out")

@@ -71,27 +71,7 @@ def _percent_axis(axes: Axes, label: str) -> None:
     axes.set(ylim=(0, 100), ylabel=label)
 
 
-def error_against_tau(curves: pd.DataFrame, taus: Mapping[str, float]) -> Figure:
-    """GT-known error on `test` against the threshold.
-
-    curves : tau and one column per method, %; taus : per method, the threshold chosen on
-    `train-fullsup` (mean over the seeds), marked by a dot.
-    """
-    with style():
-        figure, axes = plt.subplots(figsize=(9, 4.4))
-        for name in [column for column in curves.columns if column != "tau"]:
-            colour, dashes = METHOD_STYLE[name]
-            axes.plot(curves["tau"], curves[name], color=colour, linestyle=dashes, label=name)
-            if name in taus and name != "Constant box":  # which is the same at every threshold
-                error = np.interp(taus[name], curves["tau"], curves[name])
-                axes.plot(taus[name], error, "o", color=colour, markeredgecolor="white")
-        _percent_axis(axes, "GT-known localization error (%)")
-        axes.set(xlim=(0, 1), xlabel="score-map threshold tau (dot: chosen on train-fullsup)")
-        figure.legend(loc="outside right upper")
-    return figure
-
-
-def error_against_tau_by_run(runs: Sequence[tuple[str, pd.DataFrame, float]]) -> Figure:
+def error_against_tau(runs: Sequence[tuple[str, pd.DataFrame, float]]) -> Figure:
     """GT-known error on `test` against the threshold, one line per run and map.
 
     runs : row of the report, its `wsol.metrics.error_curve`, and its tau chosen on `train-fullsup`,

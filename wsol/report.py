@@ -15,11 +15,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from wsol.localization import LocalizationTable
-from wsol.metrics import error_curve, evaluate
+from wsol.metrics import evaluate
 from wsol.names import METHODS
 from wsol.paths import project_root
 from wsol.tables import KEYS
@@ -133,16 +132,6 @@ def cost(records: Sequence[Mapping]) -> pd.DataFrame:
             "parameters": groups["parameters"].first(),
         }
     ).reset_index()
-
-
-def mean_error_curves(folder: Path) -> pd.DataFrame:
-    """GT-known error on `test` against tau: tau, and one column per method, mean over seeds, %."""
-    curves: dict[str, list] = {}
-    for test, _ in read_pairs(folder / "evaluate") + read_pairs(folder / "references"):
-        name = METHODS[test.meta["method"], test.meta["map"]]
-        curves.setdefault(name, []).append(error_curve(test)["gt_known_loc_error"])
-    means = {name: np.mean(curves[name], axis=0) for name in METHODS.values() if name in curves}
-    return pd.DataFrame({"tau": test.thresholds, **means})
 
 
 def histories(runs: Sequence[Path]) -> pd.DataFrame:

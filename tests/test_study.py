@@ -21,12 +21,30 @@ SMALL = dict(
 
 
 @pytest.fixture(scope="module")
-def control(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list]:
+    """A control of both methods: its folder, and what it returned."""
     out = tmp_path_factory.mktemp("control")
     birds = BirdsConfig(n_train=20, n_fullsup=4, n_test=4, n_background=6, gap=1.0)
     trainings = [TrainConfig(method, **SMALL) for method in ("cam", "background")]
-    run_control("far", birds, trainings, out)
-    return out
+    return out, run_control("far", birds, trainings, out)
+
+
+@pytest.fixture
+def control(ran: tuple[Path, list]) -> Path:
+    return ran[0]
+
+
+def test_a_control_returns_the_tables_that_it_leaves(ran: tuple[Path, list]) -> None:
+    out, pairs = ran
+    kept = list((out / "evaluate").glob("*.npz"))
+    assert len(kept) == 2 * len(pairs) == 8  # CAM has one map, the method three
+    for test, fullsup in pairs:
+        for table, split in ((test, "test"), (fullsup, "train-fullsup")):
+            meta = table.meta
+            assert meta["split"] == split
+            name = f"{meta['method']}-{meta['seed']}-{meta['map']}-{split}.npz"
+            read = LocalizationTable.load(out / "evaluate" / name)
+            assert np.abs(read.iou_largest - table.iou_largest).max() < 1e-3
 
 
 def test_a_control_puts_both_methods_on_one_set(control: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from wsol.datasets.birds import BirdsConfig
 from wsol.datasets.index import INDEX, read_index
 from wsol.datasets.prepare import RECORD, prepare_birds
-from wsol.evaluation import evaluate_run
+from wsol.evaluation import FULLSUP, TEST, evaluate_run
+from wsol.localization import LocalizationTable
 from wsol.study import train_from_disk
 from wsol.train import TrainConfig
 
@@ -20,15 +21,17 @@ def run_control(
     out: Path,
     resume: Path | None = None,
     workers: int = 1,
-) -> None:
+) -> list[tuple[LocalizationTable, LocalizationTable]]:
     """Draw, train and evaluate below `out`; leaves birds/, <method>-<seed>/ and evaluate/*.npz.
 
     A set that is there with the same configuration is kept, so that an interrupted control goes on.
+    Returns the tables of `test` and of `train-fullsup` of each training and map, in this order.
     """
     data = out / "birds"
     record = data / RECORD
     if not record.is_file() or json.loads(record.read_text(encoding="utf-8")) != asdict(birds):
         prepare_birds(data, birds, workers)
+    pairs = []
     for config in trainings:
         key = f"{config.method}-{config.seed}"
         train_from_disk(config, data, out / key, resume_dir=resume)
@@ -40,3 +43,6 @@ def run_control(
             workers=workers,
         )
         result.save_tables(out / "evaluate", key)
+        kinds = [kind for kind, split in result.tables if split == TEST]
+        pairs += [(result.tables[kind, TEST], result.tables[kind, FULLSUP]) for kind in kinds]
+    return pairs

@@ -95,6 +95,23 @@ def test_a_reader_gets_rounded_numbers_and_a_note_on_tau(folder: Path, tmp_path:
     assert metrics["d"]["Constant box"] == {"gt_known_loc_error": 25.0}
 
 
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (65.25, 1, "65.3"),  # a float's own formatting rounds this half to the even digit
+        (75.35, 1, "75.4"),  # binary, it is a little below the half
+        (-0.25, 1, "-0.3"),
+        (75.24996, 1, "75.3"),  # 75.25 in the CSV
+        (75.16667, 1, "75.2"),
+        (0.0, 3, "0.000"),
+        (np.float64(0.3105), 2, "0.31"),
+        (np.nan, 1, "-"),
+    ],
+)
+def test_halves_are_rounded_away_from_zero_as_they_stand_in_the_csv(value, digits, text) -> None:
+    assert tables.rounded(value, digits) == text
+
+
 def test_collecting_takes_what_is_named_and_nothing_else(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "evaluate").mkdir(parents=True)

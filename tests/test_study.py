@@ -1,5 +1,6 @@
 """The study: a control goes from drawing to table, and its tables say what they claim."""
 
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from wsol.study_tables import control_table, readable_controls, trial_table
 from wsol.train import TrainConfig
 from wsol.yaml12 import load
 
-PARAMS = load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))
+ROOT = Path(__file__).parents[1]
+PARAMS = load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+METHODS_COMPARED = ("CAM", "Background images")
 SMALL = dict(
     backbone="small4", epochs=1, batch_size=10, background_batch=4, input_size=32, threads=1
 )
@@ -65,6 +68,26 @@ def test_a_control_is_drawn_again_when_its_drawing_is_to_differ(control: Path) -
     assert (control / "birds" / "birds.json").stat().st_mtime_ns == before
     run_control("near", BirdsConfig(n_train=20, n_fullsup=4, n_test=4, n_background=6), [], control)
     assert (control / "birds" / "birds.json").stat().st_mtime_ns > before
+
+
+def test_the_readme_quotes_the_controls() -> None:
+    committed = ROOT / "reports" / "study" / "controls.csv"
+    if not committed.is_file():
+        pytest.skip("there is no report of the study yet")
+    table = pd.read_csv(committed, dtype=str).set_index(["dataset", "method"])
+
+    def quoted(name: str, method: str, column: str, unit: str = "0.1") -> str:
+        value = Decimal(table.at[(name, method), column])  # the digits of the file, not a float's
+        return str(value.quantize(Decimal(unit), ROUND_HALF_UP))
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in table.index.unique("dataset"):
+        cells = []
+        for error, ratio in (("gt_known_loc_error", "0.01"), ("top1_loc_error", None)):
+            cells += [quoted(name, method, f"{error}_mean") for method in METHODS_COMPARED]
+            cells += [quoted(name, METHODS_COMPARED[1], "gt_known_ratio", ratio)] if ratio else []
+        cells += [" / ".join(quoted(name, method, "cls_error_mean") for method in METHODS_COMPARED)]
+        assert f"| {' | '.join(cells)} |" in readme, name
 
 
 def test_a_trial_is_judged_on_train_fullsup_alone(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from wsol.localization import LocalizationTable
 from wsol.metrics import choose_tau, localization_errors
 from wsol.names import METHODS
 from wsol.report import localization_error, per_run
+from wsol.tables import rounded
 
 ERRORS = ["gt_known_loc_error", "top1_loc_error", "cls_error"]  # %
 
@@ -32,19 +33,18 @@ def control_table(folders: Mapping[str, Path]) -> pd.DataFrame:
 
 
 def readable_controls(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns that a person compares, rounded, with names in words."""
+    """The columns that a person compares, as text, with names in words."""
     columns = {
-        "dataset": "Set",
-        "method": "Method",
-        "n_seeds": "Seeds",
-        "gt_known_loc_error_mean": "GT-known loc.",
-        "top1_loc_error_mean": "Top-1 loc.",
-        "cls_error_mean": "Classification",
-        "gt_known_ratio": "GT-known / CAM's",
-        "top1_ratio": "Top-1 / CAM's",
+        "gt_known_loc_error_mean": ("GT-known loc.", 1),
+        "top1_loc_error_mean": ("Top-1 loc.", 1),
+        "cls_error_mean": ("Classification", 1),
+        "gt_known_ratio": ("GT-known / CAM's", 2),
+        "top1_ratio": ("Top-1 / CAM's", 2),
     }
-    digits = dict.fromkeys(list(columns)[3:6], 1) | dict.fromkeys(list(columns)[6:], 2)
-    return table[list(columns)].round(digits).rename(columns=columns)
+    shown = table[["dataset", "method", "n_seeds"]].set_axis(["Set", "Method", "Seeds"], axis=1)
+    for name, (header, digits) in columns.items():
+        shown[header] = [rounded(value, digits) for value in table[name]]
+    return shown
 
 
 def trial_table(folders: Mapping[str, Path]) -> pd.DataFrame:

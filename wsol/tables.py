@@ -1,11 +1,13 @@
 """The one table formatter: results as CSV for programs, as Markdown and LaTeX for people."""
 
 import json
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+CSV_DIGITS = 4  # decimals of the numbers in a CSV
 KEYS = ["dataset", "method", "backbone"]
 MAIN = ("gt_known_loc_error", "top1_loc_error", "cls_error")
 HEADERS = {
@@ -26,12 +28,21 @@ CAPTION = (
 )
 
 
-def _cell(mean: float, sd: float | None, digits: int) -> str:
-    """A number as a reader wants it: rounded, "-" where there is none."""
-    if np.isnan(mean):
+def rounded(value: float, digits: int = 1) -> str:
+    """A number as a reader sees it everywhere: "-" for NaN, halves rounded away from zero.
+
+    What is rounded is the value as it stands in the CSV, so that everybody who rounds that one by
+    hand finds the same digits.
+    """
+    if np.isnan(value):
         return "-"
-    spread = "" if sd is None or np.isnan(sd) else f" ± {sd:.{digits}f}"
-    return f"{mean:.{digits}f}{spread}"
+    written = Decimal(str(np.round(float(value), CSV_DIGITS)))
+    return str(written.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
+
+
+def _cell(mean: float, sd: float, digits: int) -> str:
+    """Mean and, where there is one, standard deviation."""
+    return rounded(mean, digits) + ("" if np.isnan(sd) else f" ± {rounded(sd, digits)}")
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
@@ -66,7 +77,7 @@ def write_headline(table: pd.DataFrame, out: Path) -> None:
     _write_text(out / "localization_error.tex", to_tex(shown))
 
 
-def write_csv(table: pd.DataFrame, path: Path, digits: int = 4) -> None:
+def write_csv(table: pd.DataFrame, path: Path, digits: int = CSV_DIGITS) -> None:
     """Write a table of numbers, rounded to `digits`, the same bytes everywhere."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table.round(digits).to_csv(path, index=False, lineterminator="\n", encoding="utf-8")

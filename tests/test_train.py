@@ -85,6 +85,20 @@ def test_initial_weights_follow_from_the_seed():
     assert not torch.equal(first["class_head.weight"], other["class_head.weight"])
 
 
+def test_building_a_network_leaves_the_global_random_state_alone():
+    torch.manual_seed(5)
+    undisturbed = torch.rand(3)
+    torch.manual_seed(5)
+    build_network(CONFIG, K)
+    assert torch.equal(torch.rand(3), undisturbed)
+
+
+def test_plain_sgd_without_momentum_and_decay_is_allowed():
+    config = replace(CONFIG, optimizer="sgd", momentum=0.0, weight_decay=0.0)
+    (group,) = training.build_optimizer(build_network(config, K), config).param_groups
+    assert (group["momentum"], group["nesterov"], group["weight_decay"]) == (0, False, 0)
+
+
 def test_training_lowers_the_loss(finished):
     losses = pd.read_csv(finished / "history.csv")["class_loss"]
     assert losses.iloc[-1] < losses.iloc[0]
@@ -340,6 +354,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         ({"optimizer": "lion"}, "optimizer is 'lion'; known: sgd, adamw"),
         ({"threads": 0}, "threads is 0"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"momentum": 1.0}, "momentum is 1.0; it must be at least 0 and below 1"),
+        ({"momentum": -0.1}, "momentum is -0.1"),
+        ({"weight_decay": -1e-4}, "weight_decay is -0.0001; it must not be negative"),
         ({"method_config": {"pooling": "max"}}, "pooling is 'max'"),
     ],
 )

@@ -54,6 +54,10 @@ class TrainConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum is {self.momentum}; it must be at least 0 and below 1")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay is {self.weight_decay}; it must not be negative")
 
     def digest(self) -> str:
         """Return a short name that changes with any setting."""
@@ -62,11 +66,15 @@ class TrainConfig:
 
 
 def build_network(config: TrainConfig, num_classes: int) -> nn.Module:
-    """Build the untrained network of a configuration; its weights follow from the seed."""
-    torch.manual_seed(config.seed)
+    """Build the untrained network of a configuration; its weights follow from the seed.
+
+    The global random state is left as it was.
+    """
     method = get_method(config.method)
-    backbone = build_backbone(config.backbone, config.weights)
-    network = method.build(backbone, num_classes, method.Config(**config.method_config))
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        backbone = build_backbone(config.backbone, config.weights)
+        network = method.build(backbone, num_classes, method.Config(**config.method_config))
     return network.to(memory_format=torch.channels_last)
 
 
@@ -253,7 +261,6 @@ def load_network(weights: str | Path) -> tuple[nn.Module, TrainConfig]:
         settings = json.loads(file.metadata()["config"])
     num_classes = settings.pop("num_classes")
     config = TrainConfig(**settings)
-    with torch.random.fork_rng():  # building draws weights, which are overwritten at once
-        network = build_network(TrainConfig(**(settings | {"weights": None})), num_classes)
+    network = build_network(TrainConfig(**(settings | {"weights": None})), num_classes)
     network.load_state_dict(load_file(weights))
     return network.eval(), config

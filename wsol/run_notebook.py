@@ -170,7 +170,7 @@ def _execute(
         language="python",
         progress_bar=sys.stderr.isatty(),
         cwd=folder,
-        extra_arguments=["--log-level=ERROR"],  # no warning about a kernel on this very machine
+        extra_arguments=["--log-level=CRITICAL"],  # a kernel notes its own shutdown as an error
     )
 
 

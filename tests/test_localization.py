@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from wsol import metrics
-from wsol.boxes import TAUS, best_iou, resize_boxes, score_map
-from wsol.localization import LocalizationTable, localize, rank_labels
+from wsol.boxes import TAUS, best_iou, largest_boxes, resize_boxes, score_map
+from wsol.localization import localize, rank_labels
+from wsol.localization_table import LocalizationTable, in_steps
 from wsol.pixels import MaskReader, pixel_histogram
 
 THRESHOLDS = np.arange(0, 1, 0.1)
@@ -71,8 +72,11 @@ def test_each_row_is_the_evaluation_of_its_own_image(made_up):
         score = score_map(maps[i])
         truth = resize_boxes([float(x) for x in row.boxes.split()], (96, 92))
         largest, every = best_iou(score, truth)
-        assert (table.iou_largest[i] == largest).all()
-        assert (table.iou_all[i] == every).all()
+        assert (table.steps_largest[i] == in_steps(largest)).all()
+        assert (table.steps_all[i] == in_steps(every)).all()
+        assert (table.level_boxes.ground_truth()[i] == truth).all()
+        for tau in (0.0, 0.3, 0.999):
+            assert (table.level_boxes.at(tau)[i] == largest_boxes(score, [tau])[0]).all()
         histogram = histogram + pixel_histogram(score, left_half(row), TAUS)
     assert (table.pixel_histogram == histogram).all()
     assert table.pixel_histogram.sum() == 6 * 224 * 224
@@ -80,7 +84,7 @@ def test_each_row_is_the_evaluation_of_its_own_image(made_up):
     assert (table.rows["prediction"] == logits.argmax(axis=1)).all()
 
 
-def test_more_processes_give_the_same_table(made_up):
+def test_more_threads_give_the_same_table(made_up):
     maps, index, logits = made_up
     one, two = (
         localize(maps, index, logits, thresholds=THRESHOLDS, masks=left_half, workers=n)
@@ -90,10 +94,40 @@ def test_more_processes_give_the_same_table(made_up):
         assert (getattr(one, name) == getattr(two, name)).all()
 
 
-def test_maps_may_come_one_by_one(made_up):
-    maps, index, logits = made_up
-    lazy = localize((m for m in maps), index, logits, thresholds=THRESHOLDS)
-    assert (lazy.iou_all == localize(maps, index, thresholds=THRESHOLDS).iou_all).all()
+class Counted:
+    """Maps that know how many of them were asked for and not yet answered for."""
+
+    def __init__(self, maps: np.ndarray) -> None:
+        self.maps, self.asked = maps, []
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        self.asked.append(i)
+        return self.maps[i]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_each_map_is_read_once_when_its_turn_comes(workers):
+    maps = Counted(np.random.default_rng(0).normal(size=(100, 4, 4)))
+    table = localize(maps, index_of(100), thresholds=THRESHOLDS, workers=workers)
+    assert sorted(maps.asked) == list(range(100))
+    plain = localize(list(maps.maps), index_of(100), thresholds=THRESHOLDS)
+    assert (table.steps_all == plain.steps_all).all()
+
+
+def test_an_error_in_a_worker_is_raised():
+    maps = [np.zeros((4, 4))] * 99 + [np.zeros(4)]
+    with pytest.raises(ValueError, match="two dimensions"):
+        localize(maps, index_of(100), thresholds=THRESHOLDS, workers=2)
+
+
+def test_score_maps_that_are_ready_are_not_normalized_again():
+    dim = np.zeros((224, 224))
+    dim[50:100, 50:100] = 0.5
+    table = localize([dim], index_of(1), score_of=lambda score: score)
+    assert table.level_boxes.peaks.tolist() == [127]
 
 
 def test_numbers_that_differ_are_refused(made_up):
@@ -120,7 +154,8 @@ def test_a_table_comes_back_as_it_went(made_up, tmp_path):
     assert back.meta == {"method": "cam", "seed": "0"}
     assert (back.thresholds == table.thresholds).all()
     assert (back.pixel_histogram == table.pixel_histogram).all()
-    assert np.abs(back.iou_largest - table.iou_largest).max() < 1e-4
+    assert (back.steps_largest == table.steps_largest).all()
+    assert all((a == b).all() for a, b in zip(back.level_boxes, table.level_boxes, strict=True))
     assert metrics.evaluate(back, back) == metrics.evaluate(table, table)
     back.save(tmp_path / "again.npz")
     assert (tmp_path / "again.npz").read_bytes() == (tmp_path / "new/table.npz").read_bytes()
@@ -143,13 +178,13 @@ def test_every_ratio_of_pixels_keeps_its_side_on_disk(tmp_path):
         rows = pd.DataFrame({"image_id": "x", "label": 0, "prediction": 0, "rank": 0}, union)
         LocalizationTable(rows, np.arange(4.0), iou, iou).save(tmp_path / "table.npz")
         back = LocalizationTable.load(tmp_path / "table.npz")
-        assert ((back.iou_largest >= delta) == (iou >= delta)).all()
+        assert ((back.steps_largest >= in_steps(delta)) == (iou >= delta)).all()
         assert ((back.iou_all >= delta) == (iou >= delta)).all()
 
 
 def test_shapes_that_do_not_fit_are_refused():
     rows = pd.DataFrame({"image_id": ["x"], "label": 0, "prediction": 0, "rank": 0})
-    with pytest.raises(ValueError, match="iou_all"):
+    with pytest.raises(ValueError, match="steps_all"):
         LocalizationTable(rows, np.arange(3), np.zeros((1, 3)), np.zeros((2, 3)))
     with pytest.raises(ValueError, match="pixel_histogram"):
         LocalizationTable(rows, np.arange(3), *np.zeros((2, 1, 3)), np.zeros((2, 3), int))
@@ -159,6 +194,17 @@ def test_the_maximum_has_a_bin_of_its_own():
     score, mask = np.array([[0.0, 0.5, 1.0]]), np.array([[0, 1, 1]], dtype=np.uint8)
     counts = pixel_histogram(score, mask, np.array([0.0, 0.5]))
     assert counts.tolist() == [[1, 0, 0, 0], [0, 1, 1, 0]]
+
+
+@pytest.mark.parametrize("thresholds", [TAUS, THRESHOLDS, np.array([0.25, 0.3, 0.9])])
+def test_pixels_are_counted_as_numpy_counts_them(thresholds):
+    rng = np.random.default_rng(0)
+    on_edges = rng.choice(np.concatenate([thresholds, [1.0]]), (40, 50))
+    score = np.where(rng.random((40, 50)) < 0.5, on_edges, rng.random((40, 50)))
+    mask = rng.choice(np.array([0, 1, 255], np.uint8), score.shape)
+    edges = np.concatenate([thresholds, [1.0, 2.0, 3.0]])
+    expected = [np.histogram(score[mask == kind], edges)[0] for kind in (0, 1)]
+    assert (pixel_histogram(score, mask, thresholds) == expected).all()
 
 
 def test_ignored_pixels_count_nowhere():

@@ -8,20 +8,21 @@ import pytest
 
 from wsol import metrics
 from wsol.boxes import TAUS, best_iou, resize_boxes
-from wsol.localization import LocalizationTable, localize
+from wsol.localization import localize
+from wsol.localization_table import LocalizationTable
 from wsol.pixels import pixel_histogram
 
 PEER = Path(__file__).parent / "data" / "peer_vectors.npz"
 THRESHOLDS = np.array([0.0, 0.25, 0.5, 0.75])
 
 
-def table_of(largest, rank, every=None, histogram=None) -> LocalizationTable:
+def table_of(largest, rank, every=None, histogram=None, thresholds=THRESHOLDS) -> LocalizationTable:
     largest = np.array(largest, dtype=float)
     every = largest if every is None else np.array(every, dtype=float)
     rank = np.array(rank)
     rows = pd.DataFrame({"image_id": [f"{i}.jpg" for i in range(len(rank))], "label": 0})
     rows = rows.assign(prediction=rank, rank=rank)
-    return LocalizationTable(rows, THRESHOLDS, largest, every, histogram)
+    return LocalizationTable(rows, thresholds, largest, every, histogram)
 
 
 @pytest.fixture
@@ -147,12 +148,24 @@ def test_pixel_precision_of_chance_is_the_share_of_the_object():
     assert metrics.pxap(table_of(np.ones((1, 4)), [0], histogram=histogram)) == 25
 
 
+def test_pixel_iou_is_that_of_the_pixels_at_and_above_tau(peer):
+    vectors, _ = peer
+    scores, masks = vectors["scoremap_x1024"] / 1024.0, vectors["mask"]
+    histogram = sum(pixel_histogram(*pair, TAUS) for pair in zip(scores, masks, strict=True))
+    table = table_of(np.ones((1, 1000)), [0], histogram=histogram, thresholds=TAUS)
+    for tau in (0.0, 0.25, 0.5):
+        found, truth = scores >= tau, masks == 1
+        found &= masks != 255
+        expected = 100 * (found & truth).sum() / (found | truth).sum()
+        assert metrics.pixel_iou(table, tau) == pytest.approx(expected, rel=1e-12)
+
+
 def test_without_masks_or_classes_their_numbers_are_not_defined():
     index = pd.DataFrame({"image_id": ["a.jpg"], "label": [0], "boxes": ["0 0 9 9"], "mask": [""]})
     index = index.assign(width=20, height=20, ignore="")
     table = localize([np.eye(5)], index, thresholds=THRESHOLDS)
     numbers = metrics.evaluate(table, table)
-    for name in ("pxap", "top1_loc_error", "top5_loc_error", "cls_error"):
+    for name in ("pxap", "pixel_iou", "top1_loc_error", "top5_loc_error", "cls_error"):
         assert np.isnan(numbers[name])
     assert numbers["gt_known_loc_error"] in (0, 100)
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from wsol import report, tables
-from wsol.localization import LocalizationTable
+from wsol.localization_table import LocalizationTable
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = """dataset, method, backbone, n_seeds, top1_loc_error_mean, top1_loc_error_sd,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from wsol import stats
-from wsol.localization import LocalizationTable
+from wsol.localization_table import LocalizationTable
 from wsol.metrics import localization_errors
 from wsol.stats import GT_KNOWN, paired_bootstrap
 

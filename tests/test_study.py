@@ -10,7 +10,7 @@ import pytest
 from wsol.boxes import TAUS
 from wsol.controls import run_control
 from wsol.datasets.birds import BirdsConfig
-from wsol.localization import LocalizationTable
+from wsol.localization_table import LocalizationTable
 from wsol.study_tables import control_table, readable_controls, trial_table
 from wsol.train import TrainConfig
 from wsol.yaml12 import load

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from wsol.data import load_split, rows_of
 from wsol.datasets.backgrounds import read_background_set
-from wsol.localization import LocalizationTable, localize, rank_labels
+from wsol.localization import localize
+from wsol.localization_table import LocalizationTable
 from wsol.maps import READ_OUTS, predict, product
 from wsol.methods import get_method
 from wsol.metrics import choose_tau, max_box_acc
@@ -77,7 +78,7 @@ def evaluate_run(
     kinds : maps to evaluate; those that the network does not have are passed over
     n_background : background images that it was trained with; None for the whole set
     meta : what the tables should say beside method, backbone, seed, n_background, map, ...
-    workers : processes
+    workers : threads
     """
     network, config = load_network(weights)
     rows = {split: rows_of(index, split) for split in (FULLSUP, TEST)}
@@ -89,7 +90,16 @@ def evaluate_run(
         n_background = len(read_background_set(Path(root) / "background"))
     about |= {"n_background": str(n_background), "protocol": PROTOCOL, **(meta or {})}
 
-    tried = _localize_all(found[FULLSUP], rows[FULLSUP], kinds, about, workers)
+    tried = {
+        (kind, name): localize(
+            maps,
+            rows[FULLSUP],
+            found[FULLSUP]["logits"],
+            workers=workers,
+            meta=about | {"map": kind, "read_out": name, "split": FULLSUP},
+        )
+        for (kind, name), maps in read_outs(found[FULLSUP], kinds).items()
+    }
     choices = _choose(tried)
     masks = MaskReader(Path(root)) if (rows[TEST]["mask"] != "").all() else None
     tables = {}
@@ -104,39 +114,6 @@ def evaluate_run(
             meta=about | {"map": kind, "read_out": name, "split": TEST},
         )
     return RunEvaluation(tables, choices, found)
-
-
-def _localize_all(
-    found: Mapping[str, NDArray],
-    rows: pd.DataFrame,
-    kinds: tuple[str, ...],
-    about: dict[str, str],
-    workers: int,
-) -> dict[tuple, LocalizationTable]:
-    """Tables of `train-fullsup` for each (map, read-out), in one pass through the processes."""
-    maps = read_outs(found, kinds)
-    N, stack = len(rows), [cam for cams in maps.values() for cam in cams]
-    whole = localize(stack, pd.concat([rows] * len(maps)), workers=workers)
-    tables = {}
-    for i, (kind, name) in enumerate(maps):
-        part = slice(i * N, (i + 1) * N)
-        tables[kind, name] = LocalizationTable(
-            _answers(found["logits"], rows),
-            whole.thresholds,
-            whole.iou_largest[part],
-            whole.iou_all[part],
-            meta=about | {"map": kind, "read_out": name, "split": FULLSUP},
-        )
-    return tables
-
-
-def _answers(logits: NDArray, rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a localization table: the label, the prediction and the label's rank."""
-    labels = rows["label"].to_numpy()
-    prediction, rank = rank_labels(logits, labels)
-    return pd.DataFrame(
-        {"image_id": rows["image_id"], "label": labels, "prediction": prediction, "rank": rank}
-    )
 
 
 def _choose(tried: Mapping[tuple, LocalizationTable]) -> pd.DataFrame:

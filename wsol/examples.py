@@ -10,7 +10,7 @@ from wsol.boxes import FRAME, box_iou, largest_box, resize_boxes, score_map
 from wsol.data import rows_of
 from wsol.datasets.index import parse_boxes
 from wsol.images import load_image
-from wsol.localization import LocalizationTable
+from wsol.localization_table import LocalizationTable
 from wsol.maps import READ_OUTS, load_maps
 from wsol.metrics import choose_tau
 from wsol.plots import Drawn, Example

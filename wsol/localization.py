@@ -1,109 +1,38 @@
-"""The localization table: what an evaluation leaves, one row per image.
+"""Evaluation of N maps by the reference protocol, many at a time, into a localization table.
 
-It holds the classifier's answer and the IoU of the map's box at every threshold, so that every
-error and accuracy, whatever its threshold, is a matter of pandas and numpy (`metrics.py`).
-
-Shapes: N images, K classes, H W frame, T thresholds, G ground-truth boxes.
+Shapes: N images, K classes, H W frame, h w map, T thresholds, G ground-truth boxes.
 """
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from tqdm.auto import tqdm
 
-from wsol.boxes import TAUS, best_iou, resize_boxes, score_map
+from wsol.boxes import (
+    LEVELS,
+    TAUS,
+    contours,
+    iou_per_level,
+    levels_of,
+    quantize,
+    resize_boxes,
+    score_map,
+)
 from wsol.datasets.index import parse_boxes
+from wsol.localization_table import LevelBoxes, LocalizationTable, in_steps
 from wsol.pixels import Masks, pixel_histogram
 
 UNKNOWN = -1  # prediction and rank where nothing classifies
-ANSWERS = ("label", "prediction", "rank")  # columns of numbers
-STEPS = 10_000  # steps of IoU that are told apart on disk
-
-
-@dataclass(frozen=True, eq=False)
-class LocalizationTable:
-    """Result of localizing N images.
-
-    rows : image_id, label, prediction, rank of the label (0 = predicted), one row per image
-    thresholds : (T,) score-map thresholds tau
-    iou_largest : (N, T) best IoU over the ground truth, box of the largest contour
-    iou_all : (N, T) the same for the best box of all contours
-    pixel_histogram : (2, T + 2) counts of background and object pixels, or None without masks
-    meta : what was evaluated: dataset, split, protocol, method, map, read_out, ...
-    """
-
-    rows: pd.DataFrame
-    thresholds: NDArray[np.float64]
-    iou_largest: NDArray[np.float64]
-    iou_all: NDArray[np.float64]
-    pixel_histogram: NDArray[np.int64] | None = None
-    meta: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        shape = (len(self.rows), len(self.thresholds))
-        for name in ("iou_largest", "iou_all"):
-            if getattr(self, name).shape != shape:
-                raise ValueError(f"{name} has the shape {getattr(self, name).shape}, not {shape}")
-        bins = (2, shape[1] + 2)
-        if self.pixel_histogram is not None and self.pixel_histogram.shape != bins:
-            raise ValueError(f"pixel_histogram has the shape {self.pixel_histogram.shape}")
-
-    def save(self, path: str | Path) -> None:
-        """Write a compressed npz; the same table always gives the same bytes.
-
-        IoU is stored in steps of 1e-4, rounded down: coarser, but on the same side of .3, .5 and
-        .7 as before, so every accuracy of the protocol stays what it was.
-        """
-        arrays = {
-            "image_id": self.rows["image_id"].to_numpy(dtype=np.str_),
-            **{
-                name: self.rows[name].to_numpy(np.int32) for name in ("label", "prediction", "rank")
-            },
-            "thresholds": self.thresholds,
-            "iou_largest": _pack_iou(self.iou_largest),
-            "iou_all": _pack_iou(self.iou_all),
-            "meta": np.array(json.dumps(self.meta, sort_keys=True)),
-        }
-        if self.pixel_histogram is not None:
-            arrays["pixel_histogram"] = self.pixel_histogram
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "wb") as file:
-            np.savez_compressed(file, **arrays)
-
-    @classmethod
-    def load(cls, path: str | Path) -> LocalizationTable:
-        """Read what `save` wrote."""
-        with np.load(path) as arrays:
-            rows = pd.DataFrame({"image_id": arrays["image_id"].astype(object)}, dtype="str")
-            for name in ANSWERS:
-                rows[name] = arrays[name].astype(np.int64)
-            return cls(
-                rows=rows,
-                thresholds=arrays["thresholds"],
-                iou_largest=arrays["iou_largest"] / STEPS,
-                iou_all=arrays["iou_all"] / STEPS,
-                pixel_histogram=arrays.get("pixel_histogram"),
-                meta=json.loads(str(arrays["meta"])),
-            )
-
-
-def _pack_iou(iou: NDArray[np.float64]) -> NDArray[np.uint16]:
-    """IoU in steps of 1e-4, rounded down."""
-    # An IoU of .7 must not become .6999 by a rounding error. One that is really less is less by
-    # 1e-6 or more, for it is the ratio of two pixel counts in a frame of 224 x 224.
-    return np.floor(iou * STEPS + 1e-6).astype(np.uint16)
+CHUNK = 16  # maps that a worker takes at a time
 
 
 def rank_labels(logits: ArrayLike, labels: ArrayLike) -> tuple[NDArray, NDArray]:
@@ -122,7 +51,7 @@ def rank_labels(logits: ArrayLike, labels: ArrayLike) -> tuple[NDArray, NDArray]
 
 
 class _Row(NamedTuple):
-    """What the evaluation of one image needs of its index row; crosses to other processes."""
+    """What the evaluation of one image needs of its index row."""
 
     image_id: str
     boxes: str
@@ -132,82 +61,132 @@ class _Row(NamedTuple):
     ignore: str
 
 
+class _Found(NamedTuple):
+    """Of one image: IoU in both modes (T,), boxes (256, 4), largest grey level, pixel counts."""
+
+    largest: NDArray[np.uint16]
+    every: NDArray[np.uint16]
+    boxes: NDArray[np.uint8]
+    peak: int
+    truth: NDArray[np.int64]
+    counts: NDArray[np.int64] | None
+
+
 def _evaluate(
     cam: NDArray[np.floating],
     row: _Row,
+    score_of: Callable[[NDArray], NDArray[np.float64]],
     thresholds: NDArray[np.float64],
     masks: Masks | None,
-) -> tuple[NDArray, NDArray, NDArray | None]:
-    """IoU in both modes, each (T,), and the pixel counts (2, T + 2) of one image."""
-    score = score_map(cam)
+) -> _Found:
+    score = score_of(cam)
     truth = resize_boxes(parse_boxes(row.boxes), (row.width, row.height))
     counts = None if masks is None else pixel_histogram(score, masks(row), thresholds)
-    return (*best_iou(score, truth, thresholds), counts)
+    levels = quantize(score)
+    peak, found = int(levels.max()), contours(levels)
+    v = levels_of(thresholds, peak)
+    largest, every = (in_steps(iou)[v] for iou in iou_per_level(found, truth))
+    return _Found(largest, every, found.largest.astype(np.uint8), peak, truth, counts)
 
 
-@contextmanager
-def _mapper(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """`map`, in processes where there is more than one worker.
+def _in_order(function: Callable[[int], _Found], count: int, workers: int) -> Iterator[_Found]:
+    """``function(0), function(1), ...``, worked out by threads a few chunks ahead.
 
-    Threads would not do: OpenCV's calls are too short for the interpreter lock to change hands.
+    Threads do: the sweep and OpenCV let go of the interpreter lock. No more than two chunks a
+    worker are on their way, so that memory does not grow with the number of maps.
     """
     if workers < 2:
-        yield map
+        yield from map(function, range(count))
         return
-    # A forked child would inherit torch's threads in whatever state they are.
-    spawn = multiprocessing.get_context("spawn")
-    one_thread = dict(initializer=cv2.setNumThreads, initargs=(1,))
-    with ProcessPoolExecutor(workers, mp_context=spawn, **one_thread) as pool:
-        yield partial(pool.map, chunksize=16)
+
+    def chunk(start: int) -> list[_Found]:
+        return [function(i) for i in range(start, min(start + CHUNK, count))]
+
+    starts = deque(range(0, count, CHUNK))
+    with ThreadPoolExecutor(workers) as pool:
+        ahead = deque(
+            pool.submit(chunk, starts.popleft()) for _ in range(min(2 * workers, len(starts)))
+        )
+        while ahead:
+            found = ahead.popleft().result()
+            if starts:
+                ahead.append(pool.submit(chunk, starts.popleft()))
+            yield from found
 
 
-def _rows(index: pd.DataFrame, logits: ArrayLike | None) -> pd.DataFrame:
-    """Rows of the table: the label and what the classifier makes of it."""
+def answers(index: pd.DataFrame, logits: ArrayLike | None = None) -> pd.DataFrame:
+    """Rows of a localization table: the label and what the classifier makes of it.
+
+    Without logits (N, K) prediction and rank are `UNKNOWN`.
+    """
     labels = index["label"].to_numpy()
-    answers = (UNKNOWN, UNKNOWN) if logits is None else rank_labels(logits, labels)
+    prediction, rank = (UNKNOWN, UNKNOWN) if logits is None else rank_labels(logits, labels)
     rows = pd.DataFrame({"image_id": index["image_id"].to_numpy(), "label": labels})
-    return rows.assign(prediction=answers[0], rank=answers[1])
+    return rows.assign(prediction=prediction, rank=rank)
 
 
 def localize(
-    maps: Iterable[NDArray[np.floating]],
+    maps: Sequence[NDArray[np.floating]] | NDArray[np.floating],
     index: pd.DataFrame,
     logits: ArrayLike | None = None,
     *,
+    score_of: Callable[[NDArray], NDArray[np.float64]] = score_map,
     thresholds: NDArray[np.float64] = TAUS,
     masks: Masks | None = None,
     workers: int = 1,
+    progress: str | None = None,
     meta: dict[str, str] | None = None,
 ) -> LocalizationTable:
     """Evaluate N maps by the reference protocol.
 
     Parameters
     ----------
-    maps : array (N, h, w) or anything that yields (h, w) maps, in the order of `index`
+    maps : (N, h, w), or N maps of any sizes, in the order of `index`; each is read when its turn
+        comes, so that a memory-mapped array or a sequence that reads files need not fit in memory
     index : rows of the index table with at least one box each
     logits : (N, K) of the classifier; without, no error that needs a class is defined
-    thresholds : (T,) taus, ascending
+    score_of : from a map to its score map in [0, 1]
+    thresholds : (T,) taus in [0, 1), ascending
     masks : gives the ground-truth mask of a row, for PxAP; see `wsol.pixels.MaskReader`
-    workers : processes; with more than one, `masks` must be picklable
+    workers : threads
+    progress : what a progress bar is to say; without, there is none
 
-    Raises ValueError if maps, rows and logits differ in number, or a row has no box.
+    The table takes 5 kB of memory an image. Raises ValueError if maps, rows and logits differ in
+    number, or a row has no box.
     """
-    maps = list(maps)
     if len(maps) != len(index) or (logits is not None and len(logits) != len(index)):
-        answers = "no" if logits is None else len(logits)
-        raise ValueError(f"{len(maps)} maps and {answers} logits for {len(index)} images")
+        count = "no" if logits is None else len(logits)
+        raise ValueError(f"{len(maps)} maps and {count} logits for {len(index)} images")
     bare = index.loc[index["boxes"] == "", "image_id"]
     if len(bare):
         raise ValueError(f"{len(bare)} images have no box to compare with, first {bare.iloc[0]}")
 
     jobs = [_Row(*row) for row in index[list(_Row._fields)].itertuples(index=False)]
-    evaluate = partial(_evaluate, thresholds=thresholds, masks=masks)
-    iou = np.zeros((2, len(index), len(thresholds)))
-    histogram = None if masks is None else np.zeros((2, len(thresholds) + 2), dtype=np.int64)
-    with _mapper(workers) as mapper:
-        for i, (largest, every, counts) in enumerate(mapper(evaluate, maps, jobs)):
-            iou[0, i], iou[1, i] = largest, every
-            if histogram is not None:
-                histogram += counts
-    rows = _rows(index, logits)
-    return LocalizationTable(rows, thresholds, iou[0], iou[1], histogram, dict(meta or {}))
+    evaluate = partial(_evaluate, score_of=score_of, thresholds=thresholds, masks=masks)
+    found = _in_order(lambda i: evaluate(maps[i], jobs[i]), len(jobs), workers)
+    bar = tqdm(found, desc=progress, total=len(jobs), unit="map", disable=progress is None)
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # maps side by side, not threads within each
+    try:
+        return _gather(bar, answers(index, logits), thresholds, dict(meta or {}))
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _gather(
+    found: Iterator[_Found], rows: pd.DataFrame, thresholds: NDArray, meta: dict[str, str]
+) -> LocalizationTable:
+    """Put the answers of all images into one table."""
+    N, T = len(rows), len(thresholds)
+    iou = np.zeros((2, N, T), dtype=np.uint16)
+    boxes, peaks = np.zeros((N, LEVELS, 4), np.uint8), np.zeros(N, np.uint8)
+    truth, histogram = [], None
+    for i, one in enumerate(found):
+        iou[0, i], iou[1, i], boxes[i], peaks[i] = one.largest, one.every, one.boxes, one.peak
+        truth.append(one.truth)
+        if one.counts is not None:
+            histogram = one.counts if histogram is None else histogram + one.counts
+    flat = np.concatenate(truth) if truth else np.zeros((0, 4))
+    counts = np.array([len(t) for t in truth], dtype=np.int16)
+    level_boxes = LevelBoxes(boxes, peaks, flat.astype(np.int16), counts)
+    return LocalizationTable(rows, thresholds, iou[0], iou[1], histogram, meta, level_boxes)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wsol.localization import LocalizationTable
+from wsol.localization_table import LocalizationTable, in_steps
 
 DELTA = 0.5  # IoU from which a box counts as right
 DELTAS = (0.3, 0.5, 0.7)  # those of MaxBoxAccV2
@@ -19,19 +19,19 @@ PARTS = ("30", "50", "70")  # their names in tables
 TOP = 5  # classes that Top-5 looks at
 
 
-def box_accuracy(iou: NDArray[np.float64], delta: float = DELTA) -> NDArray[np.float64]:
-    """Share (T,) of N images whose IoU (N, T) reaches delta, %."""
-    return 100 * (iou >= delta).mean(axis=0)
+def box_accuracy(steps: NDArray[np.uint16], delta: float = DELTA) -> NDArray[np.float64]:
+    """Share (T,) of N images whose IoU reaches delta, %; takes the (N, T) steps of a table."""
+    return 100 * (steps >= in_steps(delta)).mean(axis=0)
 
 
 def choose_tau(table: LocalizationTable) -> float:
     """The threshold of highest GT-known accuracy, the lowest of equals."""
-    return float(table.thresholds[box_accuracy(table.iou_largest).argmax()])
+    return float(table.thresholds[box_accuracy(table.steps_largest).argmax()])
 
 
 def max_box_acc(table: LocalizationTable) -> float:
     """MaxBoxAcc, %: box of the largest contour, IoU of .5, best threshold of this split."""
-    return float(box_accuracy(table.iou_largest).max())
+    return float(box_accuracy(table.steps_largest).max())
 
 
 def max_box_acc_v2(table: LocalizationTable) -> tuple[float, NDArray[np.float64]]:
@@ -39,7 +39,7 @@ def max_box_acc_v2(table: LocalizationTable) -> tuple[float, NDArray[np.float64]
 
     Any contour may give the box, and each part has its own best threshold.
     """
-    parts = np.array([box_accuracy(table.iou_all, delta).max() for delta in DELTAS])
+    parts = np.array([box_accuracy(table.steps_all, delta).max() for delta in DELTAS])
     return float(parts.mean()), parts
 
 
@@ -56,7 +56,7 @@ def pxap(table: LocalizationTable) -> float:
     return float(100 * (precision[1:] * np.diff(recall)).sum())
 
 
-def _column(table: LocalizationTable, tau: float) -> int:
+def column_of(table: LocalizationTable, tau: float) -> int:
     """Place of tau among the thresholds. Raises ValueError if it is none of them."""
     place = int(np.abs(table.thresholds - tau).argmin())
     if not np.isclose(table.thresholds[place], tau, rtol=0, atol=1e-9):
@@ -64,9 +64,22 @@ def _column(table: LocalizationTable, tau: float) -> int:
     return place
 
 
+def pixel_iou(table: LocalizationTable, tau: float) -> float:
+    """IoU of the pixels of at least tau with the masks, all images together, %; NaN without masks.
+
+    The pixels are those of PxAP, of the score map itself: no box, no 8 bits.
+    """
+    if table.pixel_histogram is None:
+        return float("nan")
+    column = column_of(table, tau)
+    background, objects = table.pixel_histogram
+    union = objects.sum() + background[column:].sum()
+    return float(100 * objects[column:].sum() / union) if union else float("nan")
+
+
 def _errors(table: LocalizationTable) -> dict[str, NDArray[np.float64]]:
     """Localization errors at every threshold, each (T,), %; NaN where nothing classifies."""
-    right = table.iou_largest >= DELTA
+    right = table.steps_largest >= in_steps(DELTA)
     rank = table.rows["rank"].to_numpy()[:, None]
     unknown = np.nan if (rank < 0).any() else 0.0
     return {
@@ -84,7 +97,7 @@ def cls_error(table: LocalizationTable) -> float:
 
 def localization_errors(table: LocalizationTable, tau: float) -> dict[str, float]:
     """Top-1, Top-5 and GT-known localization error at tau, and classification error, %."""
-    column = _column(table, tau)
+    column = column_of(table, tau)
     errors = {name: float(curve[column]) for name, curve in _errors(table).items()}
     return errors | {"cls_error": cls_error(table)}
 
@@ -98,7 +111,8 @@ def evaluate(test: LocalizationTable, fullsup: LocalizationTable) -> dict[str, f
     """All numbers of a table on `test`, with tau from `train-fullsup`.
 
     Keys: tau and the four errors at it; tau_oracle and the localization errors at it, their names
-    ending in _oracle; maxboxacc; maxboxacc_v2 and its parts maxboxacc_v2_30, _50, _70; pxap.
+    ending in _oracle; maxboxacc; maxboxacc_v2 and its parts maxboxacc_v2_30, _50, _70; pxap;
+    pixel_iou, at tau.
     """
     tau, oracle = choose_tau(fullsup), choose_tau(test)
     at_oracle = localization_errors(test, oracle)
@@ -113,4 +127,5 @@ def evaluate(test: LocalizationTable, fullsup: LocalizationTable) -> dict[str, f
         "maxboxacc_v2": v2,
         **{f"maxboxacc_v2_{name}": float(part) for name, part in zip(PARTS, parts, strict=True)},
         "pxap": pxap(test),
+        "pixel_iou": pixel_iou(test, tau),
     }

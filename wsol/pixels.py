@@ -12,12 +12,15 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from PIL import Image
 
 from wsol.boxes import FRAME
 
 BACKGROUND, OBJECT, IGNORE = 0, 1, 255  # values of a ground-truth mask
+
+GUESSES = 1024  # places at which the search for a bin may begin
 
 Masks = Callable[[Any], NDArray[np.uint8]]  # row of the index table -> (H, W) mask
 
@@ -31,7 +34,24 @@ def pixel_histogram(
     gets a bin of its own and the last one stays empty.
     """
     edges = np.concatenate([thresholds, [1.0, 2.0, 3.0]])
-    return np.stack([np.histogram(score[mask == kind], edges)[0] for kind in (BACKGROUND, OBJECT)])
+    # Where to begin looking for the bin of a score, by its first ten bits.
+    begin = np.searchsorted(edges, np.arange(GUESSES + 1) / GUESSES, side="right") - 1
+    return _count(score.ravel(), mask.ravel(), edges, begin)
+
+
+@njit(cache=True, nogil=True)
+def _count(score, mask, edges, begin):
+    """As np.histogram of each kind of pixel: a bin holds its lower edge and not its upper one."""
+    counts = np.zeros((2, len(edges) - 1), np.int64)
+    for i in range(len(score)):
+        s, kind = score[i], mask[i]
+        if kind > 1 or s < edges[0]:
+            continue
+        bin_ = max(begin[int(s * GUESSES)], 0)
+        while edges[bin_ + 1] <= s:
+            bin_ += 1
+        counts[kind, bin_] += 1
+    return counts
 
 
 @dataclass(frozen=True)

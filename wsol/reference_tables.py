@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wsol.data import load_background, load_split, rows_of
-from wsol.localization import LocalizationTable, localize
+from wsol.localization import localize
+from wsol.localization_table import LocalizationTable
 from wsol.pixels import MaskReader
 from wsol.references import (
     choose_sigma,

@@ -201,5 +201,5 @@ def choose_sigma(maps: Sequence[NDArray[np.float32]], index: pd.DataFrame) -> fl
     errors = []
     for sigma in SIGMAS:
         table = localize(smooth(maps, sigma), index, thresholds=COARSE_TAUS)
-        errors.append(100 - box_accuracy(table.iou_largest).max())
+        errors.append(100 - box_accuracy(table.steps_largest).max())
     return SIGMAS[int(np.argmin(errors))]

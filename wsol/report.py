@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from wsol.localization import LocalizationTable
+from wsol.localization_table import LocalizationTable
 from wsol.metrics import evaluate
 from wsol.names import METHODS
 from wsol.paths import project_root

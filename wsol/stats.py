@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from wsol.localization import LocalizationTable
-from wsol.metrics import DELTA, TOP
+from wsol.localization_table import LocalizationTable, in_steps
+from wsol.metrics import DELTA, TOP, column_of
 
 GT_KNOWN = "gt_known_loc_error"
 # Error -> how many of the first classes may hold the label; None where the class is given.
@@ -82,21 +82,13 @@ def wrong_images(table: LocalizationTable, error: str = GT_KNOWN) -> Bools:
     """
     if error not in ERRORS:
         raise ValueError(f"unknown error {error}; there are {', '.join(ERRORS)}")
-    wrong = table.iou_largest < DELTA
+    wrong = table.steps_largest < in_steps(DELTA)
     if ERRORS[error] is not None:
         rank = table.rows["rank"].to_numpy()
         if (rank < 0).any():
             raise ValueError(f"{error} needs the rank of the label, and this table has none")
         wrong |= (rank >= ERRORS[error])[:, None]
     return wrong
-
-
-def _column(table: LocalizationTable, tau: float) -> int:
-    """Place of tau among the thresholds. Raises ValueError if it is none of them."""
-    places = np.flatnonzero(np.isclose(table.thresholds, tau, rtol=0, atol=1e-9))
-    if len(places) == 0:
-        raise ValueError(f"tau = {tau} is not among the thresholds of this table")
-    return int(places[0])
 
 
 def error_interval(
@@ -121,7 +113,7 @@ def error_interval(
             "of many and has no binomial interval; choose tau on train-fullsup, or compare two "
             "models by paired_bootstrap"
         )
-    wrong = wrong_images(table, error)[:, _column(table, tau)]
+    wrong = wrong_images(table, error)[:, column_of(table, tau)]
     return wilson_interval(int(wrong.sum()), len(wrong), level)
 
 
@@ -189,7 +181,7 @@ def paired_bootstrap(
     _check_same_images(a, b)
     wrong = [wrong_images(table, error) for table in (a, b)]
     if taus is not None:
-        columns = [_column(table, tau) for table, tau in zip((a, b), taus, strict=True)]
+        columns = [column_of(table, tau) for table, tau in zip((a, b), taus, strict=True)]
         wrong = [w[:, [column]] for w, column in zip(wrong, columns, strict=True)]
 
     def statistic(indices: Ints, axis: int = -1) -> Floats:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from wsol.localization import LocalizationTable
+from wsol.localization_table import LocalizationTable
 from wsol.metrics import choose_tau, localization_errors
 from wsol.names import METHODS
 from wsol.report import localization_error, per_run

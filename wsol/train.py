@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from wsol.checkpoints import checkpoint_path, restore, save_state
 from wsol.images import to_float, train_transform
 from wsol.methods import Batch, get_method
 from wsol.models import build_backbone, parameter_count
@@ -105,15 +106,15 @@ def train(
     torch.use_deterministic_algorithms(True, warn_only=True)
     network = build_network(config, num_classes)
     optimizer = build_optimizer(network, config)
-    checkpoint = _checkpoint_path(resume_dir, config, images, labels, background)
-    history = _restore(checkpoint, network, optimizer)
+    checkpoint = checkpoint_path(resume_dir, config.digest(), images, labels, background)
+    history = restore(checkpoint, network, optimizer)
     started, resumed = time.perf_counter(), len(history)
     epochs = tqdm(range(resumed, config.epochs), desc=f"{config.method}-{config.seed}")
     for epoch in epochs:
         batches = _batches(config, epoch, images, labels, background)
         row = {"epoch": epoch + 1} | _train_epoch(config, network, optimizer, batches)
         history.append(row)
-        _save_state(checkpoint, network, optimizer, history)
+        save_state(checkpoint, network, optimizer, history)
         rate = (epoch + 1 - resumed) * len(images) / (time.perf_counter() - started)
         epochs.set_postfix(loss=f"{row['loss']:.3f}", images_per_s=f"{rate:.0f}")
     seconds = time.perf_counter() - started
@@ -195,43 +196,6 @@ def _batches(
             extra = augment(background, torch.randint(len(background), (config.background_batch,)))
         progress = (epoch + step / steps) / config.epochs
         yield Batch(augment(images, rows), labels[rows], extra, progress)
-
-
-def _checkpoint_path(
-    resume_dir: str | Path | None, config: TrainConfig, *data: Tensor | None
-) -> Path | None:
-    """Name the checkpoint after everything that decides the weights."""
-    if resume_dir is None:
-        return None
-    digest = hashlib.sha256(config.digest().encode())
-    for tensor in filter(lambda t: t is not None, data):
-        digest.update(tensor.numpy().tobytes())
-    path = Path(resume_dir)
-    path.mkdir(parents=True, exist_ok=True)
-    return path / f"{digest.hexdigest()[:16]}.pt"
-
-
-def _restore(
-    path: Path | None, network: nn.Module, optimizer: torch.optim.Optimizer
-) -> list[dict[str, float]]:
-    """Load the last checkpoint, if any, and return the history so far."""
-    if path is None or not path.exists():
-        return []
-    state = torch.load(path, weights_only=True)
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["history"]
-
-
-def _save_state(
-    path: Path | None, network: nn.Module, optimizer: torch.optim.Optimizer, history: list
-) -> None:
-    if path is None:
-        return
-    state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
-    temporary = path.with_suffix(".tmp")
-    torch.save(state | {"history": history}, temporary)
-    temporary.replace(path)  # a kill leaves the old state or the new one, never half of one
 
 
 def _write_run(

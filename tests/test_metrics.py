@@ -149,7 +149,7 @@ def test_pixel_precision_of_chance_is_the_share_of_the_object():
 
 
 def test_pixel_iou_is_that_of_the_pixels_at_and_above_tau(peer):
-    vectors, _ = peer
+    vectors, _, _ = peer
     scores, masks = vectors["scoremap_x1024"] / 1024.0, vectors["mask"]
     histogram = sum(pixel_histogram(*pair, TAUS) for pair in zip(scores, masks, strict=True))
     table = table_of(np.ones((1, 1000)), [0], histogram=histogram, thresholds=TAUS)

@@ -1,6 +1,7 @@
 """The report follows from the localization tables, the committed one from the committed tables."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,14 @@ def folder(tmp_path: Path) -> Path:
     test = _table([-1] * 4, [right] * 3 + [wrong], method="constant-box", map="reference")
     _save((test, fullsup), tmp_path / "references", "constant-box")
     return tmp_path
+
+
+def test_a_table_of_two_protocols_is_refused(folder: Path) -> None:
+    test, _ = report.read_pair(folder / "evaluate", "cam-0-class")
+    other = replace(test, meta=test.meta | {"protocol": "bas2022"})
+    other.save(folder / "evaluate" / "cam-0-class-test.npz")
+    with pytest.raises(ValueError, match="one protocol, not bas2022, unknown"):
+        report.per_run(folder)
 
 
 def test_the_headline_has_the_promised_columns_and_one_row_per_method(folder: Path) -> None:

@@ -10,6 +10,7 @@ Shapes: N images, T thresholds, G ground-truth boxes.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -132,3 +133,14 @@ class LocalizationTable:
                 meta=json.loads(str(arrays["meta"])),
                 level_boxes=LevelBoxes(*boxes) if boxes else None,
             )
+
+
+def one_protocol(tables: Sequence[LocalizationTable]) -> str:
+    """The protocol that all tables share.
+
+    Raises ValueError if they do not: errors under different protocols do not compare.
+    """
+    names = sorted({table.meta.get("protocol", "unknown") for table in tables})
+    if len(names) != 1:
+        raise ValueError(f"one table of results holds one protocol, not {', '.join(names)}")
+    return names[0]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from wsol.localization_table import LocalizationTable
+from wsol.localization_table import LocalizationTable, one_protocol
 from wsol.metrics import evaluate
 from wsol.names import METHODS
 from wsol.paths import project_root
@@ -63,11 +63,13 @@ def per_run(folder: Path) -> pd.DataFrame:
     """All numbers of `wsol.metrics.evaluate`, one row per run and map.
 
     Columns before them: stage, dataset, method (as a reader says it), backbone, seed, read_out,
-    n_background.
+    n_background. Raises ValueError if the tables are not of one protocol.
     """
+    pairs = {stage: read_pairs(folder / stage) for stage in STAGES}
+    one_protocol([table for found in pairs.values() for pair in found for table in pair])
     rows = []
-    for stage in STAGES:
-        for test, fullsup in read_pairs(folder / stage):
+    for stage, found in pairs.items():
+        for test, fullsup in found:
             meta = test.meta
             about = {
                 "stage": stage,

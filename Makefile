@@ -1,5 +1,6 @@
 # make reproduce   install, train, evaluate, write reports/ and print the headline table
 # make test        install, then the tests, notebooks included
+# make bench       install, then write reports/tables/benchmark.csv
 # make lab         install, then JupyterLab on this machine only
 # make lock        write requirements.lock anew from pyproject.toml
 # make clean       remove what a run made (reports/ and data/raw/ stay)
@@ -18,7 +19,7 @@ STAMP := .venv/wsol-installed
 WITH_VENV := PATH="$$PWD/.venv/bin:$$PATH" JUPYTER_PREFER_ENV_PATH=1
 UV := $(VENV_PYTHON) -m uv --quiet pip
 
-.PHONY: reproduce test lab lock clean distclean setup
+.PHONY: reproduce test bench lab lock clean distclean setup
 .DELETE_ON_ERROR:
 
 # A moved or copied folder still has the old one's wsol installed: install it again.
@@ -32,6 +33,9 @@ reproduce: setup
 
 test: setup
 	@$(WITH_VENV) TQDM_DISABLE=1 python -m pytest --nbval-lax --nbval-current-env tests notebooks
+
+bench: setup
+	@$(WITH_VENV) OMP_NUM_THREADS=1 python benchmarks/evaluator.py
 
 lab: setup
 	@$(WITH_VENV) python -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir="$$PWD" \

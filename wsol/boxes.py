@@ -158,9 +158,11 @@ def _contours(levels):
 def contours(levels: Bytes) -> Contours:
     """Boxes of the contours of a (H, W) map at all levels."""
     largest, boxes, low, high, doubtful = _contours(np.ascontiguousarray(levels))
+    if not doubtful.any():
+        return Contours(largest, boxes, low, high)
     present = np.bincount(levels.ravel(), minlength=LEVELS) > 0
     for v in np.flatnonzero(doubtful):
-        if not present[v - 1] and v > 1 and doubtful[v - 1]:
+        if v > 1 and doubtful[v - 1] and not present[v - 1]:
             largest[v] = largest[v - 1]  # no pixel between them: the same binary map
             continue
         _, binary = cv2.threshold(levels, float(v - 1), 1, cv2.THRESH_BINARY)

@@ -155,66 +155,85 @@ def _write(changed, n, v, parent, state, out, M, bright):
     return M
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _grow(c, pattern, x, y, state, bright):
+    """A pixel joins component c: its box, and of a bright one area and Euler number."""
+    if x < state[c, X0]:
+        state[c, X0] = x
+    if x > state[c, X1]:
+        state[c, X1] = x
+    if y < state[c, Y0]:
+        state[c, Y0] = y
+    if y > state[c, Y1]:
+        state[c, Y1] = y
+    if bright:
+        state[c, AREA2] += CHANGE[pattern, 0]
+        state[c, EULER4] += CHANGE[pattern, 1]
+
+
 @njit(cache=True, nogil=True)
-def sweep(pixels, ends, patterns, bright):
+def _begin(c, parent, state):
+    """A component of no pixel yet."""
+    parent[c], state[c, STAMP], state[c, ROW] = c, 0, -1
+    state[c, X0], state[c, Y0] = 1 << 30, 1 << 30
+    state[c, X1], state[c, Y1] = -1, -1
+    state[c, AREA2], state[c, EULER4] = 0, 0
+
+
+@njit(cache=True, nogil=True)
+def _join_all(p, joins, ring, label, v, end, parent, state, changed, n, out):
+    """The component of a pixel that touches several pieces: all of them; and the new count."""
+    root = _find(parent, label[p + ring[joins[0]]])
+    n = _touch(root, v, end, state, changed, n, out)
+    j = 1
+    while joins[j] >= 0:
+        c = _find(parent, label[p + ring[joins[j]]])
+        if c != root:
+            n = _touch(c, v, end, state, changed, n, out)
+            root = _merge(root, c, parent, state)
+        j += 1
+    return root, n
+
+
+@njit(cache=True, nogil=True)
+def _sweep(pixels, ends, patterns, bright):
     """Components as the grey falls (`bright`), or the holes as it rises: (M, 8).
 
     Of holes, the corners are those of the contour around them; area and holes are not worked out.
     """
-    S = patterns.shape[1]
-    mask, shift = S - 1, 0
-    while 1 << shift < S:
-        shift += 1
-    flat = patterns.ravel()
-    ring = np.array([-S - 1, -S, -S + 1, 1, S + 1, S, S - 1, -1], np.int32)
+    S, flat = patterns.shape[1], patterns.ravel()
+    mask, shift = S - 1, _stride_shift(S - 2)
+    ring = np.array([-S - 1, -S, -S + 1, 1, S + 1, S, S - 1, -1], np.int64)
     joins = JOINS_8 if bright else JOINS_4
     # The frame around the map is dark component 0, which is never written.
     label = np.zeros(patterns.size, np.int32)
     N = len(pixels) + 1
     parent, changed = np.empty(N, np.int32), np.empty(N, np.int32)
     state, out = np.empty((N, 8), np.int32), np.empty((N, 8), np.int32)
-    parent[0], state[0, STAMP], state[0, ROW] = 0, 0, -1
-    M, C = 0, 0 if bright else 1
-    end = LOW if bright else HIGH
+    _begin(0, parent, state)
+    M, C, end = 0, 0 if bright else 1, LOW if bright else HIGH
     for step in range(255):
-        v = 255 - step if bright else step + 1
+        v, n = 255 - step if bright else step + 1, 0
         grey = v if bright else step
-        n = 0
         for i in range(ends[grey], ends[grey + 1]):
-            p = pixels[i]
+            p = np.int64(pixels[i])
             pattern = flat[p]
-            k = joins[pattern, 0]
-            if k < 0:
+            first = joins[pattern, 0]
+            if first < 0:
                 root, C = C, C + 1
-                parent[root], state[root, STAMP], state[root, ROW] = root, 0, -1
-                state[root, X0] = state[root, Y0] = 1 << 30
-                state[root, X1] = state[root, Y1] = -1
-                state[root, AREA2] = state[root, EULER4] = 0
+                _begin(root, parent, state)
+            elif joins[pattern, 1] < 0:  # nearly always: one neighbour to ask
+                root = _find(parent, label[p + ring[first]])
             else:
-                root = _find(parent, label[p + ring[k]])
-            if state[root, STAMP] != v:
-                n = _touch(root, v, end, state, changed, n, out)
-            j = 1
-            while joins[pattern, j] >= 0:
-                c = _find(parent, label[p + ring[joins[pattern, j]]])
-                if c != root:
-                    n = _touch(c, v, end, state, changed, n, out)
-                    root = _merge(root, c, parent, state)
-                j += 1
+                root, n = _join_all(
+                    p, joins[pattern], ring, label, v, end, parent, state, changed, n, out
+                )
             label[p] = root
             if root == 0 and not bright:
                 continue  # nobody asks for the box of the outside
-            x, y = (p & mask) - 1, (p >> shift) - 1
-            if x < state[root, X0]:
-                state[root, X0] = x
-            if x > state[root, X1]:
-                state[root, X1] = x
-            if y < state[root, Y0]:
-                state[root, Y0] = y
-            if y > state[root, Y1]:
-                state[root, Y1] = y
-            state[root, AREA2] += CHANGE[pattern, 0]
-            state[root, EULER4] += CHANGE[pattern, 1]
+            if state[root, STAMP] != v:
+                n = _touch(root, v, end, state, changed, n, out)
+            _grow(root, pattern, (p & mask) - 1, (p >> shift) - 1, state, bright)
         M = _write(changed, n, v, parent, state, out, M, bright)
     return out[:M]
 
@@ -226,13 +245,13 @@ def components(levels: NDArray[np.uint8]) -> tuple[Components, Components]:
     shift = _stride_shift(W)
     grey = _padded(levels, shift)
     pixels, ends = _sorted_pixels(grey, H, W, shift)
-    bright = sweep(pixels, ends, _patterns(grey, H, W, True), True)
+    bright = _sweep(pixels, ends, _patterns(grey, H, W, True), True)
     holed = 0
     for i in range(len(bright)):
         holed += bright[i, HOLED]
     if holed == 0:
         return bright, bright[:0]
-    return bright, sweep(pixels, ends, _patterns(grey, H, W, False), False)
+    return bright, _sweep(pixels, ends, _patterns(grey, H, W, False), False)
 
 
 @njit(cache=True, nogil=True)

@@ -23,7 +23,12 @@ RUNS = {
 # Modules that change no number of a training or an evaluation, only how it is shown or found.
 FINDING = {"wsol/__init__.py", "wsol/paths.py", "wsol/smoke.py", "wsol/datasets/__init__.py"}
 SHOWING = {"wsol/examples.py", "wsol/names.py", "wsol/plots.py"}
-SHOWS = ("look", "explain", "report", "study/dvc.yaml:study_report")  # stages whose result is what they show
+SHOWS = (
+    "look",
+    "explain",
+    "report",
+    "study/dvc.yaml:study_report",
+)  # stages whose result is what they show
 
 
 def _deps(name: str) -> set[str]:

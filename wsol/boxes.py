@@ -20,10 +20,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from wsol.component_tree import HIGH, LOW, X0, X1, Y0, Y1, components, largest_per_level
+from wsol.kernels import kernel
 
 FRAME = 224  # side of the square frame in which maps and ground truth are compared, pixels
 TAUS = np.arange(0, 1, 0.001)  # (T,) score-map thresholds of the protocol
@@ -74,7 +74,7 @@ def box_iou(boxes: NDArray[np.integer], others: NDArray[np.integer]) -> Floats:
     return np.where(union > 0, overlap / np.maximum(union, 1), 0.0)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _best_iou(box, truth):
     """As `box_iou`, of one box with (G, 4) boxes, the best of them; 0 where G = 0."""
     x0, y0, x1, y1 = box[0], box[1], box[2], box[3]
@@ -127,7 +127,7 @@ class Contours(NamedTuple):
     high: Ints  # (M,) the highest level at which each is there
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _write_boxes(found, width, height, boxes, low, high, start):
     """Boxes of components: one pixel past the object's far corner, but inside the frame."""
     for i in range(len(found)):
@@ -137,7 +137,7 @@ def _write_boxes(found, width, height, boxes, low, high, start):
         low[start + i], high[start + i] = found[i, LOW], found[i, HIGH]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _contours(levels):
     """Fields of `Contours`, and (256,) where the largest is in doubt."""
     H, W = levels.shape
@@ -171,7 +171,7 @@ def contours(levels: Bytes) -> Contours:
     return Contours(largest, boxes, low, high)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _iou_per_level(largest, boxes, low, high, truth):
     """Best IoU over (G, 4) boxes at each level, (256,): largest contour, any contour."""
     of_largest, of_all = np.zeros(256), np.full(256, -1.0)

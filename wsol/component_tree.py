@@ -26,10 +26,11 @@ Shapes: H W map, M components.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from wsol.kernels import inlined, kernel
 from wsol.neighbourhoods import CHANGE, JOINS_4, JOINS_8
+from wsol.pixel_order import neighbours_before, padded, sorted_pixels, stride_shift
 
 # Columns of a component: corners of its contour (both inclusive), twice its polygon area without
 # its holes, whether it has any, and the lowest and highest v at which it is there as it is.
@@ -40,69 +41,7 @@ EULER4, ROW, STAMP = 5, 6, 7  # columns of a component in the making, after AREA
 Components = NDArray[np.int32]  # (M, 8)
 
 
-@njit(cache=True, nogil=True)
-def _stride_shift(width):
-    """Rows and their frame start every 2 ** shift places: x and y then cost no division."""
-    shift = 2
-    while (1 << shift) < width + 2:
-        shift += 1
-    return shift
-
-
-@njit(cache=True, nogil=True)
-def _padded(levels, shift):
-    """The map inside a frame of -1, which is darker than everything, rows 2 ** shift apart."""
-    H, W = levels.shape
-    grey = np.full((H + 2, 1 << shift), -1, np.int16)
-    for y in range(H):  # in numba loops compile ten times faster than slices, and run as fast
-        for x in range(W):
-            grey[y + 1, x + 1] = levels[y, x]
-    return grey
-
-
-@njit(cache=True, nogil=True)
-def _sorted_pixels(grey, H, W, shift):
-    """Places (y << shift) + x in the frame, dark to bright, then in reading order; (257,) ends."""
-    ends = np.zeros(257, np.int64)
-    for y in range(1, H + 1):
-        for x in range(1, W + 1):
-            ends[grey[y, x] + 1] += 1
-    for v in range(256):
-        ends[v + 1] += ends[v]
-    nexts = ends.copy()
-    pixels = np.empty(H * W, np.int32)
-    for y in range(1, H + 1):
-        for x in range(1, W + 1):
-            v = grey[y, x]
-            pixels[nexts[v]] = (y << shift) + x
-            nexts[v] += 1
-    return pixels, ends
-
-
-@njit(cache=True, nogil=True)
-def _patterns(grey, H, W, bright):
-    """Which neighbours are there already when a pixel joins, as bits in the order of `RING`."""
-    out = np.empty(grey.shape, np.uint8)
-    for y in range(1, H + 1):
-        above, here, below = grey[y - 1], grey[y], grey[y + 1]
-        for x in range(1, W + 1):
-            g = here[x]
-            if bright:
-                out[y, x] = (
-                    (above[x - 1] >= g) | (above[x] >= g) << 1 | (above[x + 1] >= g) << 2
-                    | (here[x + 1] > g) << 3 | (below[x + 1] > g) << 4 | (below[x] > g) << 5
-                    | (below[x - 1] > g) << 6 | (here[x - 1] >= g) << 7
-                )  # fmt: skip
-            else:
-                out[y, x] = (
-                    (above[x - 1] <= g) | (above[x] <= g) << 1 | (above[x + 1] <= g) << 2
-                    | (here[x + 1] < g) << 3 | (below[x + 1] < g) << 4 | (below[x] < g) << 5
-                    | (below[x - 1] < g) << 6 | (here[x - 1] <= g) << 7
-                )  # fmt: skip
-    return out
-
-
-@njit(cache=True, nogil=True)
+@kernel
 def _find(parent, c):
     while parent[c] != c:
         parent[c] = parent[parent[c]]
@@ -110,7 +49,7 @@ def _find(parent, c):
     return c
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _touch(c, v, end, state, changed, n, out):
     """Note that component c changes at level v, and close its row, once a level; the new count."""
     if state[c, STAMP] != v:
@@ -123,7 +62,7 @@ def _touch(c, v, end, state, changed, n, out):
     return n
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _merge(root, c, parent, state):
     """Merge two components; the older one stays."""
     if c < root:
@@ -137,7 +76,7 @@ def _merge(root, c, parent, state):
     return root
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _write(changed, n, v, parent, state, out, M, bright):
     """A new row for each component that changed at level v and was not merged; the new count."""
     margin = 0 if bright else 1
@@ -155,7 +94,7 @@ def _write(changed, n, v, parent, state, out, M, bright):
     return M
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined
 def _grow(c, pattern, x, y, state, bright):
     """A pixel joins component c: its box, and of a bright one area and Euler number."""
     if x < state[c, X0]:
@@ -171,7 +110,7 @@ def _grow(c, pattern, x, y, state, bright):
         state[c, EULER4] += CHANGE[pattern, 1]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _begin(c, parent, state):
     """A component of no pixel yet."""
     parent[c], state[c, STAMP], state[c, ROW] = c, 0, -1
@@ -180,7 +119,7 @@ def _begin(c, parent, state):
     state[c, AREA2], state[c, EULER4] = 0, 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _join_all(p, joins, ring, label, v, end, parent, state, changed, n, out):
     """The component of a pixel that touches several pieces: all of them; and the new count."""
     root = _find(parent, label[p + ring[joins[0]]])
@@ -195,7 +134,7 @@ def _join_all(p, joins, ring, label, v, end, parent, state, changed, n, out):
     return root, n
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _only_neighbour(joins, ring):
     """Per pattern, the way to the one neighbour to join; 0 where there are none or several."""
     way = np.zeros(256, np.int64)
@@ -205,14 +144,14 @@ def _only_neighbour(joins, ring):
     return way
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sweep(pixels, ends, patterns, bright):
     """Components as the grey falls (`bright`), or the holes as it rises: (M, 8).
 
     Of holes, the corners are those of the contour around them; area and holes are not worked out.
     """
     S, flat = patterns.shape[1], patterns.ravel()
-    mask, shift = S - 1, _stride_shift(S - 2)
+    mask, shift = S - 1, stride_shift(S - 2)
     ring = np.array([-S - 1, -S, -S + 1, 1, S + 1, S, S - 1, -1], np.int64)
     joins = JOINS_8 if bright else JOINS_4
     only = _only_neighbour(joins, ring)
@@ -254,23 +193,23 @@ def _sweep(pixels, ends, patterns, bright):
     return out[:M]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def components(levels: NDArray[np.uint8]) -> tuple[Components, Components]:
     """Bright components and holes of ``levels >= v`` for all v of 1 to 255, each (M, 8)."""
     H, W = levels.shape
-    shift = _stride_shift(W)
-    grey = _padded(levels, shift)
-    pixels, ends = _sorted_pixels(grey, H, W, shift)
-    bright = _sweep(pixels, ends, _patterns(grey, H, W, True), True)
+    shift = stride_shift(W)
+    grey = padded(levels, shift)
+    pixels, ends = sorted_pixels(grey, H, W, shift)
+    bright = _sweep(pixels, ends, neighbours_before(grey, H, W, True), True)
     holed = 0
     for i in range(len(bright)):
         holed += bright[i, HOLED]
     if holed == 0:
         return bright, bright[:0]
-    return bright, _sweep(pixels, ends, _patterns(grey, H, W, False), False)
+    return bright, _sweep(pixels, ends, neighbours_before(grey, H, W, False), False)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def largest_per_level(bright: Components) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Row of the component of largest polygon area at each v, (256,), -1 where there is none.
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from PIL import Image
 
 from wsol.boxes import FRAME
+from wsol.kernels import kernel
 
 BACKGROUND, OBJECT, IGNORE = 0, 1, 255  # values of a ground-truth mask
 
@@ -39,7 +39,7 @@ def pixel_histogram(
     return _count(score.ravel(), mask.ravel(), edges, begin)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _count(score, mask, edges, begin):
     """As np.histogram of each kind of pixel: a bin holds its lower edge and not its upper one."""
     counts = np.zeros((2, len(edges) - 1), np.int64)

@@ -1,0 +1,70 @@
+"""What ILSVRC and OpenImages share: sizes of listed pictures, and a `train-fullsup` of metadata.
+
+As in `faults`, what is wrong is appended to a list, and the reader raises it all together.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from wsol.datasets.faults import Size, image_sizes
+from wsol.datasets.split_metadata import split_rows
+
+
+def relative(path: Path, root: Path) -> str:
+    """The path as it is written in an index table whose paths start from root."""
+    return Path(os.path.relpath(path, root)).as_posix()
+
+
+def known_sizes(
+    folder: Path, names: Sequence[str], wheres: Sequence[str], decode: bool, faults: list[str]
+) -> list[Size | None]:
+    """Width and height of the pictures folder / name in pixels, None where there is none.
+
+    `wheres` says for each picture which line of which file is to blame; `decode` reads all pixels
+    instead of the header only.
+    """
+    if names and not folder.is_dir():
+        faults.append(f"{folder}: missing folder of {len(names)} images")
+        return [None] * len(names)
+    sizes: list[Size | None] = []
+    for found, where in zip(
+        image_sizes([folder / name for name in names], decode), wheres, strict=True
+    ):
+        if isinstance(found, str):
+            faults.append(f"{where}: {found}")
+        sizes.append(None if isinstance(found, str) else found)
+    return sizes
+
+
+def fullsup_rows(
+    metadata: Path,
+    images: Path,
+    root: Path,
+    names: Sequence[str],
+    decode: bool,
+    faults: list[str],
+) -> pd.DataFrame:
+    """Index rows of a `train-fullsup` in the format of `split_metadata`.
+
+    metadata : folder of the four text files
+    images : folder that its image ids start from
+    root : what the paths of the rows start from
+    names : class names by label
+    """
+    rows = split_rows(metadata, "train-fullsup", names, faults)
+    wheres = [f"{metadata / 'image_ids.txt'}: {image}" for image in rows["image_id"]]
+    sizes = known_sizes(images, list(rows["image_id"]), wheres, decode, faults)
+    for row, size in zip(rows.itertuples(), sizes, strict=True):
+        if size is not None and size != (row.width, row.height):
+            faults.append(
+                f"{metadata / 'image_sizes.txt'}: {row.image_id} is said to be {row.width} x "
+                f"{row.height} pixels and has {size[0]} x {size[1]}"
+            )
+    below = relative(images, root)
+    rows["path"] = [f"{below}/{image}" for image in rows["image_id"]]
+    return rows

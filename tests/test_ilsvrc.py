@@ -1,0 +1,441 @@
+"""Reading ILSVRC CLS-LOC: a tiny tree and tiny archives in its format, and each kind of fault."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from wsol.datasets.faults import DatasetError
+from wsol.datasets.ilsvrc import read_ilsvrc
+from wsol.datasets.index import COLUMNS, INDEX, read_index
+from wsol.datasets.prepare_real import main
+from wsol.datasets.unpack import BOXES, TRAIN, VAL, Limits, unpack_ilsvrc
+from wsol.evaluation import evaluate_run
+from wsol.metrics import evaluate
+from wsol.study import config_from, train_from_disk
+
+TENCH, GOLDFISH = "n01440764", "n01443537"
+TRAINING = [f"{TENCH}/{TENCH}_{i}.JPEG" for i in (2, 10)] + [f"{GOLDFISH}/{GOLDFISH}_7.JPEG"]
+VALIDATION = [f"ILSVRC2012_val_{i:08d}.JPEG" for i in (1, 2, 3)]
+OBJECTS = [
+    (GOLDFISH, [(3, 2, 11, 12), (0, 0, 29, 19)]),
+    (TENCH, [(5, 1, 30, 20)]),
+    (GOLDFISH, [(4, 4, 8, 9)]),
+]
+FULLSUP = {
+    "image_ids.txt": "val2/0/0.jpeg\nval2/1/0.jpeg",
+    "class_labels.txt": "val2/0/0.jpeg,0\nval2/1/0.jpeg,1",
+    "image_sizes.txt": "val2/0/0.jpeg,30,20\nval2/1/0.jpeg,30,20",
+    "localization.txt": "val2/0/0.jpeg,1,2,11,12\nval2/1/0.jpeg,3,4,9,8\nval2/1/0.jpeg,0,0,9,9",
+}
+DATA, LISTS = Path("ILSVRC/Data/CLS-LOC"), Path("ILSVRC/ImageSets/CLS-LOC")
+XML = Path("ILSVRC/Annotations/CLS-LOC/val")
+DEVKIT = Path("ILSVRC/devkit/data")
+
+
+def jpeg(seed: int = 0, size: tuple[int, int] = (30, 20)) -> bytes:
+    noise = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, format="JPEG")
+    return buffer.getvalue()
+
+
+def xml(name: str, boxes: list[tuple], image: str = "x") -> str:
+    """An annotation as the authors write them, tabs and all; its size is not that of the image."""
+    corners = ("xmin", "ymin", "xmax", "ymax")
+    objects = "".join(
+        f"\t<object>\n\t\t<name>{name}</name>\n\t\t<pose>Unspecified</pose>\n"
+        f"\t\t<truncated>0</truncated>\n\t\t<difficult>0</difficult>\n\t\t<bndbox>\n"
+        + "".join(f"\t\t\t<{c}>{v}</{c}>\n" for c, v in zip(corners, box, strict=True))
+        + "\t\t</bndbox>\n\t</object>\n"
+        for box in boxes
+    )
+    return (
+        f"<annotation>\n\t<folder>val</folder>\n\t<filename>{image}</filename>\n"
+        "\t<source>\n\t\t<database>ILSVRC_2012</database>\n\t</source>\n"
+        "\t<size>\n\t\t<width>500</width>\n\t\t<height>375</height>\n\t\t<depth>3</depth>\n"
+        f"\t</size>\n\t<segmented>0</segmented>\n{objects}</annotation>\n"
+    )
+
+
+def put(path: Path, content: bytes | str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Three images to train with, three of `val`, two of ImageNetV2, and all the lists."""
+    root = tmp_path / "ILSVRC 2012"
+    for i, name in enumerate(TRAINING):
+        put(root / DATA / "train" / name, jpeg(i))
+    for i, (name, (wnid, boxes)) in enumerate(zip(VALIDATION, OBJECTS, strict=True)):
+        put(root / DATA / "val" / name, jpeg(10 + i))
+        put((root / XML / name).with_suffix(".xml"), xml(wnid, boxes, Path(name).stem))
+    lines = [f"{Path(name).with_suffix('')} {i}" for i, name in enumerate(TRAINING, start=1)]
+    put(root / LISTS / "train_cls.txt", "\n".join(lines))
+    lines = [f"{Path(name).stem} {i}" for i, name in enumerate(VALIDATION, start=1)]
+    put(root / LISTS / "val.txt", "\n".join(lines))
+    # The development kit counts in another order than that of the wnids.
+    put(root / DEVKIT / "map_clsloc.txt", f"{GOLDFISH} 1 goldfish\n{TENCH} 2 tench\n")
+    put(root / DEVKIT / "ILSVRC2012_validation_ground_truth.txt", "1\n2\n1\n")
+    names = f"{GOLDFISH} goldfish, Carassius auratus\n{TENCH} tench, Tinca tinca\n"
+    put(root / "LOC_synset_mapping.txt", names)
+    for name, text in FULLSUP.items():
+        put(root / "v2" / name, text)
+    for i, name in enumerate(FULLSUP["image_ids.txt"].split()):
+        put(root / "v2" / "images" / name, jpeg(20 + i))
+    return root
+
+
+def faults_of(root: Path, **options: object) -> list[str]:
+    with pytest.raises(DatasetError) as caught:
+        read_ilsvrc(root, **options)
+    return caught.value.faults
+
+
+def test_a_data_set_without_fault_becomes_an_index_table(root):
+    table = read_ilsvrc(root)
+    assert tuple(table.columns) == COLUMNS
+    # Sorted by wnid and name, as torchvision does: "_10" comes before "_2".
+    train = [f"train/{TRAINING[i]}" for i in (1, 0, 2)]
+    assert table["image_id"].tolist() == train + [f"val/{name}" for name in VALIDATION]
+    assert table["split"].tolist() == ["train-weaksup"] * 3 + ["test"] * 3
+    assert table["label"].tolist() == [0, 0, 1, 1, 0, 1]
+    assert table["class_name"].iloc[0] == "tench, Tinca tinca"
+    assert table["boxes"].tolist() == [""] * 3 + ["3 2 11 12;0 0 29 19", "5 1 30 20", "4 4 8 9"]
+    assert set(zip(table["width"], table["height"], strict=True)) == {(30, 20)}
+    assert all((root / path).is_file() for path in table["path"])
+
+
+def test_the_images_need_not_be_decoded(root):
+    pd.testing.assert_frame_equal(read_ilsvrc(root, check_images=False), read_ilsvrc(root))
+
+
+def test_imagenetv2_is_appended_as_train_fullsup(root):
+    table = read_ilsvrc(root, root / "v2").query("split == 'train-fullsup'")
+    assert table["image_id"].tolist() == ["val2/0/0.jpeg", "val2/1/0.jpeg"]
+    assert table["label"].tolist() == [0, 1]
+    assert table["boxes"].tolist() == ["1 2 11 12", "3 4 9 8;0 0 9 9"]
+    assert all((root / path).is_file() for path in table["path"])
+
+
+def test_lists_and_devkit_are_optional_and_folders_then_name_their_classes(root):
+    with_all = read_ilsvrc(root)
+    for path in (*(root / LISTS).iterdir(), *(root / DEVKIT).iterdir()):
+        path.unlink()
+    pd.testing.assert_frame_equal(read_ilsvrc(root), with_all)
+    (root / "LOC_synset_mapping.txt").unlink()
+    without = read_ilsvrc(root)
+    assert without["label"].tolist() == with_all["label"].tolist()
+    assert set(without["class_name"]) == {TENCH, GOLDFISH}
+
+
+def test_an_image_may_be_a_png_of_another_mode_under_its_name(root):
+    buffer = io.BytesIO()
+    Image.new("CMYK", (30, 20)).save(buffer, format="JPEG")
+    put(root / DATA / "train" / TRAINING[0], buffer.getvalue())
+    Image.new("L", (30, 20)).save(root / DATA / "train" / TRAINING[1], format="PNG")
+    assert len(read_ilsvrc(root)) == 6
+
+
+FIRST = Path(VALIDATION[0]).stem
+TEXT_FAULTS = [
+    (LISTS / "train_cls.txt", "n01440764/n01440764_99 4", ":4: missing image"),
+    (LISTS / "train_cls.txt", "n01440764/n01440764_2 4", ":4: duplicate id n01440764/n01440764_2"),
+    (LISTS / "train_cls.txt", "../n01440764_2 4", ":4: malformed line '../n01440764_2 4'"),
+    (LISTS / "train_cls.txt", "n01440764_2", ":4: malformed line 'n01440764_2'"),
+    (LISTS / "val.txt", "ILSVRC2012_val_00000004 4", ":4: missing image"),
+    (DEVKIT / "map_clsloc.txt", "n01440764 tench", ":3: malformed line"),
+    (DEVKIT / "map_clsloc.txt", "n01440764 2 tench", ":3: duplicate id n01440764"),
+    (DEVKIT / "ILSVRC2012_validation_ground_truth.txt", "0x1", ":4: malformed line '0x1'"),
+    (Path("LOC_synset_mapping.txt"), "n01440764", ":3: malformed line 'n01440764'"),
+]
+
+
+@pytest.mark.parametrize(("name", "line", "message"), TEXT_FAULTS)
+def test_a_faulty_line_of_a_list_is_named(root, name, line, message):
+    path = root / name
+    path.write_text(path.read_text().rstrip("\n") + f"\n{line}\n")
+    faults = faults_of(root)
+    assert len(faults) == 1, faults
+    assert faults[0].startswith(f"{path}{message}")
+
+
+XML_FAULTS = [
+    (xml(TENCH, [(5, 5, 5, 9)]), ":13: box of zero size: 5 5 5 9"),
+    (xml(TENCH, [(5, 5, 9, 9), (5, 5, 99, 9)]), ":25: box 5 5 99 9 outside the image of 30 x 20"),
+    (xml(TENCH, [(5, 5, "nan", 9)]), ":13: malformed object"),
+    (xml(TENCH, [(5, 5, "", 9)]), ":13: malformed object"),
+    (xml("", [(5, 5, 9, 9)]), ":13: malformed object"),
+    (xml(TENCH, []), ": annotation without object"),
+    (xml("n00000001", [(5, 5, 9, 9)]), ":13: class n00000001 is not in the list of classes"),
+    (xml(TENCH, [(1, 1, 2, 2)])[:300], ":16: no well-formed XML"),
+    ("", ":1: no well-formed XML"),
+    ("<html></html>", ": cannot be read: its root is <html>"),
+    (b"<annotation>\xff\xfe</annotation>", ": cannot be read: 'utf-8' codec"),
+    ('<!DOCTYPE a [<!ENTITY b "c">]><annotation/>', ": cannot be read: it declares a document"),
+    (xml(TENCH, [(1, 1, 2, 2)]) + " " * 2**20, ": larger than 1048576 bytes"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), XML_FAULTS)
+def test_a_faulty_annotation_is_named(root, content, message):
+    (root / DEVKIT / "ILSVRC2012_validation_ground_truth.txt").unlink()
+    path = root / XML / f"{FIRST}.xml"
+    put(path, content)
+    faults = faults_of(root)
+    assert len(faults) == 1, faults
+    assert faults[0].startswith(f"{path}{message}")
+
+
+def test_an_annotation_in_another_encoding_cannot_smuggle_entities(root):
+    text = '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a><annotation/>'
+    put(root / XML / f"{FIRST}.xml", text.encode("utf-16"))
+    assert any(f"{FIRST}.xml: cannot be read" in fault for fault in faults_of(root))
+
+
+def test_two_classes_in_one_annotation_are_a_fault(root):
+    path = root / XML / f"{FIRST}.xml"
+    text = path.read_text()
+    second = text.rindex(GOLDFISH)
+    put(path, text[:second] + TENCH + text[second + len(TENCH) :])
+    assert faults_of(root) == [f"{path}:25: object of {TENCH} in an image of {GOLDFISH}"]
+
+
+def test_a_box_may_pass_the_border_by_a_pixel_and_is_clipped(root):
+    put(root / XML / f"{FIRST}.xml", xml(GOLDFISH, [(-1, 0, 31, 20.5)]))
+    boxes = read_ilsvrc(root).set_index("image_id")["boxes"]
+    assert boxes[f"val/{VALIDATION[0]}"] == "0 0 30 20"
+
+
+def test_annotations_and_ground_truth_that_disagree_are_a_fault(root):
+    path = root / DEVKIT / "ILSVRC2012_validation_ground_truth.txt"
+    put(path, "1\n1\n1\n")
+    assert faults_of(root) == [f"{path}:2: the class is {GOLDFISH}, the annotation says {TENCH}"]
+
+
+def test_files_and_folders_that_are_missing_or_too_many_are_named(root):
+    (root / XML / f"{FIRST}.xml").unlink()
+    put(root / XML / "ILSVRC2012_val_00000009.xml", xml(TENCH, [(1, 1, 2, 2)]))
+    put(root / DATA / "train/n09999999/n09999999_1.JPEG", jpeg())
+    put(root / DATA / "val/extra.JPEG", jpeg())
+    (root / DATA / "train" / TRAINING[2]).unlink()
+    faults = "\n".join(faults_of(root))
+    for what in (
+        f"{root / XML / FIRST}.xml: missing annotation",
+        "ILSVRC2012_val_00000009.xml: annotation of an image that is not there",
+        f"{root / DATA}/train/n09999999: no class of the list of classes",
+        f"{root / DATA}/val/extra.JPEG: image that is not in val.txt",
+        f"{root / DATA}/train/{GOLDFISH}: no image here",
+        f"train_cls.txt:3: missing image {root / DATA}/train/{TRAINING[2]}",
+    ):
+        assert what in faults
+
+
+def test_images_that_do_not_decode_are_named(root):
+    paths = [root / DATA / "train" / TRAINING[0], root / DATA / "val" / VALIDATION[1]]
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:-200])
+    faults = faults_of(root)
+    assert [fault.split(": ")[0] for fault in faults] == [str(path) for path in paths]
+    assert all("image does not decode" in fault for fault in faults)
+    assert len(read_ilsvrc(root, check_images=False)) == 6  # their headers are sound
+
+
+def test_sizes_of_imagenetv2_are_compared_with_its_pictures(root):
+    put(root / "v2/images/val2/1/0.jpeg", jpeg(size=(20, 30)))
+    (fault,) = faults_of(root, fullsup=root / "v2")
+    assert fault.endswith("val2/1/0.jpeg is said to be 30 x 20 pixels and has 20 x 30")
+
+
+def test_no_data_set_at_all_says_where_to_get_it(tmp_path):
+    (fault,) = faults_of(tmp_path)
+    assert "no ILSVRC here" in fault
+    assert "https://image-net.org/challenges/LSVRC/2012/" in fault
+
+
+# Archives
+
+
+def tar(members: list[tuple[str, bytes] | tarfile.TarInfo], mode: str = "w") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                archive.addfile(member)
+                continue
+            info = tarfile.TarInfo(member[0])
+            info.size = len(member[1])
+            archive.addfile(info, io.BytesIO(member[1]))
+    return buffer.getvalue()
+
+
+def pack(root: Path, folder: Path) -> Path:
+    """The archives of 2012 from a tree: a tar of tars, a flat tar, a compressed one."""
+    synsets = [
+        (f"{path.name}.tar", tar([(p.name, p.read_bytes()) for p in sorted(path.iterdir())]))
+        for path in sorted((root / DATA / "train").iterdir())
+    ]
+    images = [(p.name, p.read_bytes()) for p in sorted((root / DATA / "val").iterdir())]
+    boxes = [(f"val/{p.name}", p.read_bytes()) for p in sorted((root / XML).iterdir())]
+    put(folder / TRAIN, tar(synsets))
+    put(folder / VAL, tar(images))
+    put(folder / BOXES, tar(boxes, "w:gz"))
+    return folder
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_archives_unpack_into_the_very_tree_they_were_made_of(root, tmp_path):
+    done = unpack_ilsvrc(pack(root, tmp_path / "tars"), tmp_path / "new")
+    assert (done.written, done.kept) == (9, 0)
+    for part in (DATA, XML):
+        assert files_below(tmp_path / "new" / part) == files_below(root / part)
+
+
+def test_unpacking_goes_on_where_it_stopped(root, tmp_path):
+    archives, new = pack(root, tmp_path / "tars"), tmp_path / "new"
+    unpack_ilsvrc(archives, new)
+    complete = files_below(new)
+    whole, half = new / DATA / "train" / TRAINING[0], new / DATA / "val" / VALIDATION[0]
+    whole.unlink()
+    half.write_bytes(half.read_bytes()[:50])
+    untouched = (new / DATA / "val" / VALIDATION[1]).stat().st_mtime_ns
+    done = unpack_ilsvrc(archives, new)
+    assert (done.written, done.kept) == (2, 7)
+    assert files_below(new) == complete
+    assert (new / DATA / "val" / VALIDATION[1]).stat().st_mtime_ns == untouched
+
+
+def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+def sparse(name: str) -> tarfile.TarInfo:
+    """A file of a terabyte that takes no room in the archive."""
+    info = tarfile.TarInfo(name)
+    info.pax_headers = {"GNU.sparse.size": str(2**40), "GNU.sparse.map": f"0,0,{2**40},0"}
+    return info
+
+
+BAD_MEMBERS = [
+    (("../ILSVRC2012_val_00000001.JPEG", b"x"), "leads out of the target"),
+    (("/tmp/ILSVRC2012_val_00000001.JPEG", b"x"), "leads out of the target"),
+    (("a/../../ILSVRC2012_val_00000001.JPEG", b"x"), "leads out of the target"),
+    (("run.sh", b"x"), "is not named as ILSVRC names its files"),
+    (("ILSVRC2012_val_00000001.JPEG.partial", b"x"), "is not named as ILSVRC"),
+    (("ILSVRC2012_val_00000001.JPEG", b"x" * 2000), "has 2000 bytes, more than 1500"),
+    (("ILSVRC2012_val_00000005.JPEG", b"x"), "comes more than once"),
+    (special("ILSVRC2012_val_00000001.JPEG", tarfile.SYMTYPE, "/etc/passwd"), "is no plain file"),
+    (special("ILSVRC2012_val_00000001.JPEG", tarfile.LNKTYPE, "../x"), "is no plain file"),
+    (special("ILSVRC2012_val_00000001.JPEG", tarfile.CHRTYPE), "is no plain file"),
+    (sparse("ILSVRC2012_val_00000001.JPEG"), "is no plain file"),
+]
+
+
+@pytest.mark.parametrize(("member", "message"), BAD_MEMBERS)
+def test_a_member_that_is_no_file_of_ilsvrc_is_refused_and_the_others_unpacked(
+    tmp_path, member, message
+):
+    good = ("ILSVRC2012_val_00000005.JPEG", b"good")
+    put(tmp_path / "tars" / VAL, tar([good, member]))
+    with pytest.raises(DatasetError) as caught:
+        unpack_ilsvrc(tmp_path / "tars", tmp_path / "new", Limits(file=1500))
+    (fault,) = caught.value.faults
+    assert fault.startswith(f"{tmp_path / 'tars' / VAL}: member ")
+    assert message in fault
+    assert files_below(tmp_path / "new") == {f"{DATA}/val/{good[0]}": good[1]}
+
+
+def test_a_class_archive_with_images_of_another_class_is_refused(tmp_path):
+    inner = tar([(f"{GOLDFISH}_1.JPEG", b"x"), (f"{TENCH}_1.JPEG", b"y")])
+    put(tmp_path / TRAIN, tar([(f"{TENCH}.tar", inner)]))
+    with pytest.raises(DatasetError, match=f"{TENCH}.tar: member '{GOLDFISH}_1.JPEG' is not named"):
+        unpack_ilsvrc(tmp_path, tmp_path / "new")
+    assert list(files_below(tmp_path / "new").values()) == [b"y"]
+
+
+@pytest.mark.parametrize("at", [300, 512 + 700, 2048, 2048 + 300])
+def test_a_truncated_archive_is_a_fault_wherever_it_ends(tmp_path, at):
+    images = [(name, bytes([i]) * 1000) for i, name in enumerate(VALIDATION)]
+    put(tmp_path / VAL, tar(images)[:at])
+    with pytest.raises(DatasetError, match=VAL):
+        unpack_ilsvrc(tmp_path, tmp_path / "new")
+    assert all(len(content) == 1000 for content in files_below(tmp_path / "new").values())
+
+
+def test_a_damaged_header_is_not_taken_for_the_end_of_the_archive(tmp_path):
+    content = bytearray(tar([(name, b"x" * 1000) for name in VALIDATION]))
+    content[1536 + 10] ^= 1  # in the name of the second member, so that its checksum is wrong
+    put(tmp_path / VAL, bytes(content))
+    with pytest.raises(DatasetError, match="truncated or damaged after 1536 bytes"):
+        unpack_ilsvrc(tmp_path, tmp_path / "new")
+
+
+def test_a_damaged_class_archive_does_not_stop_the_others(tmp_path):
+    good = tar([(f"{GOLDFISH}_1.JPEG", b"y")])
+    put(tmp_path / TRAIN, tar([(f"{TENCH}.tar", b"no archive"), (f"{GOLDFISH}.tar", good)]))
+    with pytest.raises(DatasetError) as caught:
+        unpack_ilsvrc(tmp_path, tmp_path / "new")
+    (fault,) = caught.value.faults
+    assert fault.startswith(f"{tmp_path / TRAIN}/{TENCH}.tar: not unpacked to its end")
+    assert list(files_below(tmp_path / "new").values()) == [b"y"]
+
+
+def test_a_damaged_compressed_archive_is_a_fault(root, tmp_path):
+    path = pack(root, tmp_path / "tars") / BOXES
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(DatasetError, match=f"{BOXES}: not unpacked to its end"):
+        unpack_ilsvrc(tmp_path / "tars", tmp_path / "new")
+
+
+def test_unpacking_stops_at_the_total_limit(tmp_path):
+    put(tmp_path / VAL, tar([(name, b"x" * 1000) for name in VALIDATION]))
+    with pytest.raises(DatasetError, match="more than 2500 bytes in all"):
+        unpack_ilsvrc(tmp_path, tmp_path / "new", Limits(total=2500))
+    assert len(files_below(tmp_path / "new")) == 2
+
+
+def test_a_folder_without_archives_says_which_are_expected(tmp_path):
+    with pytest.raises(DatasetError, match=f"none of the archives {TRAIN}, {VAL}, {BOXES}"):
+        unpack_ilsvrc(tmp_path, tmp_path / "new")
+
+
+# From archives to numbers
+
+
+@pytest.mark.parametrize("method", ["cam", "background"])
+def test_a_network_is_trained_and_evaluated_on_it(root, tmp_path, method, capsys):
+    out = tmp_path / "data" / "ilsvrc"
+    for i in range(4):
+        put(out / "background" / f"{i}.jpg", jpeg(30 + i))
+    words = ["ilsvrc", str(tmp_path / "raw"), str(out), "--fullsup", str(root / "v2")]
+    words += ["--archives", str(pack(root, tmp_path / "tars"))]
+    assert main([*words, "--source", "drawn", "--licence", "MIT"]) == 0
+    assert "train-weaksup 3, train-fullsup 2, test 3" in capsys.readouterr().out
+    settings = dict(method=method, backbone="small16", epochs=1, batch_size=2, input_size=32)
+    settings |= dict(background_batch=2, threads=1)
+    train_from_disk(config_from(settings), out, out / "run")
+    index = read_index(out / INDEX)
+    result = evaluate_run(out / "run" / "weights.safetensors", index, out)
+    numbers = evaluate(result.tables["class", "test"], result.tables["class", "train-fullsup"])
+    for name in ("top1_loc_error", "gt_known_loc_error", "maxboxacc_v2", "cls_error"):
+        assert np.isfinite(numbers[name])
+        assert 0 <= numbers[name] <= 100
+
+
+def test_the_command_tells_what_is_missing(tmp_path, capsys):
+    words = [str(tmp_path), str(tmp_path / "out")]
+    assert main(["ilsvrc", *words, "--fullsup", str(tmp_path)]) == 1
+    assert "https://image-net.org" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,7 +1,8 @@
 """Weakly supervised object localization with background images.
 
 Importing this package costs milliseconds: it reads the versions of torch and torchvision and
-loads neither, unless the two look as if they did not belong together.
+loads neither, unless the two look as if they did not belong together. `wsol.localize_images` loads
+them when it is asked for.
 """
 
 import importlib
@@ -61,3 +62,10 @@ def _check_installed() -> None:
 
 
 _check_installed()
+
+
+def __getattr__(name: str) -> object:
+    """Load `wsol.localize_images` on demand."""
+    if name == "localize_images":
+        return importlib.import_module("wsol.own_images").localize_images
+    raise AttributeError(f"module 'wsol' has no attribute {name!r}")

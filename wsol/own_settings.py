@@ -1,0 +1,106 @@
+"""What pictures without ground truth need of a run: its network, its threshold, its class names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from wsol.datasets.index import INDEX, read_index
+from wsol.evaluation import FULLSUP
+from wsol.localization_table import LocalizationTable
+from wsol.maps import READ_OUTS
+from wsol.metrics import choose_tau
+from wsol.train import TrainConfig, load_network
+
+KINDS = ("class", "foreground", "product")
+
+
+class BoxSettings(NamedTuple):
+    """How a map becomes a box."""
+
+    kind: str  # which map, of `KINDS`
+    read_out: str  # of `wsol.maps.READ_OUTS`
+    tau: float  # score-map threshold
+
+
+def open_run(run: str | Path, kind: str) -> tuple[nn.Module, TrainConfig, int]:
+    """The network of a run, its configuration and its number of classes.
+
+    Raises FileNotFoundError if there are no weights, ValueError if it has no map of this kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"map is {kind!r}; known: {', '.join(KINDS)}")
+    weights = Path(run) / "weights.safetensors"
+    if not weights.is_file():
+        raise FileNotFoundError(f"no {weights}; notebooks/30_train.ipynb trains a run")
+    network, config = load_network(weights)
+    with torch.inference_mode():
+        outputs = network(torch.zeros(1, 3, config.input_size, config.input_size))
+    if kind != "class" and outputs.foreground is None:
+        raise ValueError(f"the method {config.method!r} has no {kind} map, only the class map")
+    return network, config, outputs.logits.shape[1]
+
+
+def _fullsup_table(folder: Path, run: Path, config: TrainConfig, kind: str) -> LocalizationTable:
+    """The run's own table on `train-fullsup`."""
+    path = folder / f"{run.resolve().name}-{kind}-{FULLSUP}.npz"
+    if not path.is_file():
+        raise ValueError(
+            f"no {path}; notebooks/40_evaluate.ipynb with run={run} and out={folder} writes it, "
+            "or give tau yourself"
+        )
+    table = LocalizationTable.load(path)
+    for name in ("method", "backbone", "seed"):
+        said, own = table.meta.get(name), str(getattr(config, name))
+        if said not in (None, own):
+            raise ValueError(f"{path} is of another run: {name} {said}, where {run} has {own}")
+    return table
+
+
+def box_settings(
+    run: str | Path,
+    config: TrainConfig,
+    evaluation: str | Path | None,
+    kind: str,
+    tau: float | None,
+    read_out: str | None,
+) -> BoxSettings:
+    """Tau and read-out that were chosen on `train-fullsup`, or those that are given.
+
+    Raises ValueError if there are neither, if one is out of its range, or if the tables of the
+    evaluation are not the run's.
+    """
+    if read_out is not None and tau is None:
+        raise ValueError("a tau belongs to one read-out: give tau together with read_out")
+    if evaluation is not None:
+        table = _fullsup_table(Path(evaluation), Path(run), config, kind)
+        tau = choose_tau(table) if tau is None else tau
+        read_out = read_out or table.meta["read_out"]
+    if tau is None:
+        raise ValueError(
+            f"no threshold for the maps of {run}: run notebooks/40_evaluate.ipynb for it and give "
+            "the folder of its localization tables as `evaluation`, or give `tau` yourself"
+        )
+    if not 0 <= tau < 1:
+        raise ValueError(f"tau is {tau}; it must be at least 0 and below 1")
+    read_out = read_out or "raw"
+    if read_out not in READ_OUTS:
+        raise ValueError(f"read_out is {read_out!r}; known: {', '.join(READ_OUTS)}")
+    return BoxSettings(kind, read_out, float(tau))
+
+
+def class_names(data: str | Path | None, num_classes: int) -> list[str]:
+    """Names of the classes by label, from data/index.csv; without `data` their numbers.
+
+    Raises ValueError if that data set has another number of classes.
+    """
+    if data is None:
+        return [str(label) for label in range(num_classes)]
+    path = Path(data) / INDEX
+    named = read_index(path).drop_duplicates("label").set_index("label")["class_name"]
+    if named.index.max() + 1 != num_classes:
+        raise ValueError(f"{path} has {named.index.max() + 1} classes, the network {num_classes}")
+    return [named.get(label, str(label)) for label in range(num_classes)]

@@ -65,7 +65,7 @@ def evaluate_protocols(
             found[split] = predict(network, images, labels)
             _, ranks[split] = rank_labels(found[split]["logits"], labels.numpy())
         tried = _results(protocol, found[FULLSUP]["class"], rows[FULLSUP], ranks[FULLSUP])
-        lowest = {key: result.errors()["gt_known_loc_error"].min() for key, result in tried.items()}
+        lowest = {key: result.errors["gt_known_loc_error"].min() for key, result in tried.items()}
         read_out = min(lowest, key=lowest.__getitem__)
         tau = tried[read_out].best_tau()
         maps = READ_OUTS[read_out](found[TEST]["class"])

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -155,21 +156,23 @@ def frame_truth(boxes: ArrayLike, image_size: tuple[int, int], protocol: Protoco
     return inside.astype(np.int64).astype(np.float64) if protocol.whole else inside
 
 
-def _contour_boxes(score: Floats, taus: Floats) -> Floats:
+def _contour_boxes(score: Floats, protocol: Protocol) -> Floats:
     """Boxes (T, 4) of the contours of largest polygon area, one past their last pixel."""
     levels = quantize(score)
-    # The sweep clips boxes to its frame: with a dark border of one pixel there is room.
-    found = contours(np.pad(levels, ((0, 1), (0, 1))))
-    boxes = found.largest[levels_of(taus, levels.max())].astype(np.float64)
-    boxes[(boxes == 0).all(axis=1)] = (0, 0, 1, 1)
+    # The sweep clips boxes to its frame: a dark border of one pixel leaves them room.
+    room = (0, 0 if protocol.clipped else 1)
+    found = contours(np.pad(levels, (room, room)))
+    boxes = found.largest[levels_of(protocol.taus, levels.max())].astype(np.float64)
+    if not protocol.clipped:
+        boxes[(boxes == 0).all(axis=1)] = (0, 0, 1, 1)
     return boxes
 
 
-def _pixel_boxes(score: Floats, taus: Floats) -> Floats:
+def _pixel_boxes(score: Floats, protocol: Protocol) -> Floats:
     """Boxes (T, 4) of the 8-connected components of most pixels of ``score > tau``."""
     H, W = score.shape
-    boxes = np.empty((len(taus), 4))
-    for t, tau in enumerate(taus):
+    boxes = np.empty((len(protocol.taus), 4))
+    for t, tau in enumerate(protocol.taus):
         n, _, stats, _ = cv2.connectedComponentsWithStats((score > tau).astype(np.uint8))
         x, y, w, h, _ = (0, 0, W, H, 0) if n == 1 else stats[1 + stats[1:, 4].argmax()]
         boxes[t] = x, y, x + w, y + h
@@ -178,11 +181,8 @@ def _pixel_boxes(score: Floats, taus: Floats) -> Floats:
 
 def frame_boxes(score: Floats, protocol: Protocol) -> Floats:
     """Boxes (T, 4) of a score map at the protocol's thresholds."""
-    if protocol is CHOE2020:
-        levels = quantize(score)
-        return contours(levels).largest[levels_of(protocol.taus, levels.max())].astype(np.float64)
     boxes_of = _contour_boxes if protocol.component == "polygon" else _pixel_boxes
-    return boxes_of(score, protocol.taus)
+    return boxes_of(score, protocol)
 
 
 def frame_iou(boxes: Floats, truth: Floats, protocol: Protocol) -> Floats:
@@ -205,6 +205,7 @@ class ProtocolResult:
     ranks: NDArray[np.int64] | None
     iou: Floats
 
+    @cached_property
     def errors(self) -> pd.DataFrame:
         """Errors in % at each threshold: tau, top1_, top5_ and gt_known_loc_error (T rows)."""
         columns = {"tau": self.protocol.taus}
@@ -224,12 +225,12 @@ class ProtocolResult:
 
     def best_tau(self) -> float:
         """The threshold of lowest GT-known error, the lowest of equals."""
-        errors = self.errors()
+        errors = self.errors
         return float(errors["tau"][errors["gt_known_loc_error"].argmin()])
 
     def at(self, tau: float) -> dict[str, float]:
         """The errors at one threshold. Raises ValueError if it is none of the protocol's."""
-        errors = self.errors()
+        errors = self.errors
         place = np.flatnonzero(np.isclose(errors["tau"], tau, rtol=0, atol=1e-9))
         if len(place) == 0:
             raise ValueError(f"tau = {tau} is none of the thresholds of {self.protocol.name}")

@@ -49,7 +49,7 @@ def read_table(
     Parameters
     ----------
     score_maps, metadata : as the command takes them
-    split : what the table is to call its split
+    split : "train-fullsup" or "test"
     predictions : CSV of image_id and five ranked classes, see `wsol.scoremaps.read_predictions`
     masks : folder of ``<image id without ending>.png``, at least 128 = object, for PxAP; a
         ``..._ignore.png`` beside it marks pixels that do not count
@@ -58,12 +58,10 @@ def read_table(
 
     Raises ScoreMapError or DatasetError, which name the file and what is wrong with it.
     """
-    rows = read_split_metadata(metadata, FULLSUP if split == FULLSUP else "test")
+    rows = read_split_metadata(metadata, split)
     maps = open_score_maps(score_maps, rows["image_id"])
-    answers = None
-    if predictions is not None:
+    if predictions is not None:  # before the maps, which take longer to be found wrong
         ranks, classes = read_predictions(predictions, rows["image_id"], rows["label"])
-        answers = {"rank": ranks, "prediction": classes[:, 0]}
     reader = None
     if masks is not None:
         rows, reader = _with_masks(rows, Path(masks)), MaskReader(Path(masks))
@@ -76,9 +74,8 @@ def read_table(
         progress=f"maps of {split}" if progress else None,
         meta={"split": split, "protocol": CHOE2020.name, "map_class": map_class},
     )
-    if answers is not None:
-        for name, values in answers.items():
-            table.rows[name] = values
+    if predictions is not None:
+        table.rows["rank"], table.rows["prediction"] = ranks, classes[:, 0]
     return table
 
 
@@ -168,7 +165,7 @@ def summarize_under(test: ProtocolResult, fullsup: ProtocolResult | None = None)
     "at_published_tau".
     """
     chosen, oracle = (fullsup or test).best_tau(), test.best_tau()
-    published, curves = test.protocol.published_tau, test.errors()
+    published, curves = test.protocol.published_tau, test.errors
     found = {
         "protocol": test.protocol.name,
         "n_images": len(test.labels),

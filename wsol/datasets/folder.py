@@ -15,7 +15,6 @@ OUT is what the notebooks' parameter `data` takes.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 from collections import defaultdict
@@ -29,7 +28,8 @@ from wsol.datasets.backgrounds import read_background_set, write_manifest
 from wsol.datasets.box_tables import read_boxes
 from wsol.datasets.class_folders import ClassImage, class_images_below, pictures_below
 from wsol.datasets.faults import DatasetError, Record, Size, fit_box, image_sizes
-from wsol.datasets.index import INDEX, SPLITS, format_boxes, index_table, write_index
+from wsol.datasets.index import SPLITS, format_boxes, index_table
+from wsol.datasets.pictures import relative, write_rebased
 from wsol.datasets.splits import SHARES, draw_splits
 
 TURNED = (
@@ -135,7 +135,7 @@ def read_folder(
             | dict(label=labels[image.class_name], class_name=image.class_name)
             | dict(width=sizes[image.image_id][0], height=sizes[image.image_id][1])
             | dict(boxes=format_boxes(found.get(image.image_id, [])))
-            | dict(mask=_from(root, masked.get(image.image_id)))
+            | dict(mask=relative(masked[image.image_id], root) if image.image_id in masked else "")
             for image in images.values()
         ]
     )
@@ -151,10 +151,6 @@ def _with_splits(
             classes[image.class_name].append(image.image_id)
     drawn = draw_splits(classes, boxed, shares, seed)
     return {key: image._replace(split=drawn.get(key, image.split)) for key, image in images.items()}
-
-
-def _from(folder: Path, path: Path | None) -> str:
-    return "" if path is None else Path(os.path.relpath(path, folder)).as_posix()
 
 
 def copy_background(folders: Sequence[Path], out: Path, source: str, licence: str) -> int:
@@ -189,11 +185,7 @@ def index_folder(given: argparse.Namespace) -> pd.DataFrame:
         seed=given.seed,
         leave=leave,
     )
-    for column in ("path", "mask"):
-        index[column] = [
-            _from(given.out, given.source_folder / path) if path else "" for path in index[column]
-        ]
-    write_index(index, given.out / INDEX)
+    write_rebased(index, given.source_folder, given.out)
     return index
 
 

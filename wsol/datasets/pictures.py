@@ -1,4 +1,4 @@
-"""What ILSVRC and OpenImages share: sizes of listed pictures, and a `train-fullsup` of metadata.
+"""What the readers of data sets share: paths, sizes of listed pictures, a `train-fullsup`.
 
 As in `faults`, what is wrong is appended to a list, and the reader raises it all together.
 """
@@ -12,12 +12,21 @@ from pathlib import Path
 import pandas as pd
 
 from wsol.datasets.faults import Size, image_sizes
+from wsol.datasets.index import INDEX, write_index
 from wsol.datasets.split_metadata import split_rows
 
 
 def relative(path: Path, root: Path) -> str:
     """The path as it is written in an index table whose paths start from root."""
     return Path(os.path.relpath(path, root)).as_posix()
+
+
+def write_rebased(index: pd.DataFrame, raw: Path, out: Path) -> Path:
+    """Write an index table whose paths start from raw into out, from where they start then."""
+    for column in ("path", "mask", "ignore"):
+        index[column] = [relative(raw / path, out) if path else "" for path in index[column]]
+    write_index(index, out / INDEX)
+    return out / INDEX
 
 
 def known_sizes(

@@ -18,20 +18,12 @@ import pandas as pd
 from wsol.datasets.backgrounds import read_background_set, write_manifest
 from wsol.datasets.faults import DatasetError
 from wsol.datasets.ilsvrc import read_ilsvrc
-from wsol.datasets.index import INDEX, SPLITS, write_index
+from wsol.datasets.index import SPLITS
 from wsol.datasets.openimages import read_openimages
-from wsol.datasets.pictures import relative
+from wsol.datasets.pictures import write_rebased
 from wsol.datasets.unpack import unpack_ilsvrc
 
 MASKS = "masks"  # folder of united masks in a prepared folder
-
-
-def write_rebased(index: pd.DataFrame, raw: Path, out: Path) -> Path:
-    """Write an index table whose paths start from raw into out, from where they start then."""
-    for column in ("path", "mask", "ignore"):
-        index[column] = [relative(raw / path, out) if path else "" for path in index[column]]
-    write_index(index, out / INDEX)
-    return out / INDEX
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,9 +7,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from wsol.config import TrainConfig
 from wsol.methods import METHODS
 from wsol.run_notebook import notebook_defaults
-from wsol.train import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = {

@@ -17,15 +17,18 @@ from PIL import Image
 
 import wsol
 from wsol import localize_own
+from wsol.batches import TrainData
 from wsol.boxes import FRAME, largest_box, resize_boxes
+from wsol.config import TrainConfig
 from wsol.datasets.index import index_table, write_index
 from wsol.evaluation import evaluate_run
+from wsol.image_store import ArrayImages
 from wsol.localization_table import LocalizationTable
 from wsol.metrics import choose_tau
 from wsol.own_exports import found_table, overlay, to_coco, to_csv
 from wsol.own_images import Found, box_in_image, iterate_images
 from wsol.own_pictures import picture_files, read_picture
-from wsol.train import TrainConfig, train
+from wsol.train import train
 
 K, N = 3, 24
 NAMES = ("red", "green", "blue")
@@ -63,7 +66,9 @@ def home(tmp_path_factory) -> Path:
     squares = [Image.fromarray(picture(i)).resize((36, 36)) for i in range(N)]
     images = torch.from_numpy(np.stack([np.asarray(s).transpose(2, 0, 1) for s in squares]))
     threads = torch.get_num_threads()
-    train(CONFIG, images, torch.arange(N) % K, K, images[:8], home / "background-0")
+    extra = ArrayImages(images[:8])
+    data = TrainData(ArrayImages(images), torch.arange(N) % K, K, extra)
+    train(CONFIG, data, home / "background-0")
     torch.use_deterministic_algorithms(False)
     torch.set_num_threads(threads)
     weights = home / "background-0" / "weights.safetensors"

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from wsol.boxes import TAUS
+from wsol.config import TrainConfig
 from wsol.controls import run_control
 from wsol.datasets.birds import BirdsConfig
 from wsol.localization_table import LocalizationTable
 from wsol.study_tables import control_table, readable_controls, trial_table
-from wsol.train import TrainConfig
 from wsol.yaml12 import load
 
 ROOT = Path(__file__).parents[1]

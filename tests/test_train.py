@@ -15,9 +15,14 @@ import torch
 from safetensors.torch import load_file
 
 from wsol import train as training
+from wsol.batches import TrainData, epoch_batches
+from wsol.config import TrainConfig
+from wsol.image_store import ArrayImages
 from wsol.images import to_float
 from wsol.models import parameter_count
-from wsol.train import TrainConfig, build_network, load_network, train
+from wsol.optimizers import build_optimizer, rate_factor
+from wsol.runs import build_network, load_network, write_run
+from wsol.train import train
 
 K, N, SIDE = 3, 24, 36
 CONFIG = TrainConfig(
@@ -31,14 +36,27 @@ CONFIG = TrainConfig(
 )
 
 
-def data() -> tuple[torch.Tensor, torch.Tensor, int, torch.Tensor]:
-    """Images, labels, K, background images: noise, brighter with the label."""
+def arrays() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Images, labels and background images: noise, brighter with the label."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(N) % K
     images = torch.randint(0, 120, (N, 3, SIDE, SIDE), generator=generator)
     images += 40 * labels.view(-1, 1, 1, 1)
     background = torch.randint(0, 255, (10, 3, SIDE, SIDE), generator=generator)
-    return images.to(torch.uint8), labels, K, background.to(torch.uint8)
+    return images.to(torch.uint8), labels, background.to(torch.uint8)
+
+
+def data() -> TrainData:
+    return train_data(*arrays())
+
+
+def train_data(images, labels, background) -> TrainData:
+    extra = None if background is None else ArrayImages(background)
+    return TrainData(ArrayImages(images), labels, K, extra)
+
+
+def batches_of(config, epoch, images, labels, background):
+    return epoch_batches(config, train_data(images, labels, background), epoch)
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +75,7 @@ def weights_of(run: Path) -> bytes:
 def finished(tmp_path_factory) -> Path:
     """The run of CONFIG, trained without a break."""
     run = tmp_path_factory.mktemp("runs") / "unbroken"
-    train(CONFIG, *data(), run)
+    train(CONFIG, data(), run)
     return run
 
 
@@ -66,13 +84,13 @@ def finished(tmp_path_factory) -> Path:
 
 def test_the_same_seed_gives_the_same_bytes(finished, tmp_path):
     torch.rand(17)  # whatever was drawn before
-    train(CONFIG, *data(), tmp_path / "again")
+    train(CONFIG, data(), tmp_path / "again")
     for name in ("weights.safetensors", "history.csv"):
         assert (tmp_path / "again" / name).read_bytes() == (finished / name).read_bytes()
 
 
 def test_another_seed_gives_other_weights(finished, tmp_path):
-    train(replace(CONFIG, seed=1), *data(), tmp_path)
+    train(replace(CONFIG, seed=1), data(), tmp_path)
     ours, others = (load_file(run / "weights.safetensors") for run in (finished, tmp_path))
     assert not torch.equal(ours["class_head.weight"], others["class_head.weight"])
 
@@ -95,7 +113,7 @@ def test_building_a_network_leaves_the_global_random_state_alone():
 
 def test_plain_sgd_without_momentum_and_decay_is_allowed():
     config = replace(CONFIG, optimizer="sgd", momentum=0.0, weight_decay=0.0)
-    (group,) = training.build_optimizer(build_network(config, K), config).param_groups
+    (group,) = build_optimizer(build_network(config, K), config).param_groups
     assert (group["momentum"], group["nesterov"], group["weight_decay"]) == (0, False, 0)
 
 
@@ -113,16 +131,16 @@ class Killed(Exception):
 
 def break_after(monkeypatch, steps: int) -> None:
     """Let training fail at its step number `steps`."""
-    done, batches = [], training._batches
+    done, batches = [], training.epoch_batches
 
-    def breaking(*args):
-        for batch in batches(*args):
+    def breaking(*args, **options):
+        for batch in batches(*args, **options):
             done.append(1)
             if len(done) > steps:
                 raise Killed
             yield batch
 
-    monkeypatch.setattr(training, "_batches", breaking)
+    monkeypatch.setattr(training, "epoch_batches", breaking)
 
 
 @pytest.mark.parametrize("steps", [4, 8])  # in the second and in the third epoch of three steps
@@ -132,9 +150,9 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
     with monkeypatch.context() as patch:
         break_after(patch, steps)
         with pytest.raises(Killed):
-            train(CONFIG, *data(), tmp_path / "run", tmp_path / "resume")
+            train(CONFIG, data(), tmp_path / "run", tmp_path / "resume")
     assert not (tmp_path / "run").exists()  # half a run leaves no weights
-    train(CONFIG, *data(), tmp_path / "run", tmp_path / "resume")
+    train(CONFIG, data(), tmp_path / "run", tmp_path / "resume")
     assert weights_of(tmp_path / "run") == weights_of(finished)
     history = "history.csv"
     assert (tmp_path / "run" / history).read_bytes() == (finished / history).read_bytes()
@@ -144,33 +162,33 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
 
 def test_a_run_of_the_other_optimizer_resumes_too(tmp_path, monkeypatch):
     config = replace(CONFIG, optimizer="adamw", learning_rate=0.001)
-    train(config, *data(), tmp_path / "unbroken")
+    train(config, data(), tmp_path / "unbroken")
     with monkeypatch.context() as patch:
         break_after(patch, 4)
         with pytest.raises(Killed):
-            train(config, *data(), tmp_path / "run", tmp_path / "resume")
-    train(config, *data(), tmp_path / "run", tmp_path / "resume")
+            train(config, data(), tmp_path / "run", tmp_path / "resume")
+    train(config, data(), tmp_path / "run", tmp_path / "resume")
     assert weights_of(tmp_path / "run") == weights_of(tmp_path / "unbroken")
 
 
 def test_a_finished_run_leaves_no_checkpoint(tmp_path):
-    train(CONFIG, *data(), tmp_path / "run", tmp_path / "resume")
+    train(CONFIG, data(), tmp_path / "run", tmp_path / "resume")
     assert list((tmp_path / "resume").iterdir()) == []
 
 
 @pytest.mark.parametrize("changed", ["config", "images", "labels", "background"])
 def test_a_checkpoint_serves_only_the_run_that_wrote_it(tmp_path, monkeypatch, changed):
-    images, labels, classes, background = data()
+    images, labels, background = arrays()
     with monkeypatch.context() as patch:
         break_after(patch, 4)
         with pytest.raises(Killed):
-            train(CONFIG, images, labels, classes, background, tmp_path / "run", tmp_path / "r")
+            train(CONFIG, train_data(images, labels, background), tmp_path / "run", tmp_path / "r")
     config = replace(CONFIG, weight_decay=0.0) if changed == "config" else CONFIG
     if changed == "labels":
         labels = labels.flip(0)
     elif changed != "config":
         (images if changed == "images" else background)[0, 0, 0, 0] += 1
-    train(config, images, labels, classes, background, tmp_path / "run", tmp_path / "r")
+    train(config, train_data(images, labels, background), tmp_path / "run", tmp_path / "r")
     cost = json.loads((tmp_path / "run" / "run.json").read_text())["cost"]
     assert cost["resumed_after_epoch"] == 0
 
@@ -181,13 +199,13 @@ import time
 sys.path.insert(0, sys.argv[1])
 import test_train as t
 from wsol import train as training
-step = training._batches
-def slow(*args):
-    for batch in step(*args):
+step = training.epoch_batches
+def slow(*args, **options):
+    for batch in step(*args, **options):
         time.sleep(0.3)
         yield batch
-training._batches = slow
-t.train(t.CONFIG, *t.data(), sys.argv[2] + "/run", sys.argv[2] + "/resume")
+training.epoch_batches = slow
+t.train(t.CONFIG, t.data(), sys.argv[2] + "/run", sys.argv[2] + "/resume")
 """
 
 
@@ -203,7 +221,7 @@ def test_a_run_that_was_really_killed_goes_on(finished, tmp_path):
     child.send_signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
     assert not (tmp_path / "run").exists()
-    train(CONFIG, *data(), tmp_path / "run", tmp_path / "resume")
+    train(CONFIG, data(), tmp_path / "run", tmp_path / "resume")
     assert weights_of(tmp_path / "run") == weights_of(finished)
     cost = json.loads((tmp_path / "run" / "run.json").read_text())["cost"]
     assert cost["resumed_after_epoch"] >= 1
@@ -233,11 +251,11 @@ def test_run_json_says_what_the_run_was_made_with_and_what_it_cost(finished):
 
 
 def test_a_network_comes_back_from_its_weights_alone(finished, tmp_path):
-    network = train(CONFIG, *data(), tmp_path / "run").eval()
+    network = train(CONFIG, data(), tmp_path / "run").eval()
     loaded, config = load_network(tmp_path / "run" / "weights.safetensors")
     assert config == CONFIG
     assert not loaded.training
-    x = to_float(data()[0][:5])
+    x = to_float(torch.from_numpy(data().images.array[:5]))
     with torch.inference_mode():
         for ours, theirs in zip(network(x), loaded(x), strict=True):
             assert torch.equal(ours, theirs)
@@ -248,7 +266,7 @@ def test_loading_a_network_does_not_need_its_pretrained_weights(tmp_path):
         method="cam", backbone="resnet50", weights=None, epochs=1, batch_size=2, input_size=32
     )
     network = build_network(config, K)
-    training._write_run(tmp_path, replace(config, weights="gone.pth"), network, K, [], {})
+    write_run(tmp_path, replace(config, weights="gone.pth"), network, K, [], {})
     loaded, found = load_network(tmp_path / "weights.safetensors")
     assert found.weights == "gone.pth"
     assert torch.equal(loaded.class_head.weight, network.class_head.weight)
@@ -264,7 +282,7 @@ def test_augmentation_keeps_each_image_with_its_label():
     labels = 100 + torch.arange(N)
     background = torch.full((2, 3, SIDE, SIDE), 250, dtype=torch.uint8)
     seen = []
-    for batch in training._batches(CONFIG, 0, images, labels, background):
+    for batch in batches_of(CONFIG, 0, images, labels, background):
         assert batch.images.shape == (8, 3, 32, 32)
         found = (255 * batch.images).round().long()
         assert (found == (batch.labels - 100).view(-1, 1, 1, 1)).all()
@@ -275,11 +293,11 @@ def test_augmentation_keeps_each_image_with_its_label():
 
 
 def test_each_epoch_has_an_order_of_its_own_and_always_the_same():
-    images, labels, _, background = data()
+    images, labels, background = arrays()
     labels = torch.arange(N)
 
     def order(epoch: int) -> list[int]:
-        batches = training._batches(CONFIG, epoch, images, labels, background)
+        batches = batches_of(CONFIG, epoch, images, labels, background)
         return torch.cat([batch.labels for batch in batches]).tolist()
 
     assert order(1) == order(1)
@@ -290,30 +308,30 @@ def test_augmentation_moves_and_flips():
     ramp = torch.arange(SIDE, dtype=torch.uint8).expand(1, 3, SIDE, SIDE).contiguous()
     images = ramp.expand(64, -1, -1, -1)
     config = replace(CONFIG, batch_size=64)
-    batch = next(training._batches(config, 0, images, torch.zeros(64).long(), ramp))
+    batch = next(batches_of(config, 0, images, torch.zeros(64).long(), ramp))
     rows = (255 * batch.images[:, 0, 0]).round()
     assert {1.0, -1.0} == set((rows[:, 1] - rows[:, 0]).tolist())
     assert len(set(rows.amin(dim=1).tolist())) > 1
 
 
 def test_progress_runs_from_0_towards_1():
-    images, labels, _, background = data()
+    images, labels, background = arrays()
     progress = [
         batch.progress
         for epoch in range(CONFIG.epochs)
-        for batch in training._batches(CONFIG, epoch, images, labels, background)
+        for batch in batches_of(CONFIG, epoch, images, labels, background)
     ]
     assert progress == pytest.approx([i / 9 for i in range(9)])
 
 
 def test_cam_gets_no_background_images():
-    images, labels, _, background = data()
+    images, labels, background = arrays()
     config = replace(CONFIG, method="cam")
-    assert next(training._batches(config, 0, images, labels, background)).background is None
+    assert next(batches_of(config, 0, images, labels, background)).background is None
 
 
 def test_the_learning_rate_warms_up_and_ends_at_zero():
-    values = [training._schedule(p / 100, 10) for p in range(101)]
+    values = [rate_factor(replace(CONFIG, epochs=10), p / 100) for p in range(101)]
     assert values[0] == pytest.approx(0.1)
     assert max(values) == values[10] == pytest.approx(1)
     assert values[-1] == pytest.approx(0, abs=1e-9)
@@ -326,21 +344,21 @@ def test_the_learning_rate_warms_up_and_ends_at_zero():
 
 @pytest.mark.parametrize("background", [None, torch.empty(0, 3, SIDE, SIDE, dtype=torch.uint8)])
 def test_a_missing_background_set_is_refused(background, tmp_path):
-    images, labels, classes, _ = data()
+    images, labels, _ = arrays()
     with pytest.raises(ValueError, match="needs background images and got none"):
-        train(CONFIG, images, labels, classes, background, tmp_path)
+        train(CONFIG, train_data(images, labels, background), tmp_path)
 
 
 def test_fewer_images_than_a_batch_are_refused(tmp_path):
-    images, labels, classes, background = data()
+    images, labels, background = arrays()
     with pytest.raises(ValueError, match="7 images are fewer than one batch of 8"):
-        train(CONFIG, images[:7], labels[:7], classes, background, tmp_path)
+        train(CONFIG, train_data(images[:7], labels[:7], background), tmp_path)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     config = replace(CONFIG, learning_rate=1e12, method="cam")
     with pytest.raises(FloatingPointError, match="smaller learning_rate"):
-        train(config, *data(), tmp_path / "run")
+        train(config, data(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -1,48 +1,82 @@
-"""The state of a training after each epoch, so that one that was killed can go on."""
+"""The state of a training, kept as it goes, so that one that was killed can go on.
+
+All processes of a training have the same state (gradients are averaged, losses are means over all
+of them, batch statistics are those of process 0), so process 0 alone keeps it and all read it.
+"""
 
 import hashlib
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
-def checkpoint_path(
-    resume_dir: str | Path | None, settings: str, *data: Tensor | None
-) -> Path | None:
-    """A file named after everything that decides the weights: a digest of settings, and the data.
+@dataclass
+class Progress:
+    """How far a training is: the step it is at, and the losses so far."""
+
+    epoch: int = 0  # the one that is running, from 0
+    step: int = 0  # the next one in it
+    sums: dict[str, float] = field(default_factory=dict)  # losses times images, of this epoch
+    history: list[dict[str, float]] = field(default_factory=list)  # finished epochs
+
+
+def checkpoint_path(resume_dir: str | Path | None, *parts: str) -> Path | None:
+    """A file named after everything that decides the weights: settings and data, as texts.
 
     None without a folder to resume from.
     """
     if resume_dir is None:
         return None
-    digest = hashlib.sha256(settings.encode())
-    for tensor in filter(lambda t: t is not None, data):
-        digest.update(tensor.numpy().tobytes())
+    digest = hashlib.sha256("\n".join(parts).encode())
     path = Path(resume_dir)
     path.mkdir(parents=True, exist_ok=True)
     return path / f"{digest.hexdigest()[:16]}.pt"
 
 
-def restore(
-    path: Path | None, network: nn.Module, optimizer: torch.optim.Optimizer
-) -> list[dict[str, float]]:
-    """Load the last checkpoint, if any, and return the history so far."""
-    if path is None or not path.exists():
-        return []
-    state = torch.load(path, weights_only=True)
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["history"]
+class Checkpoint:
+    """The state of one training on disk; without a path nothing is kept."""
 
+    def __init__(
+        self,
+        path: Path | None,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        every_seconds: float,
+        keeps: bool,
+    ) -> None:
+        """Say whose state it is; ``keeps`` is whether this process writes it."""
+        self.path, self.network, self.optimizer = path, network, optimizer
+        self.every_seconds, self.keeps = every_seconds, keeps
+        self.last = time.monotonic()
 
-def save_state(
-    path: Path | None, network: nn.Module, optimizer: torch.optim.Optimizer, history: list
-) -> None:
-    """Keep the state after an epoch, where there is a path."""
-    if path is None:
-        return
-    state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
-    temporary = path.with_suffix(".tmp")
-    torch.save(state | {"history": history}, temporary)
-    temporary.replace(path)  # a kill leaves the old state or the new one, never half of one
+    def restore(self) -> Progress:
+        """Load the last state, if there is one, and return how far it is."""
+        if self.path is None or not self.path.exists():
+            return Progress()
+        state = torch.load(self.path, weights_only=True, map_location="cpu")
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        return Progress(**state["progress"])
+
+    def due(self) -> bool:
+        """Whether so much time has passed that the state is worth keeping."""
+        kept = self.path is not None and self.keeps
+        return kept and time.monotonic() - self.last >= self.every_seconds
+
+    def save(self, progress: Progress) -> None:
+        """Keep the state."""
+        if self.path is None or not self.keeps:
+            return
+        state = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+        temporary = self.path.with_suffix(".tmp")
+        torch.save(state | {"progress": vars(progress)}, temporary)
+        temporary.replace(self.path)  # a kill leaves the old state or the new one, never half
+        self.last = time.monotonic()
+
+    def remove(self) -> None:
+        """Forget the state, once the run is written."""
+        if self.path is not None and self.keeps:
+            self.path.unlink(missing_ok=True)

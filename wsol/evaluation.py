@@ -8,21 +8,24 @@ Shapes: N images, K classes, h w map.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
 from numpy.typing import NDArray
 
+from wsol.config import Execution
 from wsol.data import load_split, rows_of
 from wsol.datasets.backgrounds import read_background_set
+from wsol.launch import launch
 from wsol.localization import localize
 from wsol.localization_table import LocalizationTable
-from wsol.maps import READ_OUTS, predict, product
+from wsol.maps import READ_OUTS, load_maps, predict, product
 from wsol.methods import get_method
 from wsol.metrics import choose_tau, max_box_acc
 from wsol.pixels import MaskReader
-from wsol.train import load_network
+from wsol.prediction import predict_split
+from wsol.runs import load_network
 
 FULLSUP, TEST = "train-fullsup", "test"
 PROTOCOL = "choe2020"
@@ -68,6 +71,9 @@ def evaluate_run(
     n_background: int | None = None,
     meta: Mapping[str, str] | None = None,
     workers: int = 1,
+    maps: str | Path | None = None,
+    execution: Execution | None = None,
+    resume_dir: str | Path | None = None,
 ) -> RunEvaluation:
     """Localize with one trained network on `train-fullsup` and `test`.
 
@@ -78,11 +84,19 @@ def evaluate_run(
     kinds : maps to evaluate; those that the network does not have are passed over
     n_background : background images that it was trained with; None for the whole set
     meta : what the tables should say beside method, backbone, seed, n_background, map, ...
-    workers : threads
+    workers : threads that turn maps into boxes
+    maps : folder for the maps of the splits, `predict_split` writes them; without, they stay in
+        memory, and `execution` and `resume_dir` mean nothing
     """
     network, config = load_network(weights)
     rows = {split: rows_of(index, split) for split in (FULLSUP, TEST)}
-    found = {s: predict(network, *load_split(index, root, s, config.input_size)) for s in rows}
+    if maps is None:
+        found = {s: predict(network, *load_split(index, root, s, config.input_size)) for s in rows}
+    else:
+        found = {
+            s: _predict_to_disk(weights, index, root, s, Path(maps) / s, execution, resume_dir)
+            for s in rows
+        }
     about = {"method": config.method, "backbone": config.backbone, "seed": str(config.seed)}
     if not get_method(config.method).USES_BACKGROUND:
         n_background = 0
@@ -114,6 +128,25 @@ def evaluate_run(
             meta=about | {"map": kind, "read_out": name, "split": TEST},
         )
     return RunEvaluation(tables, choices, found)
+
+
+def _predict_to_disk(
+    weights: str | Path,
+    index: pd.DataFrame,
+    root: str | Path,
+    split: str,
+    out: Path,
+    execution: Execution | None,
+    resume_dir: str | Path | None,
+) -> dict[str, NDArray]:
+    """`predict_split`, in child processes where the execution asks for several."""
+    execution = execution or Execution()
+    if execution.processes == 1:
+        return predict_split(weights, rows_of(index, split), root, out, execution, resume_dir)
+    words = [str(weights), f"--data={root}", f"--split={split}", f"--out={out}"]
+    words += [] if resume_dir is None else [f"--resume={resume_dir}"]
+    launch("wsol.prediction", words, asdict(execution), execution.processes)
+    return load_maps(out)
 
 
 def _choose(tried: Mapping[tuple, LocalizationTable]) -> pd.DataFrame:

@@ -20,6 +20,7 @@ def _sigmoid(x: NDArray) -> NDArray:
     return 1 / (1 + np.exp(-x.clip(-60, 60)))
 
 
+BATCH = 64  # images predicted together; the last bits of a map may depend on it
 READ_OUTS = {
     "raw": lambda x: x,
     "relu": lambda x: np.maximum(x, 0),
@@ -28,25 +29,39 @@ READ_OUTS = {
 
 
 @torch.inference_mode()
-def predict(
-    network: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 64
-) -> dict[str, NDArray[np.float32]]:
-    """Run a network over (N, 3, H, W) uint8 images with (N,) labels.
+def predict_batch(
+    network: nn.Module, images: Tensor, labels: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Run a network over a batch (B, 3, H, W) uint8 on its device; without labels, of class 0.
 
-    Returns ``logits`` (N, K), ``class`` (N, h, w): the label's class map, and, where the network
-    has a foreground head, ``foreground`` (N, h1, w1); maps are logits, float32.
+    Returns ``logits`` (B, K), ``class`` (B, h, w): the label's class map, and, where the network
+    has a foreground head, ``foreground`` (B, h1, w1); maps are logits.
+    """
+    outputs = network(to_float(images).contiguous(memory_format=torch.channels_last))
+    rows = torch.arange(len(images))
+    labels = torch.zeros_like(rows) if labels is None else labels
+    found = {"logits": outputs.logits, "class": outputs.class_maps[rows, labels]}
+    if outputs.foreground is not None:
+        found["foreground"] = outputs.foreground[:, 0]
+    return found
+
+
+def predict(
+    network: nn.Module, images: Tensor, labels: Tensor, batch_size: int = BATCH
+) -> dict[str, NDArray[np.float32]]:
+    """Run a network over (N, 3, H, W) uint8 images with (N,) labels, all in memory.
+
+    Returns what `predict_batch` does for each, as float32 arrays; `wsol.prediction` does the same
+    for images on disk.
     """
     network.eval()
-    found: dict[str, list[Tensor]] = {"logits": [], "class": [], "foreground": []}
-    for start in range(0, len(images), batch_size):
-        batch = to_float(images[start : start + batch_size])
-        outputs = network(batch.contiguous(memory_format=torch.channels_last))
-        rows = torch.arange(len(batch))
-        found["logits"].append(outputs.logits)
-        found["class"].append(outputs.class_maps[rows, labels[start : start + batch_size]])
-        if outputs.foreground is not None:
-            found["foreground"].append(outputs.foreground[:, 0])
-    return {name: torch.cat(parts).numpy() for name, parts in found.items() if parts}
+    parts = [
+        predict_batch(
+            network, images[start : start + batch_size], labels[start : start + batch_size]
+        )
+        for start in range(0, len(images), batch_size)
+    ]
+    return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
 
 
 def product(class_maps: NDArray, foreground: NDArray, read_out: str) -> NDArray[np.float32]:

@@ -8,12 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from wsol.config import TrainConfig
 from wsol.datasets.index import INDEX, read_index
 from wsol.evaluation import FULLSUP
 from wsol.localization_table import LocalizationTable
 from wsol.maps import READ_OUTS
 from wsol.metrics import choose_tau
-from wsol.train import TrainConfig, load_network
+from wsol.runs import load_network
 
 KINDS = ("class", "foreground", "product")
 

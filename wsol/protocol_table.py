@@ -15,7 +15,7 @@ from wsol.data import load_split, rows_of
 from wsol.localization import rank_labels
 from wsol.maps import READ_OUTS, predict
 from wsol.protocols import PROTOCOLS, Protocol, ProtocolResult, evaluate_under
-from wsol.train import load_network
+from wsol.runs import load_network
 
 FULLSUP, TEST = "train-fullsup", "test"
 

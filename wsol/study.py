@@ -1,16 +1,27 @@
-"""One training from the folders on disk, as the notebooks and the smoke run need it."""
+"""One training from the folders on disk, as notebooks, the smoke run and the command need it."""
 
-from dataclasses import fields
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from wsol.data import load_background, load_split
+from wsol.batches import TrainData
+from wsol.config import Execution, TrainConfig
+from wsol.data import rows_of
+from wsol.datasets.backgrounds import background_paths
 from wsol.datasets.index import INDEX, read_index
+from wsol.distributed import rank, world_size
+from wsol.image_store import open_images
 from wsol.images import load_size
+from wsol.launch import launch
 from wsol.methods import get_method
-from wsol.train import TrainConfig, train
+from wsol.runs import WEIGHTS, load_network
+from wsol.train import train
 
 
 def config_from(values: dict[str, Any]) -> TrainConfig:
@@ -27,19 +38,90 @@ def config_from(values: dict[str, Any]) -> TrainConfig:
     )
 
 
+def execution_from(values: dict[str, Any]) -> Execution:
+    """Build an Execution from flat names, as `config_from` does."""
+    own = [f.name for f in fields(Execution)]
+    return Execution(**{name: values[name] for name in own if name in values})
+
+
+def load_training_data(
+    config: TrainConfig, data: str | Path, n_background: int | None, execution: Execution
+) -> TrainData:
+    """Images and labels of `train-weaksup`, and the first n or all background images."""
+    data = Path(data)
+    index = read_index(data / INDEX)
+    rows = rows_of(index, "train-weaksup")
+    size, cache = load_size(config.input_size), (execution.cache, execution.cache_gb)
+    images = open_images([data / path for path in rows["path"]], size, *cache)
+    background = None
+    if get_method(config.method).USES_BACKGROUND:
+        background = open_images(background_paths(data / "background", n_background), size, *cache)
+    labels = torch.from_numpy(rows["label"].to_numpy().copy())
+    return TrainData(images, labels, int(index["label"].max()) + 1, background)
+
+
 def train_from_disk(
     config: TrainConfig,
     data: str | Path,
     run_dir: str | Path,
     n_background: int | None = None,
     resume_dir: str | Path | None = None,
+    execution: Execution | None = None,
 ) -> nn.Module:
-    """Train on data/index.csv with the first n images, or all, of data/background; write a run."""
-    index = read_index(Path(data) / INDEX)
-    size = load_size(config.input_size)
-    images, labels = load_split(index, data, "train-weaksup", size)
-    background = None
-    if get_method(config.method).USES_BACKGROUND:
-        background = load_background(data, n_background, size)
-    classes = int(index["label"].max()) + 1
-    return train(config, images, labels, classes, background, run_dir, resume_dir)
+    """Train on data/index.csv with the first n images, or all, of data/background; write a run.
+
+    With ``execution.processes`` above 1 the training runs in child processes started by `torchrun`.
+    """
+    execution = execution or Execution()
+    if execution.processes > 1 and world_size() == 1:
+        _train_in_processes(config, data, run_dir, n_background, resume_dir, execution)
+        return load_network(Path(run_dir) / WEIGHTS)[0]
+    loaded = load_training_data(config, data, n_background, execution)
+    return train(config, loaded, run_dir, resume_dir, execution)
+
+
+def _train_in_processes(
+    config: TrainConfig,
+    data: str | Path,
+    run_dir: str | Path,
+    n_background: int | None,
+    resume_dir: str | Path | None,
+    execution: Execution,
+) -> None:
+    words = ["--data", str(data), "--out", str(run_dir)]
+    words += [] if resume_dir is None else ["--resume", str(resume_dir)]
+    words += [] if n_background is None else ["--n-background", str(n_background)]
+    settings = asdict(config) | asdict(execution)
+    settings |= settings.pop("method_config")
+    launch("wsol.train", words, settings, execution.processes)
+
+
+def command(words: Sequence[str] | None) -> int:
+    """The command line of `wsol.train`."""
+    from wsol.run_notebook import Refusal, read_sections, read_settings
+
+    given = _arguments(words)
+    try:
+        values = read_sections(given.params_file, given.section) | read_settings(given.set)
+        if "method" not in values:
+            raise Refusal('which method? give a section that says it, or "--set method=cam"')
+        config, execution = config_from(values), execution_from(values)
+        train_from_disk(config, given.data, given.out, given.n_background, given.resume, execution)
+    except (Refusal, ValueError, OSError) as error:  # of what was given
+        print(f"wsol.train: {error}", file=sys.stderr)
+        return 2
+    if rank() == 0:
+        print(given.out / WEIGHTS)
+    return 0
+
+
+def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="wsol.train", description="Train one network.")
+    parser.add_argument("--data", type=Path, required=True, help="folder of index.csv")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--resume", type=Path, help="folder for states to go on from")
+    parser.add_argument("--n-background", type=int, help="background images; all by default")
+    parser.add_argument("--params-file", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--section", action="append", default=[], help="section of that file")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    return parser.parse_args(words)

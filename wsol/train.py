@@ -1,230 +1,202 @@
-"""Training: one loop for every method, reproducible to the last bit and resumable.
+"""Training: one loop for every method, reproducible to the last bit and resumable at any step.
 
-A run is a folder with ``weights.safetensors`` (the last epoch's, always), ``history.csv`` (losses
-per epoch) and ``run.json`` (configuration, versions, times). Everything random in epoch e follows
-from (seed, e), so an interrupted run that resumes at an epoch ends with the very weights of an
-unbroken one.
+Everything random in step s of epoch e follows from (seed, e, s), so a run that is killed and goes
+on ends with the very weights of an unbroken one. With several processes each takes its part of
+every step, and losses and gradients are those of the whole step.
+
+    python -m wsol.train --data data/birds --out runs/mine --set method=cam --set epochs=3
+    torchrun --nproc-per-node 4 -m wsol.train --data data/cub --out runs/cub/background-0 \
+        --params-file params/cub.yaml --section train --section background --set seed=0
 """
 
-import hashlib
-import json
 import math
+import sys
 import time
+import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from contextlib import nullcontext
 from pathlib import Path
 
-import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
-from wsol.checkpoints import checkpoint_path, restore, save_state
-from wsol.images import to_float, train_transform
+from wsol.batches import TrainData, epoch_batches
+from wsol.checkpoints import Checkpoint, Progress, checkpoint_path
+from wsol.config import Execution, TrainConfig
+from wsol.distributed import choose_device, process_group, rank, wait_for_all, world_size
 from wsol.methods import Batch, get_method
-from wsol.models import build_backbone, parameter_count
-from wsol.provenance import provenance
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """One training. ``method_config`` holds the fields of the method's own ``Config``."""
-
-    method: str
-    seed: int = 0
-    backbone: str = "small16"
-    weights: str | None = None  # None, "DEFAULT" or a file
-    input_size: int = 96  # pixels, the side of the square that the network sees
-    epochs: int = 10
-    batch_size: int = 32  # object images per step
-    background_batch: int = 16  # background images per step, where the method uses them
-    learning_rate: float = 0.005  # peak; linear warm-up over the first epoch, then cosine to 0
-    optimizer: str = "adamw"  # or "sgd"
-    momentum: float = 0.9  # of SGD, Nesterov's
-    weight_decay: float = 0.01
-    threads: int = 2  # CPU threads; fixed because sums depend on them
-    method_config: dict = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        get_method(self.method).Config(**self.method_config)  # refuses unknown or bad values
-        if self.optimizer not in ("sgd", "adamw"):
-            raise ValueError(f"optimizer is {self.optimizer!r}; known: sgd, adamw")
-        for name in ("epochs", "batch_size", "background_batch", "input_size", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum is {self.momentum}; it must be at least 0 and below 1")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay is {self.weight_decay}; it must not be negative")
-
-    def digest(self) -> str:
-        """Return a short name that changes with any setting."""
-        text = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def build_network(config: TrainConfig, num_classes: int) -> nn.Module:
-    """Build the untrained network of a configuration; its weights follow from the seed.
-
-    The global random state is left as it was.
-    """
-    method = get_method(config.method)
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        backbone = build_backbone(config.backbone, config.weights)
-        network = method.build(backbone, num_classes, method.Config(**config.method_config))
-    return network.to(memory_format=torch.channels_last)
+from wsol.models import parameter_count
+from wsol.optimizers import build_optimizer, set_rate
+from wsol.runs import build_network, write_run
 
 
 def train(
     config: TrainConfig,
-    images: Tensor,
-    labels: Tensor,
-    num_classes: int,
-    background: Tensor | None,
+    data: TrainData,
     run_dir: str | Path,
     resume_dir: str | Path | None = None,
+    execution: Execution | None = None,
 ) -> nn.Module:
     """Train and write a run.
 
-    ``images`` (N, 3, L, L) uint8 with L >= input_size, ``labels`` (N,) int64, ``background``
-    (N', 3, L, L) uint8 or None. With ``resume_dir`` the state after each epoch is kept there under
-    the digest of configuration and data, and a run that was killed goes on from it. Returns the
-    trained network.
+    With ``resume_dir`` the state is kept there under the digest of configuration and data, and a
+    run that was killed goes on from it. Under `torchrun` every process calls this and the first
+    writes. Returns the trained network.
 
-    Raises ValueError when the method needs background images and there are none, or when the batch
-    is larger than the set, and FloatingPointError when the loss is not finite.
+    Raises ValueError when the method needs background images and there are none, when the batch
+    is larger than the set or smaller than the number of processes, and FloatingPointError when the
+    loss is not finite.
     """
-    if get_method(config.method).USES_BACKGROUND and (background is None or not len(background)):
+    execution = execution or Execution()
+    _check(config, data)
+    device = choose_device(execution.device)
+    with process_group(device):
+        return _train(config, data, Path(run_dir), resume_dir, execution, device)
+
+
+def _check(config: TrainConfig, data: TrainData) -> None:
+    """Refuse what cannot be trained."""
+    if get_method(config.method).USES_BACKGROUND and not data.background:
         raise ValueError(f"method {config.method!r} needs background images and got none")
-    if len(images) < config.batch_size:
-        raise ValueError(f"{len(images)} images are fewer than one batch of {config.batch_size}")
+    if len(data.images) < config.batch_size:
+        raise ValueError(
+            f"{len(data.images)} images are fewer than one batch of {config.batch_size}"
+        )
+    if config.batch_size < world_size():
+        raise ValueError(f"batch_size {config.batch_size} is less than {world_size()} processes")
+    if data.images.size < config.input_size:
+        raise ValueError(f"images of {data.images.size} px are smaller than {config.input_size}")
+
+
+def _train(
+    config: TrainConfig,
+    data: TrainData,
+    run_dir: Path,
+    resume_dir: str | Path | None,
+    execution: Execution,
+    device: torch.device,
+) -> nn.Module:
     torch.set_num_threads(config.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    network = build_network(config, num_classes)
+    torch.use_deterministic_algorithms(execution.deterministic, warn_only=True)
+    network = build_network(config, data.num_classes).to(device)
     optimizer = build_optimizer(network, config)
-    checkpoint = checkpoint_path(resume_dir, config.digest(), images, labels, background)
-    history = restore(checkpoint, network, optimizer)
-    started, resumed = time.perf_counter(), len(history)
-    epochs = tqdm(range(resumed, config.epochs), desc=f"{config.method}-{config.seed}")
-    for epoch in epochs:
-        batches = _batches(config, epoch, images, labels, background)
-        row = {"epoch": epoch + 1} | _train_epoch(config, network, optimizer, batches)
-        history.append(row)
-        save_state(checkpoint, network, optimizer, history)
-        rate = (epoch + 1 - resumed) * len(images) / (time.perf_counter() - started)
-        epochs.set_postfix(loss=f"{row['loss']:.3f}", images_per_s=f"{rate:.0f}")
+    path = checkpoint_path(resume_dir, config.digest(), data.digest(), execution.precision)
+    checkpoint = Checkpoint(path, network, optimizer, execution.checkpoint_seconds, rank() == 0)
+    progress = checkpoint.restore()
+    wait_for_all()  # before the first writes the next state
+    steps = len(data.images) // config.batch_size
+    resumed = progress.epoch * steps + progress.step
+    started = time.perf_counter()
+    runner = _wrapped(network, execution, device)
+    epochs = range(progress.epoch, config.epochs)
+    for epoch in (bar := tqdm(epochs, desc=f"{config.method}-{config.seed}", disable=rank() > 0)):
+        batches = epoch_batches(
+            *(config, data, epoch),
+            first_step=progress.step,
+            part=(rank(), world_size()),
+            device=device,
+            execution=execution,
+        )
+        row = _train_epoch(config, runner, optimizer, batches, progress, checkpoint, execution)
+        done = (progress.epoch * steps - resumed) * config.batch_size
+        rate = done / (time.perf_counter() - started)
+        bar.set_postfix(loss=f"{row['loss']:.3f}", images_per_s=f"{rate:.0f}")
     seconds = time.perf_counter() - started
     cost = {
         "seconds": round(seconds, 2),
-        "images_per_second": round((config.epochs - resumed) * len(images) / seconds, 1),
-        "resumed_after_epoch": resumed,
+        "images_per_second": round(
+            (config.epochs * steps - resumed) * config.batch_size / seconds, 1
+        ),
+        "resumed_after_epoch": resumed // steps,
+        "resumed_after_step": resumed,
         "parameters": parameter_count(network),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "processes": world_size(),
     }
-    _write_run(Path(run_dir), config, network, num_classes, history, cost)
-    if checkpoint:
-        checkpoint.unlink(missing_ok=True)
+    if rank() == 0:
+        write_run(run_dir, config, network, data.num_classes, progress.history, cost, execution)
+    wait_for_all()
+    checkpoint.remove()
     return network
 
 
-def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Build AdamW, or SGD with Nesterov momentum as in Choe et al. (CVPR 2020)."""
-    settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(network.parameters(), **settings)
-    momentum = {"momentum": config.momentum, "nesterov": config.momentum > 0}
-    return torch.optim.SGD(network.parameters(), **settings, **momentum)
+def _wrapped(network: nn.Module, execution: Execution, device: torch.device) -> nn.Module:
+    """The network as it is run: compiled and spread over processes, sharing the parameters."""
+    runner = network
+    if world_size() > 1:
+        if device.type == "cuda":  # statistics of the whole step; gloo cannot
+            runner = nn.SyncBatchNorm.convert_sync_batchnorm(runner)
+        runner = DistributedDataParallel(
+            runner, device_ids=[device.index] if device.type == "cuda" else None
+        )
+    return torch.compile(runner) if execution.compile else runner
 
 
 def _train_epoch(
     config: TrainConfig,
-    network: nn.Module,
+    runner: nn.Module,
     optimizer: torch.optim.Optimizer,
     batches: Iterator[Batch],
+    progress: Progress,
+    checkpoint: Checkpoint,
+    execution: Execution,
 ) -> dict[str, float]:
-    """Run one epoch; return the mean of each loss, weighted by batch size."""
-    method = get_method(config.method)
-    method_config = method.Config(**config.method_config)
-    sums: dict[str, float] = {}
-    seen = 0
-    network.train()
+    """Run the rest of one epoch; return and note the mean of each loss, a row of the history."""
+    sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in progress.sums.items()}
+    runner.train()
     for batch in batches:
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * _schedule(batch.progress, config.epochs)
-        parts = method.losses(network, batch, method_config)
-        optimizer.zero_grad(set_to_none=True)
-        parts["loss"].backward()
-        optimizer.step()
-        seen += len(batch.images)
-        for name, value in parts.items():
-            sums[name] = sums.get(name, 0.0) + value.item() * len(batch.images)
-    means = {name: value / seen for name, value in sums.items()}
+        parts = _train_step(config, runner, optimizer, batch, progress, execution)
+        for name, value in parts.items():  # added up on the device, which need not wait for us
+            value = value.detach().double() * config.batch_size
+            sums[name] = sums[name].to(value.device) + value if name in sums else value
+        progress.step += 1
+        if checkpoint.due():
+            progress.sums = {name: value.item() for name, value in sums.items()}
+            checkpoint.save(progress)
+    seen = progress.step * config.batch_size
+    means = {name: value.item() / seen for name, value in sums.items()}
     if not math.isfinite(means["loss"]):
         raise FloatingPointError(f"the loss is {means['loss']}; try a smaller learning_rate")
-    return means
+    row = {"epoch": progress.epoch + 1} | means
+    progress.history.append(row)
+    progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
+    checkpoint.save(progress)
+    return row
 
 
-def _schedule(progress: float, epochs: int) -> float:
-    """Linear warm-up over the first epoch from a tenth, then half a cosine to 0."""
-    warm = 1 / epochs
-    if progress < warm:
-        return 0.1 + 0.9 * progress / warm
-    return 0.5 * (1 + math.cos(math.pi * (progress - warm) / max(1 - warm, 1e-9)))
-
-
-def _batches(
-    config: TrainConfig, epoch: int, images: Tensor, labels: Tensor, background: Tensor | None
-) -> Iterator[Batch]:
-    """Yield one epoch of augmented batches; order and augmentation follow from (seed, epoch)."""
-    torch.manual_seed(1_000_003 * config.seed + epoch + 1)
-    transform = train_transform(config.input_size)
-    uses_background = get_method(config.method).USES_BACKGROUND
-    B, steps = config.batch_size, len(images) // config.batch_size
-    order = torch.randperm(len(images))
-
-    def augment(source: Tensor, rows: Tensor) -> Tensor:
-        batch = torch.stack([transform(source[i]) for i in rows])
-        return to_float(batch).contiguous(memory_format=torch.channels_last)
-
-    for step in range(steps):
-        rows = order[step * B : (step + 1) * B]
-        extra = None
-        if uses_background:
-            extra = augment(background, torch.randint(len(background), (config.background_batch,)))
-        progress = (epoch + step / steps) / config.epochs
-        yield Batch(augment(images, rows), labels[rows], extra, progress)
-
-
-def _write_run(
-    run_dir: Path,
+def _train_step(
     config: TrainConfig,
-    network: nn.Module,
-    num_classes: int,
-    history: list[dict[str, float]],
-    cost: dict[str, float],
-) -> None:
-    run_dir.mkdir(parents=True, exist_ok=True)
-    # The configuration travels inside the weights, so that one file is enough to use a network.
-    settings = asdict(config) | {"num_classes": num_classes}
-    tensors = {k: v.contiguous() for k, v in network.state_dict().items()}
-    metadata = {"config": json.dumps(settings, sort_keys=True)}
-    save_file(tensors, run_dir / "weights.safetensors", metadata=metadata)
-    pd.DataFrame(history).round(6).to_csv(run_dir / "history.csv", index=False)
-    record = {"config": settings, "cost": cost} | provenance()
-    (run_dir / "run.json").write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+    runner: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    progress: Progress,
+    execution: Execution,
+) -> dict[str, torch.Tensor]:
+    """One step of the optimizer; returns the losses, scalars, of the whole step."""
+    method = get_method(config.method)
+    # What a method draws (dropout, recolouring) follows from the step, and differs between the
+    # processes, which hold different images.
+    step = f"{config.seed} {progress.epoch} {progress.step} {rank()}"
+    torch.manual_seed(zlib.crc32(step.encode()))  # the generator takes 32 bits
+    set_rate(optimizer, config, batch.progress)
+    kind = batch.images.device.type
+    bf16 = torch.autocast(kind, torch.bfloat16) if execution.precision == "bf16" else nullcontext()
+    with bf16:
+        parts = method.losses(runner, batch, method.Config(**config.method_config))
+    optimizer.zero_grad(set_to_none=True)
+    parts["loss"].backward()
+    optimizer.step()
+    return parts
 
 
-def load_network(weights: str | Path) -> tuple[nn.Module, TrainConfig]:
-    """Load a trained network, in evaluation mode, and its configuration from one weights file."""
-    from safetensors import safe_open
+def main(words: list[str] | None = None) -> int:
+    """Train what the command line says; 2 and one message where something is wrong with it."""
+    from wsol.study import command
 
-    with safe_open(weights, framework="pt") as file:
-        settings = json.loads(file.metadata()["config"])
-    num_classes = settings.pop("num_classes")
-    config = TrainConfig(**settings)
-    network = build_network(TrainConfig(**(settings | {"weights": None})), num_classes)
-    network.load_state_dict(load_file(weights))
-    return network.eval(), config
+    return command(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

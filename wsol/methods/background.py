@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wsol.methods.cam import CamNetwork
+from wsol.distributed import global_mean, mean_over_all
+from wsol.methods.cam import CamNetwork, class_loss
 from wsol.methods.interface import Batch, Outputs
 from wsol.models import Backbone, conv_block
 
@@ -95,7 +96,7 @@ def losses(network: nn.Module, batch: Batch, config: Config) -> dict[str, Tensor
     outputs = network(torch.cat([batch.images, background]))
     label_map = outputs.class_maps[torch.arange(B), batch.labels]  # (B, h, w), A[y]
     parts = {
-        "class_loss": F.cross_entropy(outputs.logits[:B], batch.labels),
+        "class_loss": class_loss(outputs.logits[:B], batch.labels),
         "foreground_loss": foreground_loss(outputs.foreground[:B], outputs.foreground[B:], config),
         "mask_loss": mask_loss(label_map, foreground_mask(outputs.foreground[:B], config), config),
     }
@@ -120,15 +121,15 @@ def foreground_loss(objects: Tensor, background: Tensor, config: Config) -> Tens
       locations count as 1 and the others not at all (multiple-instance learning).
     """
     if config.pooling == "prior":
-        rest = (1 - config.object_share) * F.softplus(-background).mean()
-        positive = (F.softplus(-objects).mean() - rest).clamp_min(0)
-        return positive + (1 - config.object_share) * F.softplus(background).mean()
+        rest = (1 - config.object_share) * mean_over_all(F.softplus(-background))
+        positive = (mean_over_all(F.softplus(-objects)) - rest).clamp_min(0)
+        return positive + (1 - config.object_share) * mean_over_all(F.softplus(background))
     if config.pooling == "mean":
         objects, background = objects.mean((2, 3)), background.mean((2, 3))
     if config.pooling == "top":
         flat = objects.flatten(1)  # (B, h w)
         objects = flat.topk(max(1, round(config.object_share * flat.shape[1])), dim=1).values
-    return 0.5 * (F.softplus(-objects).mean() + F.softplus(background).mean())
+    return 0.5 * (mean_over_all(F.softplus(-objects)) + mean_over_all(F.softplus(background)))
 
 
 def match_colours(background: Tensor, images: Tensor) -> Tensor:
@@ -159,9 +160,11 @@ def mask_loss(label_map: Tensor, M: Tensor, config: Config) -> Tensor:
     """Distance of sigmoid(A[y]), (B, h, w), from the mask averaged to its grid; a scalar."""
     target = F.adaptive_avg_pool2d(M, label_map.shape[-2:])[:, 0]  # (B, h, w)
     if config.mask_loss == "bce":
-        return F.binary_cross_entropy_with_logits(label_map, target)
-    distance = {"mse": F.mse_loss, "l1": F.l1_loss}[config.mask_loss]
-    return distance(label_map.sigmoid(), target)
+        distance = F.binary_cross_entropy_with_logits(label_map, target)
+    else:
+        measure = {"mse": F.mse_loss, "l1": F.l1_loss}[config.mask_loss]
+        distance = measure(label_map.sigmoid(), target)
+    return global_mean(distance, target.numel())
 
 
 def mask_weight(progress: float, config: Config) -> float:

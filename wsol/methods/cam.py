@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wsol.distributed import global_mean
 from wsol.methods.interface import Batch, Outputs
 from wsol.models import Backbone
 
@@ -44,4 +45,9 @@ def build(backbone: Backbone, num_classes: int, config: Config) -> CamNetwork:
 
 def losses(network: nn.Module, batch: Batch, config: Config) -> dict[str, Tensor]:
     """Cross entropy of the pooled logits."""
-    return {"loss": F.cross_entropy(network(batch.images).logits, batch.labels)}
+    return {"loss": class_loss(network(batch.images).logits, batch.labels)}
+
+
+def class_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy of (B, K) logits and (B,) labels, over the batch of all processes."""
+    return global_mean(F.cross_entropy(logits, labels), len(labels))

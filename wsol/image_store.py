@@ -1,0 +1,143 @@
+"""The images of a data set as uint8 squares, decoded on demand or once into a memory map.
+
+Both give image i as a (3, L, L) uint8 tensor. The memory map is one file per list of images and
+size, made by whoever comes first and shared by all processes of the machine; making it can be
+interrupted.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from wsol.images import load_image
+
+CHUNK = 256  # images between two notes of how far the cache is
+
+
+class Images(Protocol):
+    """N images of (3, L, L) uint8."""
+
+    size: int  # L, pixels
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> Tensor: ...
+
+    def digest(self) -> str: ...
+
+
+class ArrayImages:
+    """Images of one array (N, 3, L, L) uint8, in memory or memory-mapped."""
+
+    def __init__(self, array: np.ndarray | Tensor, digest: str | None = None) -> None:
+        self.array = array.numpy() if isinstance(array, Tensor) else array
+        self.size = self.array.shape[-1]
+        self._digest = digest
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, i: int) -> Tensor:
+        return torch.from_numpy(np.array(self.array[i]))  # a copy: the map is read-only
+
+    def digest(self) -> str:
+        """Of the pixels, unless they are known by another name."""
+        if self._digest is None:
+            self._digest = hashlib.sha256(np.ascontiguousarray(self.array)).hexdigest()
+        return self._digest
+
+
+class FileImages:
+    """Images decoded whenever they are asked for."""
+
+    def __init__(self, paths: Sequence[Path], size: int) -> None:
+        self.paths, self.size = [str(path) for path in paths], size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> Tensor:
+        return torch.from_numpy(load_image(self.paths[i], self.size).copy())
+
+    def digest(self) -> str:
+        """Of names, sizes and times of the files, and of the size L: nothing is decoded."""
+        found = hashlib.sha256(str(self.size).encode())
+        for path in self.paths:
+            state = os.stat(path)
+            found.update(f"\n{path}\t{state.st_size}\t{state.st_mtime_ns}".encode())
+        return found.hexdigest()
+
+
+def open_images(
+    paths: Sequence[Path],
+    size: int,
+    cache: str | Path | None = None,
+    cache_gb: float = 32.0,
+    workers: int | None = None,
+) -> Images:
+    """Images of files at a size: from the cache, which is filled first, where they fit into it.
+
+    They fit if they take at most `cache_gb` gigabytes (10^9 bytes) and half of the free disk.
+    `workers` threads decode, by default one per core. Raises ValueError naming a file that cannot
+    be decoded; FileNotFoundError for one that is not there.
+    """
+    files = FileImages(paths, size)
+    if cache is None or not len(files):
+        return files
+    folder = Path(cache)
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = files.digest()
+    path = folder / f"{digest[:24]}.npy"
+    needed = len(files) * 3 * size * size
+    if not path.is_file():
+        with _alone(path.with_suffix(".lock")):
+            if not path.is_file():
+                if needed > min(cache_gb * 1e9, shutil.disk_usage(folder).free / 2):
+                    return files
+                _fill(files, path, workers)
+    return ArrayImages(np.load(path, mmap_mode="r"), digest)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a lock that ends with the process, even if it is killed."""
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _fill(files: FileImages, path: Path, workers: int | None) -> None:
+    """Decode all images into an array that gets its name when it is complete.
+
+    How many chunks are in it stands in a file beside it, written after their pixels.
+    """
+    partial, progress = path.with_suffix(".partial"), path.with_suffix(".progress")
+    shape = (len(files), 3, files.size, files.size)
+    done = int(progress.read_text() or 0) if progress.is_file() and partial.is_file() else 0
+    array = open_memmap(partial, "r+" if done else "w+", np.uint8, shape)
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        for start in tqdm(range(done, len(files), CHUNK), desc="decode", unit="chunk"):
+            stop = min(start + CHUNK, len(files))
+            for i, image in zip(
+                range(start, stop), pool.map(files.__getitem__, range(start, stop)), strict=True
+            ):
+                array[i] = image.numpy()
+            array.flush()
+            note = progress.with_suffix(".note")
+            note.write_text(str(stop))
+            note.replace(progress)
+    del array
+    partial.replace(path)
+    progress.unlink(missing_ok=True)

@@ -1,0 +1,39 @@
+"""Start a module of this library in several processes, as `torchrun` does, from a notebook too.
+
+A child process, because CUDA must not be touched before a fork and because a notebook's own
+process has long imported everything.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from wsol.paths import project_root
+
+
+def launch(
+    module: str, words: Sequence[str], settings: Mapping[str, object], processes: int
+) -> str:
+    """Run ``python -m module words --set name=value ...`` in processes on this machine.
+
+    Returns what was printed. Raises RuntimeError with its last lines if a process fails.
+    """
+    torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = [sys.executable, "-m", *torchrun, "-m", module, *words, *setting_words(settings)]
+    paths = [str(project_root()), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    environment.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does, without its warning
+    done = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if done.returncode:
+        last = "\n".join(done.stdout.strip().splitlines()[-20:])
+        raise RuntimeError(f"{module} failed in {processes} processes:\n{last}")
+    return done.stdout
+
+
+def setting_words(settings: Mapping[str, object]) -> list[str]:
+    """The words ``--set=name=value`` that `wsol.run_notebook.read_settings` reads back."""
+    return [f"--set={name}={json.dumps(value)}" for name, value in settings.items()]

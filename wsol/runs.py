@@ -1,0 +1,72 @@
+"""A run: the folder that a training leaves, and the network that comes back from it.
+
+``weights.safetensors`` (the last epoch's, always, with the configuration inside), ``history.csv``
+(losses per epoch) and ``run.json`` (configuration, execution, versions, cost).
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from wsol.config import Execution, TrainConfig
+from wsol.methods import get_method
+from wsol.models import build_backbone
+from wsol.provenance import provenance
+
+WEIGHTS = "weights.safetensors"
+
+
+def build_network(config: TrainConfig, num_classes: int) -> nn.Module:
+    """Build the untrained network of a configuration; its weights follow from the seed.
+
+    The global random state is left as it was.
+    """
+    method = get_method(config.method)
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        backbone = build_backbone(config.backbone, config.weights, config.input_size)
+        network = method.build(backbone, num_classes, method.Config(**config.method_config))
+    return network.to(memory_format=torch.channels_last)
+
+
+def write_run(
+    run_dir: Path,
+    config: TrainConfig,
+    network: nn.Module,
+    num_classes: int,
+    history: list[dict[str, float]],
+    cost: dict[str, float],
+    execution: Execution | None = None,
+) -> None:
+    """Write a run; the weights come last, so that a folder with weights is complete."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    # The configuration travels inside the weights, so that one file is enough to use a network.
+    settings = asdict(config) | {"num_classes": num_classes}
+    pd.DataFrame(history).round(6).to_csv(run_dir / "history.csv", index=False)
+    record = {"config": settings, "cost": cost, "execution": asdict(execution or Execution())}
+    # Where the cache lies is this machine's business.
+    record["execution"]["cache"] = record["execution"]["cache"] is not None
+    text = json.dumps(record | provenance(), indent=2, sort_keys=True) + "\n"
+    (run_dir / "run.json").write_text(text, encoding="utf-8")
+    tensors = {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
+    metadata = {"config": json.dumps(settings, sort_keys=True)}
+    partial = run_dir / f"{WEIGHTS}.partial"
+    save_file(tensors, partial, metadata=metadata)
+    partial.replace(run_dir / WEIGHTS)
+
+
+def load_network(weights: str | Path) -> tuple[nn.Module, TrainConfig]:
+    """Load a trained network, in evaluation mode, and its configuration from one weights file."""
+    with safe_open(weights, framework="pt") as file:
+        settings = json.loads(file.metadata()["config"])
+    num_classes = settings.pop("num_classes")
+    config = TrainConfig(**settings)
+    network = build_network(TrainConfig(**(settings | {"weights": None})), num_classes)
+    network.load_state_dict(load_file(weights))
+    return network.eval(), config

@@ -27,7 +27,8 @@ from PIL import ExifTags, Image
 from wsol.datasets.backgrounds import read_background_set, write_manifest
 from wsol.datasets.box_tables import read_boxes
 from wsol.datasets.class_folders import ClassImage, class_images_below, pictures_below
-from wsol.datasets.faults import DatasetError, Record, Size, fit_box, image_sizes
+from wsol.datasets.faults import DatasetError, Record, Size, fit_box
+from wsol.datasets.image_check import ImageCheck, image_sizes
 from wsol.datasets.index import SPLITS, format_boxes, index_table
 from wsol.datasets.pictures import relative, write_rebased
 from wsol.datasets.splits import SHARES, draw_splits
@@ -63,9 +64,11 @@ def _boxes(
     return boxes
 
 
-def _sizes(paths: dict[str, Path], faults: list[str]) -> dict[str, Size]:
+def _sizes(
+    paths: dict[str, Path], faults: list[str], check: bool | ImageCheck = True
+) -> dict[str, Size]:
     """Sizes of the images that decode."""
-    found = dict(zip(paths, image_sizes(list(paths.values())), strict=True))
+    found = dict(zip(paths, image_sizes(list(paths.values()), check), strict=True))
     faults += [size for size in found.values() if isinstance(size, str)]
     return {image: size for image, size in found.items() if not isinstance(size, str)}
 
@@ -75,13 +78,15 @@ def _is_turned(path: Path) -> bool:
         return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
 
 
-def _masks(folder: Path, sizes: dict[str, Size], faults: list[str]) -> dict[str, Path]:
+def _masks(
+    folder: Path, sizes: dict[str, Size], faults: list[str], check: bool | ImageCheck
+) -> dict[str, Path]:
     """Masks that exist below a folder, by image."""
     paths = {image: folder / Path(image).with_suffix(".png") for image in sizes}
     paths = {image: path for image, path in paths.items() if path.is_file()}
     if not paths:
         faults.append(f"{folder}: no mask of any image in it")
-    for image, size in _sizes(paths, faults).items():
+    for image, size in _sizes(paths, faults, check).items():
         if size != sizes[image]:
             said, has = ("{} x {}".format(*pair) for pair in (size, sizes[image]))
             faults.append(f"{paths[image]}: mask of {said} pixels for an image of {has}")
@@ -96,6 +101,7 @@ def read_folder(
     shares: Sequence[float] = SHARES,
     seed: int = 0,
     leave: Sequence[str | Path] = (),
+    check_images: bool | ImageCheck = True,
 ) -> pd.DataFrame:
     """Index table (`wsol.datasets.index`) of an image folder; its paths start from `root`.
 
@@ -106,9 +112,11 @@ def read_folder(
     masks : folder of object masks
     shares, seed : how the splits are drawn where no folders say them, see `draw_splits`
     leave : folders below root that are no classes; that of the masks is left in any case
+    check_images : decode every image and mask, or only their headers if False; an `ImageCheck` can
+        remember what it found
 
     Labels follow the names of the classes. With a table of boxes, every image of `train-fullsup`
-    and `test` must have one. Every image is decoded. Raises DatasetError with all faults, each with
+    and `test` must have one. Raises DatasetError with all faults, each with
     its file and, in a table, the line.
     """
     root, faults = Path(root), []
@@ -116,11 +124,11 @@ def read_folder(
         raise DatasetError([f"{root}: missing folder"])
     left = {Path(path).resolve() for path in (*leave, *([masks] if masks else []))}
     images = {image.image_id: image for image in class_images_below(root, left, faults)}
-    sizes = _sizes({image: root / image for image in images}, faults)
+    sizes = _sizes({image: root / image for image in images}, faults, check_images)
     records = [] if boxes is None else read_boxes(Path(boxes), faults)
     found = _boxes(records, images, sizes, faults)
     faults += [f"{root / image}: {TURNED}" for image in found if _is_turned(root / image)]
-    masked = {} if masks is None else _masks(Path(masks), sizes, faults)
+    masked = {} if masks is None else _masks(Path(masks), sizes, faults, check_images)
     images = _with_splits(images, None if boxes is None else set(found), shares, seed)
     if boxes is not None and not faults:
         for image in images.values():

@@ -15,16 +15,35 @@ Value = TypeVar("Value")
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
 Size = tuple[int, int]  # width, height in pixels
 
+SHOWN = 20  # faults in a summary
 BORDER = 1.0  # pixels by which hand-drawn boxes may pass the border before it is a fault
 
 
 class DatasetError(ValueError):
-    """All that is wrong with a data set; `faults` holds one line per fault."""
+    """All that is wrong with a data set; `faults` holds one line per fault.
 
-    def __init__(self, faults: Sequence[str]) -> None:
-        self.faults = list(faults)
-        noun = "fault" if len(self.faults) == 1 else "faults"
-        super().__init__("\n".join([f"{len(self.faults)} {noun} in the data set:", *self.faults]))
+    `table` is the file that they were written to, if they were.
+    """
+
+    def __init__(self, faults: Sequence[str], table: Path | None = None) -> None:
+        self.faults, self.table = list(faults), table
+        super().__init__("\n".join([f"{self._count()} in the data set:", *self.faults]))
+
+    def _count(self) -> str:
+        return f"{len(self.faults):,} fault{'s' * (len(self.faults) != 1)}"
+
+    def summary(self) -> str:
+        """The count and the first faults, for a person to read."""
+        lines = [f"{self._count()} in the data set:", *self.faults[:SHOWN]]
+        if len(self.faults) > SHOWN:
+            lines.append(f"... and {len(self.faults) - SHOWN:,} more")
+        if self.table is not None:
+            lines.append(f"All of them are in {self.table}.")
+        return "\n".join(lines)
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in a notebook: the faults are in the data, not in the code."""
+        return [f"DatasetError: {self.summary()}"]
 
 
 class Record(NamedTuple):

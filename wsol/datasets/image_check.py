@@ -31,6 +31,7 @@ from tqdm.auto import tqdm
 
 from wsol.datasets.faults import DatasetError, Size
 
+JOURNAL = "images.jsonl"  # what a journal is called in the folder of its data set
 HEADER = '["wsol", "journal of checked images", 1]\n'
 AHEAD = 4  # images under way per thread: with 1.3 million at once memory would run out
 
@@ -85,6 +86,8 @@ def image_sizes(paths: Sequence[Path], check: bool | ImageCheck = True) -> list[
     Raises DatasetError if the journal of the check is another file.
     """
     check, found = as_check(check), []
+    if not paths:
+        return found
     workers = check.workers or os.cpu_count() or 1
     with _journal(check) as note, ThreadPoolExecutor(workers) as pool:
         looks = _in_order(pool, lambda path: _look(path, check), paths, AHEAD * workers)

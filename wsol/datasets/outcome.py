@@ -87,3 +87,10 @@ def counts(index: pd.DataFrame) -> pd.DataFrame:
             max_width=("width", "max"),
         )
     )
+
+
+def boxes_per_image(index: pd.DataFrame, most: int = 5) -> pd.DataFrame:
+    """Images of each split by their number of boxes, those with `most` or more together."""
+    numbers = index["boxes"].map(lambda text: len(parse_boxes(text)))
+    names = numbers.map(lambda n: f"{most} or more" if n >= most else str(n))
+    return pd.crosstab(index["split"], names.rename("boxes"))

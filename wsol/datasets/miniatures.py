@@ -147,7 +147,9 @@ def make_openimages(folder: Path) -> None:
             masks = [mask.repeat(2, axis=0).repeat(2, axis=1) for mask in shown.masks]
             for i, mask in enumerate(masks):
                 _save(mask, root / mask_name(image, i))
-            _save(np.zeros_like(masks[0]), root / f"{image}_ignore.png")
+            ignored = np.zeros_like(masks[0])
+            ignored[:, :20] = 255  # a strip along the left
+            _save(ignored, root / f"{image}_ignore.png")
     write_openimages_lists(root / "metadata", labels, objects)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from wsol.datasets.faults import DatasetError
-from wsol.datasets.index import INDEX, parse_boxes, read_index
+from wsol.datasets.index import INDEX, SPLITS, parse_boxes, read_index
 from wsol.datasets.pictures import write_rebased
 
 FAULTS = "faults.csv"
@@ -74,23 +74,26 @@ def prepared_index(out: Path) -> pd.DataFrame:
 def counts(index: pd.DataFrame) -> pd.DataFrame:
     """Per split: images, classes, boxes, most boxes of an image, masks; sizes in pixels."""
     boxes = index["boxes"].map(lambda text: len(parse_boxes(text)))
-    return (
-        index.assign(boxes=boxes, mask=index["mask"] != "")
-        .groupby("split", sort=False)
-        .agg(
-            images=("image_id", "size"),
-            classes=("label", "nunique"),
-            boxes=("boxes", "sum"),
-            most_boxes=("boxes", "max"),
-            masks=("mask", "sum"),
-            min_width=("width", "min"),
-            max_width=("width", "max"),
-        )
+    splits = index.assign(boxes=boxes, mask=index["mask"] != "").groupby("split")
+    table = splits.agg(
+        images=("image_id", "size"),
+        classes=("label", "nunique"),
+        boxes=("boxes", "sum"),
+        most_boxes=("boxes", "max"),
+        masks=("mask", "sum"),
+        min_width=("width", "min"),
+        max_width=("width", "max"),
     )
+    return _in_order(table)
+
+
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the splits that there are, in the order in which they are used."""
+    return table.loc[[split for split in SPLITS if split in table.index]]
 
 
 def boxes_per_image(index: pd.DataFrame, most: int = 5) -> pd.DataFrame:
     """Images of each split by their number of boxes, those with `most` or more together."""
     numbers = index["boxes"].map(lambda text: len(parse_boxes(text)))
     names = numbers.map(lambda n: f"{most} or more" if n >= most else str(n))
-    return pd.crosstab(index["split"], names.rename("boxes"))
+    return _in_order(pd.crosstab(index["split"], names.rename("boxes")))

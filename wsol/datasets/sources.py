@@ -157,9 +157,8 @@ def _state(source: Source, path: Path, raw: Path | None) -> str:
         missing = "no, it is optional" if source.optional else "no"
         return "unpacked already" if unpacked else missing
     size = path.stat().st_size
-    if source.size not in (None, size):
-        return f"yes, but {size:,} bytes"
-    return "yes, and unpacked" if unpacked else "yes"
+    other = f", but {size:,} bytes" if source.size not in (None, size) else ""
+    return f"yes{other}{', unpacked already' if unpacked else ''}"
 
 
 def overview(dataset: str, folders: Mapping[str, str | Path], root: Path = Path()) -> pd.DataFrame:

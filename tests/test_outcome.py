@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from wsol import smoke
 from wsol.datasets import folder, index, miniatures
 from wsol.datasets.faults import SHOWN, DatasetError
 from wsol.datasets.index import INDEX, index_table, read_index, write_index
@@ -191,6 +192,26 @@ def test_a_miniature_is_a_data_set_in_its_authors_format(kind, tmp_path, capsys)
         assert table.loc["test", "most_boxes"] == 2
     else:
         assert boxes == images == table.loc["test", "masks"]
+
+
+def test_what_lies_elsewhere_is_never_made_nor_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(smoke, "project_root", lambda: tmp_path)
+    made = []
+    monkeypatch.setattr(miniatures, "make_cub", lambda folder: made.append(folder))
+    mine, shared = tmp_path / "mine/archives", tmp_path / "runs/smoke/archives"
+    for part in (mine, shared):
+        part.mkdir(parents=True)
+        (part.parent / "made").touch()
+        smoke.ensure_miniature("cub", part)
+        assert part.is_dir()
+    assert made == []
+    own = tmp_path / "runs/smoke/real/cub/archives"
+    own.parent.mkdir(parents=True)
+    (own.parent / "note.txt").touch()
+    for _ in range(2):
+        smoke.ensure_miniature("cub", own)
+    assert made == [own.parent]
+    assert (own.parent / "note.txt").exists()
 
 
 def test_the_miniature_of_a_folder_has_boxes_masks_and_background(tmp_path, capsys):

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from tqdm.auto import tqdm
+
 from wsol.datasets.faults import DatasetError, parse_path
 
 BLOCK = 512  # bytes; a tar ends with two blocks of zeros
@@ -127,7 +129,8 @@ def write(source: BinaryIO, size: int, path: Path, limits: Limits, done: Unpacke
 def unpack_tar(path: Path, folder: Path, names: Names, limits: Limits, done: Unpacked) -> None:
     """Unpack a tar, compressed or not, below a folder."""
     with tarfile.open(path, "r:*") as archive:
-        for member, name in members(archive, str(path), names, limits.file, done):
+        found = members(archive, str(path), names, limits.file, done)
+        for member, name in tqdm(found, path.name, unit="file", leave=False, delay=2):
             write(archive.extractfile(member), member.size, folder / name, limits, done)
 
 

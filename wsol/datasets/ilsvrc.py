@@ -22,6 +22,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+from tqdm.auto import tqdm
 
 from wsol.datasets.faults import DatasetError, by_key, fit_box, parse_path, read_records
 from wsol.datasets.image_check import ImageCheck
@@ -129,7 +130,8 @@ def _train_rows(
     for wnid in sorted(strangers.difference(classes)):
         faults.append(f"{folder / wnid}: no class of the list of classes")
     tables = []
-    for label, (wnid, class_name) in enumerate(classes.items()):
+    shown = tqdm(classes.items(), "classes", unit="class", leave=False, delay=2)
+    for label, (wnid, class_name) in enumerate(shown):
         of_class = None if listed is None else listed.get(wnid, {})
         names = _images(folder / wnid, of_class, path, faults)
         wheres = [str(folder / wnid / name) for name in names]

@@ -17,6 +17,8 @@ import re
 import tarfile
 from pathlib import Path
 
+from tqdm.auto import tqdm
+
 from wsol.datasets.archives import (
     Limits,
     Names,
@@ -86,7 +88,8 @@ def _unpack_train(path: Path, root: Path, limits: Limits, done: Unpacked) -> Non
     """Each class's archive is opened inside the large one; a bad one does not stop the others."""
     folder = root / IMAGES / "train"
     with tarfile.open(path, "r:") as archive:
-        for synset, wnid in members(archive, str(path), SYNSET, limits.synset, done):
+        found = members(archive, str(path), SYNSET, limits.synset, done)
+        for synset, wnid in tqdm(found, path.name, unit="class", leave=False, delay=2):
             where = f"{path}/{synset.name}"
             names = Names(re.compile(rf"({wnid}_\d+\.JPEG)"), "ILSVRC")
             try:

@@ -9,7 +9,9 @@ import pytest
 from wsol.data import load_background, load_split, rows_of
 from wsol.datasets.birds import BirdsConfig
 from wsol.datasets.index import INDEX, read_index
-from wsol.datasets.prepare import index_cub, main, prepare_birds
+from wsol.datasets.preparation import Plan, prepare
+from wsol.datasets.prepare import prepare_birds
+from wsol.datasets.prepare_real import main
 from wsol.images import load_image
 from wsol.study import config_from
 
@@ -62,7 +64,8 @@ def test_drawing_again_replaces_a_drawing_and_nothing_else(birds: Path, tmp_path
 def test_an_index_elsewhere_leads_to_the_same_images(
     birds: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    path = index_cub(birds, tmp_path / "cub", birds / "fullsup")
+    assert prepare(Plan("cub", birds, tmp_path / "cub", birds / "fullsup")).empty
+    path = tmp_path / "cub" / INDEX
     elsewhere, own = read_index(path), read_index(birds / INDEX)
     assert (tmp_path / "cub" / elsewhere["path"][0]).samefile(birds / own["path"][0])
     for split in ("test", "train-fullsup"):
@@ -70,7 +73,7 @@ def test_an_index_elsewhere_leads_to_the_same_images(
             load_split(i, r, split, 16)[0] for i, r in ((elsewhere, path.parent), (own, birds))
         ]
         assert np.array_equal(*images)
-    words = [str(birds), str(tmp_path / "cub"), "--fullsup", str(birds / "fullsup")]
+    words = ["cub", str(birds), str(tmp_path / "cub"), "--fullsup", str(birds / "fullsup")]
     assert main(words) == 1
     assert "manifest.csv: missing" in capsys.readouterr().err
 

@@ -292,7 +292,7 @@ def test_the_command_tells_all_faults(tmp_path, capsys):
     (tmp_path / "set/a").mkdir(parents=True)
     assert folder.main([str(tmp_path / "set"), str(tmp_path / "data")]) == 1
     assert "a: class without image" in capsys.readouterr().err
-    assert not (tmp_path / "data").exists()
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["faults.csv"]
 
 
 def test_from_a_folder_to_boxes_in_pictures(root, boxes, tmp_path):

@@ -9,11 +9,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from wsol.datasets.archives import Limits
+from wsol.datasets.author_formats import pack_ilsvrc as pack
+from wsol.datasets.author_formats import put, write_checksums
+from wsol.datasets.author_formats import tar_bytes as tar
+from wsol.datasets.author_formats import voc_annotation as xml
 from wsol.datasets.faults import DatasetError
 from wsol.datasets.ilsvrc import read_ilsvrc
 from wsol.datasets.index import COLUMNS, INDEX, read_index
 from wsol.datasets.prepare_real import main
-from wsol.datasets.unpack import BOXES, TRAIN, VAL, Limits, unpack_ilsvrc
+from wsol.datasets.unpack import BOXES, TRAIN, VAL, unpack_ilsvrc
 from wsol.evaluation import evaluate_run
 from wsol.metrics import evaluate
 from wsol.study import config_from, train_from_disk
@@ -42,29 +47,6 @@ def jpeg(seed: int = 0, size: tuple[int, int] = (30, 20)) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, format="JPEG")
     return buffer.getvalue()
-
-
-def xml(name: str, boxes: list[tuple], image: str = "x") -> str:
-    """An annotation as the authors write them, tabs and all; its size is not that of the image."""
-    corners = ("xmin", "ymin", "xmax", "ymax")
-    objects = "".join(
-        f"\t<object>\n\t\t<name>{name}</name>\n\t\t<pose>Unspecified</pose>\n"
-        f"\t\t<truncated>0</truncated>\n\t\t<difficult>0</difficult>\n\t\t<bndbox>\n"
-        + "".join(f"\t\t\t<{c}>{v}</{c}>\n" for c, v in zip(corners, box, strict=True))
-        + "\t\t</bndbox>\n\t</object>\n"
-        for box in boxes
-    )
-    return (
-        f"<annotation>\n\t<folder>val</folder>\n\t<filename>{image}</filename>\n"
-        "\t<source>\n\t\t<database>ILSVRC_2012</database>\n\t</source>\n"
-        "\t<size>\n\t\t<width>500</width>\n\t\t<height>375</height>\n\t\t<depth>3</depth>\n"
-        f"\t</size>\n\t<segmented>0</segmented>\n{objects}</annotation>\n"
-    )
-
-
-def put(path: Path, content: bytes | str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
 @pytest.fixture
@@ -262,33 +244,6 @@ def test_no_data_set_at_all_says_where_to_get_it(tmp_path):
 # Archives
 
 
-def tar(members: list[tuple[str, bytes] | tarfile.TarInfo], mode: str = "w") -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as archive:
-        for member in members:
-            if isinstance(member, tarfile.TarInfo):
-                archive.addfile(member)
-                continue
-            info = tarfile.TarInfo(member[0])
-            info.size = len(member[1])
-            archive.addfile(info, io.BytesIO(member[1]))
-    return buffer.getvalue()
-
-
-def pack(root: Path, folder: Path) -> Path:
-    """The archives of 2012 from a tree: a tar of tars, a flat tar, a compressed one."""
-    synsets = [
-        (f"{path.name}.tar", tar([(p.name, p.read_bytes()) for p in sorted(path.iterdir())]))
-        for path in sorted((root / DATA / "train").iterdir())
-    ]
-    images = [(p.name, p.read_bytes()) for p in sorted((root / DATA / "val").iterdir())]
-    boxes = [(f"val/{p.name}", p.read_bytes()) for p in sorted((root / XML).iterdir())]
-    put(folder / TRAIN, tar(synsets))
-    put(folder / VAL, tar(images))
-    put(folder / BOXES, tar(boxes, "w:gz"))
-    return folder
-
-
 def files_below(folder: Path) -> dict[str, bytes]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
@@ -420,7 +375,8 @@ def test_a_network_is_trained_and_evaluated_on_it(root, tmp_path, method, capsys
     for i in range(4):
         put(out / "background" / f"{i}.jpg", jpeg(30 + i))
     words = ["ilsvrc", str(tmp_path / "raw"), str(out), "--fullsup", str(root / "v2")]
-    words += ["--archives", str(pack(root, tmp_path / "tars"))]
+    archives = pack(root, tmp_path / "tars")
+    words += ["--archives", str(archives), "--checksums", str(write_checksums(archives))]
     assert main([*words, "--source", "drawn", "--licence", "MIT"]) == 0
     assert "train-weaksup 3, train-fullsup 2, test 3" in capsys.readouterr().out
     settings = dict(method=method, backbone="small16", epochs=1, batch_size=2, input_size=32)
@@ -438,4 +394,4 @@ def test_the_command_tells_what_is_missing(tmp_path, capsys):
     words = [str(tmp_path), str(tmp_path / "out")]
     assert main(["ilsvrc", *words, "--fullsup", str(tmp_path)]) == 1
     assert "https://image-net.org" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["faults.csv"]

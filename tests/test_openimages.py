@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from wsol.datasets.author_formats import mask_name, write_openimages_lists
 from wsol.datasets.faults import DatasetError
 from wsol.datasets.index import COLUMNS, INDEX, parse_boxes, read_index
 from wsol.datasets.openimages import read_openimages
@@ -44,10 +45,6 @@ def picture(path: Path, seed: int, size: tuple = SIZE) -> None:
     Image.fromarray(noise).save(path)
 
 
-def mask_name(image: str, number: int) -> str:
-    return f"{image}_m{image.split('/')[1]}_{number:08x}.png"
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Four images to train with, two of val and two of test with their masks, and metadata."""
@@ -58,22 +55,9 @@ def root(tmp_path: Path) -> Path:
         rectangle(root / f"{image}_ignore.png", IGNORED)
         for number, box in enumerate(boxes):
             rectangle(root / mask_name(image, number), box)
-    for split in ("train", "val", "test"):
-        images = [image for image in [*TRAINING, *OBJECTS] if image.startswith(split)]
-        lines = {
-            "image_ids.txt": [f"{image}.jpg" for image in images],
-            "class_labels.txt": [f"{image}.jpg,{int('0bt9lr' in image)}" for image in images],
-        }
-        if split != "train":
-            lines["localization.txt"] = [
-                f"{image}.jpg,{mask_name(image, i)},{'' if i else image + '_ignore.png'}"
-                for image in images
-                for i in range(len(OBJECTS[image]))
-            ]
-        for name, content in lines.items():
-            path = root / "metadata" / split / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("\n".join(content))  # the last line without its newline
+    labels = {image: int("0bt9lr" in image) for image in [*TRAINING, *OBJECTS]}
+    numbers = {image: len(boxes) for image, boxes in OBJECTS.items()}
+    write_openimages_lists(root / "metadata", labels, numbers)
     return root
 
 

@@ -8,6 +8,7 @@ Imports are inside the functions: a stage of the pipeline makes nothing here, an
 depend on all that this module can do.
 """
 
+import shutil
 from pathlib import Path
 
 from wsol.paths import project_root
@@ -19,13 +20,18 @@ META = {"dataset": "birds"}
 
 def _wanting(path: Path) -> bool:
     """Whether a file of the smoke run is to be made. Raises FileNotFoundError elsewhere."""
-    if project_root() / "runs" / "smoke" not in path.parents:
+    if not _is_smoke(path):
         if not path.exists():
             raise FileNotFoundError(f"there is no {path}; `dvc repro` makes what the pipeline has")
         return False
     sources = Path(__file__).parent.rglob("*.py")
     newest = max(source.stat().st_mtime for source in sources)
     return not path.exists() or path.stat().st_mtime < newest
+
+
+def _is_smoke(path: Path) -> bool:
+    """Whether a path lies below the folder of the smoke run."""
+    return project_root() / "runs" / "smoke" in path.parents
 
 
 def _evaluate(weights: Path, data: Path, **settings):
@@ -42,6 +48,24 @@ def ensure_data(root: Path) -> None:
         from wsol.datasets.prepare import prepare_birds
 
         prepare_birds(root, BirdsConfig(**BIRDS), workers=1)
+
+
+def ensure_miniature(kind: str, part: Path) -> None:
+    """Draw the miniature of a real data set around one of its folders, if that is wanting.
+
+    kind : "cub", "ilsvrc", "openimages" or "folder", see `wsol.datasets.miniatures`
+    part : a folder of the miniature, which takes all of the folder above
+
+    What lies elsewhere is the user's and may be incomplete: the notebook says what is missing.
+    """
+    made = part.parent / "made"
+    if _is_smoke(part.parent) and _wanting(made):
+        from wsol.datasets import miniatures
+
+        if made.is_file():  # no other folder is ours to replace
+            shutil.rmtree(part.parent)
+        getattr(miniatures, f"make_{kind}")(part.parent)
+        made.touch()
 
 
 def ensure_run(run: Path, data: Path) -> None:

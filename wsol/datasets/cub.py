@@ -17,8 +17,6 @@ authors count pixels from 1: so do the published splits, and scores depend on it
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,16 +26,15 @@ from wsol.datasets.faults import (
     Box,
     DatasetError,
     Record,
-    Size,
     by_key,
     fit_box,
-    image_sizes,
     parse_numbers,
     parse_path,
     read_records,
 )
+from wsol.datasets.image_check import ImageCheck, as_check, image_sizes
 from wsol.datasets.index import format_boxes, index_table
-from wsol.datasets.split_metadata import split_rows
+from wsol.datasets.pictures import fullsup_rows, known_sizes, relative
 
 WHERE_FROM = (
     "CUB-200-2011 is to be had from https://www.vision.caltech.edu/datasets/cub_200_2011/; "
@@ -107,21 +104,9 @@ def _check_references(files: CubFiles, faults: list[str]) -> None:
         faults.extend(f"{record.where}: image {record.value} without {what}" for what in lacks)
 
 
-def _sizes(
-    folder: Path, names: Sequence[str], wheres: Sequence[str], decode: bool, faults: list[str]
-) -> list[Size | None]:
-    """Sizes of the images `folder / name`, None where there is none to be had."""
-    if names and not folder.is_dir():
-        faults.append(f"{folder}: missing folder of {len(names)} images")
-        return [None] * len(names)
-    found = image_sizes([folder / name for name in names], decode)
-    for size, where in zip(found, wheres, strict=True):
-        if isinstance(size, str):
-            faults.append(f"{where}: {size}")
-    return [None if isinstance(size, str) else size for size in found]
-
-
-def _cub_rows(root: Path, check_images: bool, faults: list[str]) -> tuple[pd.DataFrame, list[str]]:
+def _cub_rows(
+    root: Path, check: bool | ImageCheck, faults: list[str]
+) -> tuple[pd.DataFrame, list[str]]:
     """Rows of `train-weaksup` and `test`, and the class names by label."""
     files = read_files(root, faults)
     _check_references(files, faults)
@@ -129,7 +114,7 @@ def _cub_rows(root: Path, check_images: bool, faults: list[str]) -> tuple[pd.Dat
     numbers = {key: number for number, key in enumerate(files.classes)}
     paths = [record.value for record in files.images.values()]
     wheres = [record.where for record in files.images.values()]
-    sizes = _sizes(root / "images", paths, wheres, check_images, faults)
+    sizes = known_sizes(root / "images", paths, wheres, check, faults)
     rows = []
     for (key, image), size in zip(files.images.items(), sizes, strict=True):
         box, label, training = (t.get(key) for t in (files.boxes, files.labels, files.training))
@@ -147,30 +132,16 @@ def _cub_rows(root: Path, check_images: bool, faults: list[str]) -> tuple[pd.Dat
     return index_table(rows), names
 
 
-def _fullsup_rows(
-    folder: Path, images: Path, names: list[str], check_images: bool, faults: list[str]
-) -> pd.DataFrame:
-    """Rows of `train-fullsup`, `path` below its images folder."""
-    rows = split_rows(folder, "train-fullsup", names, faults)
-    wheres = [f"{folder / 'image_ids.txt'}: {image}" for image in rows["image_id"]]
-    sizes = _sizes(images, list(rows["image_id"]), wheres, check_images, faults)
-    for row, size in zip(rows.itertuples(), sizes, strict=True):
-        if size is not None and size != (row.width, row.height):
-            faults.append(
-                f"{folder / 'image_sizes.txt'}: {row.image_id} is said to be {row.width} x "
-                f"{row.height} pixels and has {size[0]} x {size[1]}"
-            )
-    return rows
-
-
-def _add_masks(rows: pd.DataFrame, root: Path, folder: str, check: bool, faults: list[str]) -> None:
+def _add_masks(
+    rows: pd.DataFrame, root: Path, folder: str, check: bool | ImageCheck, faults: list[str]
+) -> None:
     """Fill the column `mask` with the masks that exist below root / folder."""
     masks = [f"{folder}/{Path(image).with_suffix('.png').as_posix()}" for image in rows["image_id"]]
     rows["mask"] = [mask if (root / mask).is_file() else "" for mask in masks]
     masked = rows[rows["mask"] != ""]
-    if not check:
+    if not as_check(check).decode:
         return
-    found = image_sizes([root / mask for mask in masked["mask"]])
+    found = image_sizes([root / mask for mask in masked["mask"]], check)
     for row, size in zip(masked.itertuples(), found, strict=True):
         if isinstance(size, str):
             faults.append(f"{root / row.mask}: {size}")
@@ -184,7 +155,7 @@ def _add_masks(rows: pd.DataFrame, root: Path, folder: str, check: bool, faults:
 def read_cub(
     root: str | Path,
     fullsup: str | Path | None = None,
-    check_images: bool = True,
+    check_images: bool | ImageCheck = True,
     fullsup_images: str | Path | None = None,
 ) -> pd.DataFrame:
     """Index table of CUB-200-2011, or of any data set in its format.
@@ -193,7 +164,8 @@ def read_cub(
     ----------
     root : folder of the five text files and images/
     fullsup : folder of the `train-fullsup` split, if there is one
-    check_images : decode every image and mask; otherwise only the images' headers are read
+    check_images : decode every image and mask, or only the images' headers if False; an
+        `ImageCheck` can remember what it found
     fullsup_images : images of that split; by default fullsup/images, masks beside it
 
     Raises DatasetError with all faults, each with file and line. A box may pass the border by up
@@ -208,10 +180,8 @@ def read_cub(
     tables = [rows]
     if fullsup is not None:
         images = Path(fullsup_images or Path(fullsup) / "images")
-        rows = _fullsup_rows(Path(fullsup), images, names, check_images, faults)
-        below = Path(os.path.relpath(images, root)).as_posix()
-        rows["path"] = [f"{below}/{image}" for image in rows["image_id"]]
-        masks = Path(os.path.relpath(images.parent / "segmentations", root)).as_posix()
+        rows = fullsup_rows(Path(fullsup), images, root, names, check_images, faults)
+        masks = relative(images.parent / "segmentations", root)
         _add_masks(rows, root, masks, check_images, faults)
         tables.append(rows)
     if faults:

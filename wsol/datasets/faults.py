@@ -1,4 +1,4 @@
-"""Reading a data set's text files and images without stopping at the first fault.
+"""Reading a data set's text files without stopping at the first fault.
 
 Every function here appends what it finds wrong to a list of lines "file:line: what"; the reader
 raises them all together as one `DatasetError`, so that a data set is mended in one go.
@@ -7,28 +7,43 @@ raises them all together as one `DatasetError`, so that a data set is mended in 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
-
-from PIL import Image
 
 Value = TypeVar("Value")
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
 Size = tuple[int, int]  # width, height in pixels
 
+SHOWN = 20  # faults in a summary
 BORDER = 1.0  # pixels by which hand-drawn boxes may pass the border before it is a fault
 
 
 class DatasetError(ValueError):
-    """All that is wrong with a data set; `faults` holds one line per fault."""
+    """All that is wrong with a data set; `faults` holds one line per fault.
 
-    def __init__(self, faults: Sequence[str]) -> None:
-        self.faults = list(faults)
-        noun = "fault" if len(self.faults) == 1 else "faults"
-        super().__init__("\n".join([f"{len(self.faults)} {noun} in the data set:", *self.faults]))
+    `table` is the file that they were written to, if they were.
+    """
+
+    def __init__(self, faults: Sequence[str], table: Path | None = None) -> None:
+        self.faults, self.table = list(faults), table
+        super().__init__("\n".join([f"{self._count()} in the data set:", *self.faults]))
+
+    def _count(self) -> str:
+        return f"{len(self.faults):,} fault{'s' * (len(self.faults) != 1)}"
+
+    def summary(self) -> str:
+        """The count and the first faults, for a person to read."""
+        lines = [f"{self._count()} in the data set:", *self.faults[:SHOWN]]
+        if len(self.faults) > SHOWN:
+            lines.append(f"... and {len(self.faults) - SHOWN:,} more")
+        if self.table is not None:
+            lines.append(f"All of them are in {self.table}.")
+        return "\n".join(lines)
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in a notebook: the faults are in the data, not in the code."""
+        return [f"DatasetError: {self.summary()}"]
 
 
 class Record(NamedTuple):
@@ -111,24 +126,3 @@ def fit_box(box: Box, size: Size, where: str, faults: list[str]) -> Box:
     elif clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
         faults.append(f"{where}: box {shown} on the border of the image, nothing of it inside")
     return clipped
-
-
-def image_size(path: Path, decode: bool = True) -> Size | str:
-    """Width and height of an image, or what is wrong with it; `decode` reads all its pixels."""
-    try:
-        with Image.open(path) as image:
-            if decode:
-                image.load()
-            return image.size
-    except FileNotFoundError:
-        return f"missing image {path}"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return f"image does not decode: {path} ({str(error).splitlines()[0]})"
-
-
-def image_sizes(
-    paths: Sequence[Path], decode: bool = True, workers: int | None = None
-) -> list[Size | str]:
-    """`image_size` of many images in their order; Pillow decodes outside the interpreter lock."""
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        return list(pool.map(lambda path: image_size(path, decode), paths))

@@ -2,6 +2,7 @@
 
     python -m wsol.datasets.folder SOURCE OUT [--boxes CSV|JSON] [--masks DIR]
         [--background DIR ... --source TEXT --licence TEXT] [--shares W F T] [--seed N]
+        [--headers-only] [--journal FILE] [--workers N]
 
     SOURCE/<class>/...          or    SOURCE/train/<class>/...   becomes train-weaksup
                                       SOURCE/val/<class>/...     becomes train-fullsup
@@ -9,7 +10,7 @@
 
 An image is named by its path below SOURCE, in the boxes (`wsol.datasets.box_tables`) too. Its mask,
 if there is one, is the same path below the folder of masks, ending in .png. SOURCE is only read;
-OUT is what the notebooks' parameter `data` takes.
+OUT is what the notebooks' parameter `data` takes. With faults it gets faults.csv and no index.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -26,10 +28,13 @@ from PIL import ExifTags, Image
 
 from wsol.datasets.backgrounds import read_background_set, write_manifest
 from wsol.datasets.box_tables import read_boxes
+from wsol.datasets.check_options import add_check_options, check_of
 from wsol.datasets.class_folders import ClassImage, class_images_below, pictures_below
-from wsol.datasets.faults import DatasetError, Record, Size, fit_box, image_sizes
+from wsol.datasets.faults import DatasetError, Record, Size, fit_box
+from wsol.datasets.image_check import JOURNAL, ImageCheck, image_sizes
 from wsol.datasets.index import SPLITS, format_boxes, index_table
-from wsol.datasets.pictures import relative, write_rebased
+from wsol.datasets.outcome import index_or_faults, prepared_index
+from wsol.datasets.pictures import relative
 from wsol.datasets.splits import SHARES, draw_splits
 
 TURNED = (
@@ -63,9 +68,11 @@ def _boxes(
     return boxes
 
 
-def _sizes(paths: dict[str, Path], faults: list[str]) -> dict[str, Size]:
+def _sizes(
+    paths: dict[str, Path], faults: list[str], check: bool | ImageCheck = True
+) -> dict[str, Size]:
     """Sizes of the images that decode."""
-    found = dict(zip(paths, image_sizes(list(paths.values())), strict=True))
+    found = dict(zip(paths, image_sizes(list(paths.values()), check), strict=True))
     faults += [size for size in found.values() if isinstance(size, str)]
     return {image: size for image, size in found.items() if not isinstance(size, str)}
 
@@ -75,13 +82,15 @@ def _is_turned(path: Path) -> bool:
         return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
 
 
-def _masks(folder: Path, sizes: dict[str, Size], faults: list[str]) -> dict[str, Path]:
+def _masks(
+    folder: Path, sizes: dict[str, Size], faults: list[str], check: bool | ImageCheck
+) -> dict[str, Path]:
     """Masks that exist below a folder, by image."""
     paths = {image: folder / Path(image).with_suffix(".png") for image in sizes}
     paths = {image: path for image, path in paths.items() if path.is_file()}
     if not paths:
         faults.append(f"{folder}: no mask of any image in it")
-    for image, size in _sizes(paths, faults).items():
+    for image, size in _sizes(paths, faults, check).items():
         if size != sizes[image]:
             said, has = ("{} x {}".format(*pair) for pair in (size, sizes[image]))
             faults.append(f"{paths[image]}: mask of {said} pixels for an image of {has}")
@@ -96,6 +105,7 @@ def read_folder(
     shares: Sequence[float] = SHARES,
     seed: int = 0,
     leave: Sequence[str | Path] = (),
+    check_images: bool | ImageCheck = True,
 ) -> pd.DataFrame:
     """Index table (`wsol.datasets.index`) of an image folder; its paths start from `root`.
 
@@ -106,9 +116,11 @@ def read_folder(
     masks : folder of object masks
     shares, seed : how the splits are drawn where no folders say them, see `draw_splits`
     leave : folders below root that are no classes; that of the masks is left in any case
+    check_images : decode every image and mask, or only their headers if False; an `ImageCheck` can
+        remember what it found
 
     Labels follow the names of the classes. With a table of boxes, every image of `train-fullsup`
-    and `test` must have one. Every image is decoded. Raises DatasetError with all faults, each with
+    and `test` must have one. Raises DatasetError with all faults, each with
     its file and, in a table, the line.
     """
     root, faults = Path(root), []
@@ -116,11 +128,11 @@ def read_folder(
         raise DatasetError([f"{root}: missing folder"])
     left = {Path(path).resolve() for path in (*leave, *([masks] if masks else []))}
     images = {image.image_id: image for image in class_images_below(root, left, faults)}
-    sizes = _sizes({image: root / image for image in images}, faults)
+    sizes = _sizes({image: root / image for image in images}, faults, check_images)
     records = [] if boxes is None else read_boxes(Path(boxes), faults)
     found = _boxes(records, images, sizes, faults)
     faults += [f"{root / image}: {TURNED}" for image in found if _is_turned(root / image)]
-    masked = {} if masks is None else _masks(Path(masks), sizes, faults)
+    masked = {} if masks is None else _masks(Path(masks), sizes, faults, check_images)
     images = _with_splits(images, None if boxes is None else set(found), shares, seed)
     if boxes is not None and not faults:
         for image in images.values():
@@ -174,19 +186,18 @@ def copy_background(folders: Sequence[Path], out: Path, source: str, licence: st
     return len(read_background_set(target))
 
 
-def index_folder(given: argparse.Namespace) -> pd.DataFrame:
-    """Check the folder, write OUT/index.csv, whose paths lead to it, and return the table."""
-    leave = [given.out, *given.background]
-    index = read_folder(
+def _read_given(given: argparse.Namespace) -> pd.DataFrame:
+    """The index table of what the arguments name."""
+    check = check_of(given)
+    return read_folder(
         given.source_folder,
         given.boxes,
         given.masks,
         shares=given.shares,
         seed=given.seed,
-        leave=leave,
+        leave=[given.out, *given.background],
+        check_images=check if check.journal else replace(check, journal=given.out / JOURNAL),
     )
-    write_rebased(index, given.source_folder, given.out)
-    return index
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -203,16 +214,21 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--licence", help="what they may be used under")
     parser.add_argument("--shares", type=float, nargs=3, default=SHARES, help="of drawn splits")
     parser.add_argument("--seed", type=int, default=0, help="of drawn splits")
+    add_check_options(parser)
     given = parser.parse_args(words)
     if given.background and not (given.source and given.licence):
         parser.error("--background needs --source and --licence")
     try:
-        index = index_folder(given)
+        index_or_faults(lambda: _read_given(given), given.source_folder, given.out)
+        index = prepared_index(given.out)
         for split in SPLITS:
             print(f"{split}: {(index['split'] == split).sum()} images")
         if given.background:
             copied = copy_background(given.background, given.out, given.source, given.licence)
             print(f"background: {copied} images")
+    except DatasetError as error:
+        print(error.summary(), file=sys.stderr)
+        return 1
     except (ValueError, OSError) as error:  # of what was given, and they say what is wrong
         print(error, file=sys.stderr)
         return 1

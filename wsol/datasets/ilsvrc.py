@@ -22,8 +22,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+from tqdm.auto import tqdm
 
 from wsol.datasets.faults import DatasetError, by_key, fit_box, parse_path, read_records
+from wsol.datasets.image_check import ImageCheck
 from wsol.datasets.index import format_boxes, index_table
 from wsol.datasets.pictures import fullsup_rows, known_sizes
 from wsol.datasets.voc_xml import VocObject, read_voc
@@ -116,7 +118,7 @@ def read_classes(root: Path, faults: list[str]) -> tuple[dict[str, str], dict[in
 
 
 def _train_rows(
-    root: Path, classes: dict[str, str], check_images: bool, faults: list[str]
+    root: Path, classes: dict[str, str], check_images: bool | ImageCheck, faults: list[str]
 ) -> list[pd.DataFrame]:
     """Rows of `train-weaksup`, one table per class, so that no list holds all images at once."""
     folder, path = root / IMAGES / "train", root / LISTS / "train_cls.txt"
@@ -128,7 +130,8 @@ def _train_rows(
     for wnid in sorted(strangers.difference(classes)):
         faults.append(f"{folder / wnid}: no class of the list of classes")
     tables = []
-    for label, (wnid, class_name) in enumerate(classes.items()):
+    shown = tqdm(classes.items(), "classes", unit="class", leave=False, delay=2)
+    for label, (wnid, class_name) in enumerate(shown):
         of_class = None if listed is None else listed.get(wnid, {})
         names = _images(folder / wnid, of_class, path, faults)
         wheres = [str(folder / wnid / name) for name in names]
@@ -161,7 +164,7 @@ def _class_of(objects: list[VocObject], classes: dict[str, str], faults: list[st
 
 
 def _val_rows(
-    root: Path, classes: dict[str, str], check_images: bool, faults: list[str]
+    root: Path, classes: dict[str, str], check_images: bool | ImageCheck, faults: list[str]
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Rows of `test`, and the wnid of each image by its name."""
     folder, path = root / IMAGES / "val", root / LISTS / "val.txt"
@@ -210,7 +213,7 @@ def _check_ground_truth(
 def read_ilsvrc(
     root: str | Path,
     fullsup: str | Path | None = None,
-    check_images: bool = True,
+    check_images: bool | ImageCheck = True,
     fullsup_images: str | Path | None = None,
 ) -> pd.DataFrame:
     """Index table of ILSVRC CLS-LOC; boxes in original pixels, none for `train-weaksup`.
@@ -219,7 +222,8 @@ def read_ilsvrc(
     ----------
     root : folder that holds ILSVRC/
     fullsup : folder of the metadata of `train-fullsup`, if there is one
-    check_images : decode every image, in threads; otherwise only the images' headers are read
+    check_images : decode every image, or only their headers if False; an `ImageCheck` can remember
+        what it found
     fullsup_images : folder that its image ids start from; by default fullsup/images
 
     Raises DatasetError with all faults, each with its file and, where there is one, its line. A box

@@ -79,8 +79,12 @@ def read_index(path: str | Path) -> pd.DataFrame:
 
 
 def write_index(table: pd.DataFrame, path: str | Path) -> None:
-    """Write an index table as CSV; the same table always gives the same bytes."""
-    path = Path(path)
+    """Write an index table as CSV; the same table always gives the same bytes.
+
+    The file appears, or replaces an earlier one, only when it is complete.
+    """
+    path, table = Path(path), check_index(table)[list(COLUMNS)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    columns = list(COLUMNS)
-    check_index(table)[columns].to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
+    partial = path.with_name(path.name + ".partial")
+    table.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
+    partial.replace(path)

@@ -30,6 +30,7 @@ from pathlib import Path
 import pandas as pd
 
 from wsol.datasets.faults import DatasetError, Record, Size, by_key, parse_path, read_records
+from wsol.datasets.image_check import ImageCheck
 from wsol.datasets.index import format_boxes, index_table
 from wsol.datasets.pictures import known_sizes, relative
 from wsol.datasets.united_masks import Masks, United, unite_masks
@@ -130,7 +131,7 @@ def _rows(
     split: SplitLines,
     classes: dict[int, str],
     united: Path,
-    check_images: bool,
+    check_images: bool | ImageCheck,
     faults: list[str],
 ) -> pd.DataFrame:
     """Rows of the images of one split of which everything is known."""
@@ -157,7 +158,10 @@ def _rows(
 
 
 def read_openimages(
-    root: str | Path, metadata: str | Path, united: str | Path, check_images: bool = True
+    root: str | Path,
+    metadata: str | Path,
+    united: str | Path,
+    check_images: bool | ImageCheck = True,
 ) -> pd.DataFrame:
     """Index table of OpenImages30k, paths from root; boxes in pixels of the images.
 
@@ -166,7 +170,8 @@ def read_openimages(
     root : folder of train/, val/ and test/
     metadata : folder of the text files of the three splits
     united : folder to write one mask, and one region to ignore, per image into
-    check_images : decode every image; otherwise only their headers are read. Masks always are
+    check_images : decode every image, or only their headers if False; an `ImageCheck` can remember
+        what it found. Masks are always decoded
 
     `train-weaksup` has neither boxes nor masks. Raises DatasetError with all faults, each with file
     and line: among them masks that are missing, empty, undecodable or of other proportions.

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from wsol.datasets.faults import Size, image_sizes
+from wsol.datasets.faults import Size
+from wsol.datasets.image_check import ImageCheck, image_sizes
 from wsol.datasets.index import INDEX, write_index
 from wsol.datasets.split_metadata import split_rows
 
@@ -30,24 +31,25 @@ def write_rebased(index: pd.DataFrame, raw: Path, out: Path) -> Path:
 
 
 def known_sizes(
-    folder: Path, names: Sequence[str], wheres: Sequence[str], decode: bool, faults: list[str]
+    folder: Path,
+    names: Sequence[str],
+    wheres: Sequence[str],
+    check: bool | ImageCheck,
+    faults: list[str],
 ) -> list[Size | None]:
     """Width and height of the pictures folder / name in pixels, None where there is none.
 
-    `wheres` says for each picture which line of which file is to blame; `decode` reads all pixels
-    instead of the header only.
+    `wheres` says for each picture which line of which file is to blame, `check` how they are
+    looked at (see `image_check`).
     """
     if names and not folder.is_dir():
         faults.append(f"{folder}: missing folder of {len(names)} images")
         return [None] * len(names)
-    sizes: list[Size | None] = []
-    for found, where in zip(
-        image_sizes([folder / name for name in names], decode), wheres, strict=True
-    ):
-        if isinstance(found, str):
-            faults.append(f"{where}: {found}")
-        sizes.append(None if isinstance(found, str) else found)
-    return sizes
+    found = image_sizes([folder / name for name in names], check)
+    for size, where in zip(found, wheres, strict=True):
+        if isinstance(size, str):
+            faults.append(f"{where}: {size}")
+    return [None if isinstance(size, str) else size for size in found]
 
 
 def fullsup_rows(
@@ -55,7 +57,7 @@ def fullsup_rows(
     images: Path,
     root: Path,
     names: Sequence[str],
-    decode: bool,
+    check: bool | ImageCheck,
     faults: list[str],
 ) -> pd.DataFrame:
     """Index rows of a `train-fullsup` in the format of `split_metadata`.
@@ -67,7 +69,7 @@ def fullsup_rows(
     """
     rows = split_rows(metadata, "train-fullsup", names, faults)
     wheres = [f"{metadata / 'image_ids.txt'}: {image}" for image in rows["image_id"]]
-    sizes = known_sizes(images, list(rows["image_id"]), wheres, decode, faults)
+    sizes = known_sizes(images, list(rows["image_id"]), wheres, check, faults)
     for row, size in zip(rows.itertuples(), sizes, strict=True):
         if size is not None and size != (row.width, row.height):
             faults.append(

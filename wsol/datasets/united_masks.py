@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsol.datasets.faults import Box, Record, Size, image_size
+from wsol.datasets.faults import Box, Record, Size
+from wsol.datasets.image_check import image_size
 
 
 class Masks(NamedTuple):

@@ -1,164 +1,101 @@
-"""Unpacking the archives of ILSVRC 2012 as its authors pack them, into the layout of `ilsvrc`.
+"""Unpacking the archives of CUB-200-2011 and of ILSVRC 2012 as their authors pack them.
+
+    CUB_200_2011.tgz              CUB_200_2011/: five text files, images/, attributes/, parts/
+    segmentations.tgz             segmentations/<class>/*.png, the masks of CUB-200-2011
 
     ILSVRC2012_img_train.tar      a tar of 1,000 tars, one per class
     ILSVRC2012_img_val.tar        the images of `val`
     ILSVRC2012_bbox_val_v3.tgz    val/*.xml, their annotations
 
-An archive is a stranger's: a member is written only if it is a plain file whose name is the very
-one that ILSVRC gives its files, and of a bounded size, so that nothing can leave the target. The
-archive within the archive is read where it lies. A file appears under its name only when it is
-complete, and one that is there already with the right size is passed over, so that an interrupted
-run goes on where it stopped.
+into the layouts that `cub` and `ilsvrc` read. An archive within an archive is read where it lies.
+What is accepted and how it is written is in `archives`.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
 import tarfile
-import zlib
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
-from wsol.datasets.faults import DatasetError, parse_path
+from tqdm.auto import tqdm
+
+from wsol.datasets.archives import (
+    Limits,
+    Names,
+    Unpacked,
+    members,
+    unpack_present,
+    unpack_tar,
+    write,
+)
 from wsol.datasets.ilsvrc import ANNOTATIONS, IMAGES
 
+CUB, MASKS = "CUB_200_2011.tgz", "segmentations.tgz"
 TRAIN, VAL, BOXES = (
     "ILSVRC2012_img_train.tar",
     "ILSVRC2012_img_val.tar",
     "ILSVRC2012_bbox_val_v3.tgz",
 )
-SYNSET = re.compile(r"(n\d{8})\.tar")
-VAL_IMAGE = re.compile(r"(ILSVRC2012_val_\d{8}\.JPEG)")
-VAL_BOXES = re.compile(r"(?:val/)?(ILSVRC2012_val_\d{8}\.xml)")
-BLOCK = 512  # bytes; a tar ends with two blocks of zeros
+
+# What macOS adds to archives, and a list of attributes beside CUB's folder.
+PASSED = re.compile(r"(?:.*/)?\._[^/]*|(?:.*/)?\.DS_Store|attributes\.txt")
+CUB_FILES = Names(
+    re.compile(
+        r"CUB_200_2011/(README|[a-z_]+\.txt|(?:parts|attributes)/[a-z_]+\.txt"
+        r"|images/\d{3}\.[^/]+/[^/.][^/]*\.jpg)"
+    ),
+    "CUB-200-2011",
+    PASSED,
+)
+# 12,000 images and a list of attributes of 3.7 million lines, 1.5 GB in all.
+CUB_LIMITS = Limits(file=2**28, total=2**33)
+CUB_MASKS = Names(
+    re.compile(r"(segmentations/\d{3}\.[^/]+/[^/.][^/]*\.png)"), "CUB-200-2011", PASSED
+)
+SYNSET = Names(re.compile(r"(n\d{8})\.tar"), "ILSVRC")
+VAL_IMAGE = Names(re.compile(r"(ILSVRC2012_val_\d{8}\.JPEG)"), "ILSVRC")
+VAL_BOXES = Names(re.compile(r"(?:val/)?(ILSVRC2012_val_\d{8}\.xml)"), "ILSVRC")
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Most bytes of one file, of the archive of one class, and of all files together.
+def unpack_cub(archives: str | Path, root: str | Path, limits: Limits | None = None) -> Unpacked:
+    """Unpack the archive of CUB-200-2011, and that of its masks, from a folder into `root`.
 
-    All of ILSVRC 2012 is about 145 GB in 1.3 million files.
+    `root` holds images.txt and images/ then, and segmentations/. Raises as `unpack_present` does.
     """
-
-    file: int = 2**26
-    synset: int = 2**31
-    total: int = 2**38
-
-
-@dataclass
-class Unpacked:
-    """How many files were written and how many were there already; bytes seen; what was refused."""
-
-    written: int = 0
-    kept: int = 0
-    seen: int = 0
-    faults: list[str] = field(default_factory=list)
-
-
-def _refusal(member: tarfile.TarInfo, name: str, pattern: re.Pattern, limit: int) -> str | None:
-    """Why a member is not unpacked, if so."""
-    try:
-        parse_path(name)
-    except ValueError:
-        return "leads out of the target"
-    if not member.isreg() or member.issparse():
-        return "is no plain file"
-    if not pattern.fullmatch(name):
-        return "is not named as ILSVRC names its files"
-    if member.size > limit:
-        return f"has {member.size} bytes, more than {limit}"
-    return None
-
-
-def _members(
-    archive: tarfile.TarFile, where: str, pattern: re.Pattern, limit: int, done: Unpacked
-) -> list[tuple[tarfile.TarInfo, str]]:
-    """The acceptable members of an archive with the part of their name that the pattern keeps."""
-    found: dict[str, tarfile.TarInfo] = {}
-    for member in archive:
-        if member.isdir():
-            continue
-        name = member.name.removeprefix("./")
-        fault = _refusal(member, name, pattern, limit)
-        kept = "" if fault else pattern.fullmatch(name)[1]
-        if fault or kept in found:
-            done.faults.append(f"{where}: member {name!r} {fault or 'comes more than once'}")
-            continue
-        found[kept] = member
-    _check_end(archive, where, done)
-    return [(member, name) for name, member in found.items()]
-
-
-def _check_end(archive: tarfile.TarFile, where: str, done: Unpacked) -> None:
-    """tarfile takes a damaged header for the end of the archive; the true end is a block of 0."""
-    archive.fileobj.seek(archive.offset)
-    if archive.fileobj.read(BLOCK) != bytes(BLOCK):
-        done.faults.append(f"{where}: truncated or damaged after {archive.offset} bytes")
-
-
-def _write(source: BinaryIO, size: int, path: Path, limits: Limits, done: Unpacked) -> None:
-    """Write one file, unless it is there already, under a name of its own until it is complete."""
-    done.seen += size
-    if done.seen > limits.total:
-        raise DatasetError([*done.faults, f"{path}: more than {limits.total} bytes in all"])
-    if path.is_file() and path.stat().st_size == size:
-        done.kept += 1
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as target:
-            shutil.copyfileobj(source, target)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    done.written += 1
-
-
-def _unpack_flat(
-    path: Path, folder: Path, pattern: re.Pattern, limits: Limits, done: Unpacked
-) -> None:
-    with tarfile.open(path, "r:*") as archive:
-        for member, name in _members(archive, str(path), pattern, limits.file, done):
-            _write(archive.extractfile(member), member.size, folder / name, limits, done)
-
-
-def _unpack_train(path: Path, folder: Path, limits: Limits, done: Unpacked) -> None:
-    """Each class's archive is opened inside the large one; a bad one does not stop the others."""
-    with tarfile.open(path, "r:") as archive:
-        for synset, wnid in _members(archive, str(path), SYNSET, limits.synset, done):
-            where, image = f"{path}/{synset.name}", re.compile(rf"({wnid}_\d+\.JPEG)")
-            try:
-                with tarfile.open(fileobj=archive.extractfile(synset), mode="r:") as inner:
-                    for member, name in _members(inner, where, image, limits.file, done):
-                        source = inner.extractfile(member)
-                        _write(source, member.size, folder / wnid / name, limits, done)
-            except (tarfile.TarError, EOFError) as error:
-                done.faults.append(f"{where}: not unpacked to its end: {error}")
+    steps = {
+        CUB: lambda path, root, *more: unpack_tar(path, root, CUB_FILES, *more),
+        MASKS: lambda path, root, *more: unpack_tar(path, root, CUB_MASKS, *more),
+    }
+    return unpack_present(archives, root, steps, limits or CUB_LIMITS)
 
 
 def unpack_ilsvrc(archives: str | Path, root: str | Path, limits: Limits | None = None) -> Unpacked:
     """Unpack those of the three archives that lie in a folder into root/ILSVRC.
 
-    Raises DatasetError with everything that was refused, once all the rest is unpacked, or at once
-    when the files are more than `limits.total` bytes together.
+    Raises as `unpack_present` does.
     """
-    archives, root, limits, done = Path(archives), Path(root), limits or Limits(), Unpacked()
-    steps = {
-        TRAIN: lambda path: _unpack_train(path, root / IMAGES / "train", limits, done),
-        VAL: lambda path: _unpack_flat(path, root / IMAGES / "val", VAL_IMAGE, limits, done),
-        BOXES: lambda path: _unpack_flat(path, root / ANNOTATIONS / "val", VAL_BOXES, limits, done),
-    }
-    present = [name for name in steps if (archives / name).is_file()]
-    if not present:
-        raise DatasetError([f"{archives}: none of the archives {', '.join(steps)} is here"])
-    for name in present:
-        try:
-            steps[name](archives / name)
-        except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-            done.faults.append(f"{archives / name}: not unpacked to its end: {error}")
-    if done.faults:
-        raise DatasetError(done.faults)
-    return done
+
+    def val(path: Path, root: Path, *more) -> None:
+        unpack_tar(path, root / IMAGES / "val", VAL_IMAGE, *more)
+
+    def boxes(path: Path, root: Path, *more) -> None:
+        unpack_tar(path, root / ANNOTATIONS / "val", VAL_BOXES, *more)
+
+    return unpack_present(archives, root, {TRAIN: _unpack_train, VAL: val, BOXES: boxes}, limits)
+
+
+def _unpack_train(path: Path, root: Path, limits: Limits, done: Unpacked) -> None:
+    """Each class's archive is opened inside the large one; a bad one does not stop the others."""
+    folder = root / IMAGES / "train"
+    with tarfile.open(path, "r:") as archive:
+        found = members(archive, str(path), SYNSET, limits.synset, done)
+        for synset, wnid in tqdm(found, path.name, unit="class", leave=False, delay=2):
+            where = f"{path}/{synset.name}"
+            names = Names(re.compile(rf"({wnid}_\d+\.JPEG)"), "ILSVRC")
+            try:
+                with tarfile.open(fileobj=archive.extractfile(synset), mode="r:") as inner:
+                    for member, name in members(inner, where, names, limits.file, done):
+                        source = inner.extractfile(member)
+                        write(source, member.size, folder / wnid / name, limits, done)
+            except (tarfile.TarError, EOFError) as error:
+                done.faults.append(f"{where}: not unpacked to its end: {error}")

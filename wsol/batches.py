@@ -98,8 +98,8 @@ def epoch_batches(
         _Steps(data, draws, config.input_size, slice(part[0], None, part[1])),
         batch_size=None,  # an item is a batch
         sampler=range(first_step, steps),
-        num_workers=execution.workers,
-        prefetch_factor=4 if execution.workers else None,
+        num_workers=execution.loader_workers,
+        prefetch_factor=4 if execution.loader_workers else None,
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # workers are seeded from it, not from the global state
     )

@@ -68,7 +68,7 @@ class Execution:
     precision: str = "fp32"  # or "bf16": autocast, which needs no loss scaling
     compile: bool = False  # torch.compile, which pays off after minutes
     deterministic: bool = True  # refuse no operation, but choose the repeatable one
-    workers: int = 0  # processes that make batches; 0 for none beside the training
+    loader_workers: int = 0  # processes that make batches; 0 for none beside the training
     cache: str | None = None  # folder for decoded images; None decodes them each time
     cache_gb: float = 32.0  # a data set that takes more is decoded each time after all
     checkpoint_seconds: float = 60.0  # between two states to resume from, beside each epoch's
@@ -77,7 +77,7 @@ class Execution:
         _known("precision", self.precision, ("fp32", "bf16"))
         if self.processes < 1:
             raise ValueError(f"processes is {self.processes}; it must be at least 1")
-        for name in ("workers", "cache_gb", "checkpoint_seconds"):
+        for name in ("loader_workers", "cache_gb", "checkpoint_seconds"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from wsol.config import TrainConfig
+from wsol.config import Execution, TrainConfig
 from wsol.datasets.birds import BirdsConfig
 from wsol.datasets.index import INDEX, read_index
 from wsol.datasets.prepare import RECORD, prepare_birds
@@ -21,6 +21,7 @@ def run_control(
     out: Path,
     resume: Path | None = None,
     workers: int = 1,
+    execution: Execution | None = None,
 ) -> list[tuple[LocalizationTable, LocalizationTable]]:
     """Draw, train and evaluate below `out`; leaves birds/, <method>-<seed>/ and evaluate/*.npz.
 
@@ -34,7 +35,7 @@ def run_control(
     pairs = []
     for config in trainings:
         key = f"{config.method}-{config.seed}"
-        train_from_disk(config, data, out / key, resume_dir=resume)
+        train_from_disk(config, data, out / key, resume_dir=resume, execution=execution)
         result = evaluate_run(
             out / key / "weights.safetensors",
             read_index(data / INDEX),

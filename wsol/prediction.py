@@ -131,7 +131,7 @@ def _loaded(
         _Batches(images),
         batch_size=None,
         sampler=batches,
-        num_workers=execution.workers,
+        num_workers=execution.loader_workers,
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),
     )

@@ -82,12 +82,8 @@ def ensure_evaluation(folder: Path, run: Path, data: Path) -> None:
     """Evaluate the smoke run into folder/localization and folder/maps, if that is wanting."""
     ensure_run(run, data)
     if _wanting(folder / "localization" / f"{run.name}-class-test.npz"):
-        from wsol.maps import save_maps
-
-        result = _evaluate(run / "weights.safetensors", data)
+        result = _evaluate(run / "weights.safetensors", data, maps=folder / "maps")
         result.save_tables(folder / "localization", run.name)
-        for split, maps in result.maps.items():
-            save_maps(folder / "maps" / split, maps)
 
 
 def ensure_control(out: Path) -> None:

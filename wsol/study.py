@@ -38,10 +38,12 @@ def config_from(values: dict[str, Any]) -> TrainConfig:
     )
 
 
-def execution_from(values: dict[str, Any]) -> Execution:
-    """Build an Execution from flat names, as `config_from` does."""
-    own = [f.name for f in fields(Execution)]
-    return Execution(**{name: values[name] for name in own if name in values})
+def execution_from(values: dict[str, Any], root: Path | None = None) -> Execution:
+    """Build an Execution from flat names, as `config_from` does; the cache lies below `root`."""
+    own = {name: values[name] for name in (f.name for f in fields(Execution)) if name in values}
+    if root is not None and own.get("cache"):
+        own["cache"] = str(root / own["cache"])
+    return Execution(**own)
 
 
 def load_training_data(

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -181,6 +181,21 @@ def record(folder: str | Path, said: Mapping[str, Mapping[str, str]]) -> Path:
         for name, value in values.items():
             table.loc[file, name] = value
     return write_rows(folder, table)
+
+
+def decide(
+    folder: str | Path, drop: Sequence[str] = (), keep: Sequence[str] = (), note: str = ""
+) -> Path:
+    """Write down that files of a background set are not to be used, or are to be.
+
+    Raises ValueError if a file is not in the set, or is both.
+    """
+    both = sorted(set(drop) & set(keep))
+    if both:
+        raise ValueError(f"{', '.join(both)}: to be dropped and to be kept")
+    why = {"note": note} if note else {}
+    said = {file: {"decision": "drop"} | why for file in drop}
+    return record(folder, said | {file: {"decision": "keep"} | why for file in keep})
 
 
 def background_paths(folder: str | Path, n: int | None = None) -> list[Path]:

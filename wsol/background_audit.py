@@ -6,8 +6,8 @@ looked at. What a person says of them goes into the manifest.
 
 Which score ranks best was measured: drawn birds, 400 background pictures of which a share has a
 bird, area under the ROC curve and share of the pictures with a bird among the first 20 % (a random
-ranking has 0.50 and 20 %). The
-background run is trained on the very set that it is asked about, contamination included.
+ranking has 0.50 and 20 %). The background run is trained on the very set that it is asked about,
+contamination included.
 
     training       weak: 800 images, 6 epochs  weak             good: 2,400 images, 10 epochs
                    (accuracy 15-33 %)                           (accuracy 81-96 %)
@@ -26,7 +26,7 @@ background run is trained on the very set that it is asked about, contamination 
 (Of 30 % no ranking can have more than 67 % among the first 20 %.) What a classifier says of the
 whole picture is not to be trusted, a place in it that looks like an object is. So the default is
 "foreground" where there is a foreground head, else "class-map"; a run with a foreground head finds
-nearly all even if it has hardly been trained, a CAM must know its classes first. These are drawn
+most even if it has hardly been trained, a CAM must know its classes first. These are drawn
 birds, and one kind of object: with other data the figures differ.
 """
 

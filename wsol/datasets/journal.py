@@ -10,6 +10,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 Row = dict[str, str]
 
@@ -32,22 +33,25 @@ def read_journal(path: Path, columns: Sequence[str], key: str) -> dict[str, Row]
 
 
 def append_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Write rows behind those that are there, in one piece; start the file if there is none."""
+    """Write rows behind those that are there, in one piece; start the file if there is none.
+
+    A row that was cut off makes way, and so does a file that was written with other columns.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8", newline="") as file:
+    header = ",".join(columns) + "\n"
+    text = io.StringIO(newline="")
+    csv.DictWriter(text, columns, lineterminator="\n").writerows(rows)
+    with path.open("a+b") as file:
         file.seek(0)
-        header = ",".join(columns) + "\n"
-        fresh = file.readline() != header
-        if fresh:
-            file.truncate(0)
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writerows(rows)
-        file.write((header if fresh else _line_end(path)) + text.getvalue())
+        fresh = file.readline() != header.encode()
+        file.truncate(0 if fresh else _whole(file))
+        file.write(((header if fresh else "") + text.getvalue()).encode())
 
 
-def _line_end(path: Path) -> str:
-    """What ends a row that was cut off, so that the next one does not continue it."""
-    with path.open("rb") as file:
-        file.seek(-1, io.SEEK_END)
-        return "" if file.read(1) == b"\n" else "\n"
+def _whole(file: BinaryIO) -> int:
+    """Length of a file up to the end of its last whole row."""
+    end = file.seek(-1, io.SEEK_END) + 1
+    if file.read(1) == b"\n":
+        return end
+    file.seek(0)
+    return file.read().rfind(b"\n") + 1

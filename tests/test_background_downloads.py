@@ -1,7 +1,9 @@
 """Pictures come from a server that one must not trust, over a network that one cannot trust."""
 
 import io
+import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -201,11 +203,38 @@ def test_addresses_are_tried_in_turn(monkeypatch) -> None:
     assert tried == ["8.8.8.8", "2606:4700:4700::1111", "8.8.8.8"]
 
 
-def test_tls_is_checked_against_the_name_not_the_address() -> None:
-    pool = safe_http._pool("https", "example.org", 443, "93.184.215.14")
-    assert (pool.host, pool.assert_hostname) == ("93.184.215.14", "example.org")
-    assert pool.conn_kw["server_hostname"] == "example.org"
-    assert pool.cert_reqs == "CERT_REQUIRED"
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A key, and a certificate of pictures.example.org that it signed itself."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    key, own = tmp_path / "key.pem", tmp_path / "own.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    words += ["-keyout", key, "-out", own, "-subj", "/CN=pictures.example.org"]
+    words += ["-addext", "subjectAltName=DNS:pictures.example.org"]
+    subprocess.run(words, check=True, capture_output=True)
+    return key, own
+
+
+def test_tls_is_checked_against_the_name_not_the_address(server, certificate, monkeypatch) -> None:
+    key, own = certificate
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    port, asked = server.server_port, socket.getaddrinfo
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda host, *rest, **more: asked(
+            "127.0.0.1" if host.endswith(".org") else host, *rest, **more
+        ),
+    )
+    with pytest.raises(Refused, match="does not prove that it is pictures"):  # nobody knows it
+        fetch(f"https://pictures.example.org:{port}/good/1", LIMITS)
+    monkeypatch.setenv("SSL_CERT_FILE", str(own))
+    assert fetch(f"https://pictures.example.org:{port}/good/1", LIMITS) == picture(1)
+    with pytest.raises(Refused, match="does not prove that it is other"):
+        fetch(f"https://other.example.org:{port}/good/1", LIMITS)
 
 
 @pytest.mark.parametrize(

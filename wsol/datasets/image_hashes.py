@@ -89,7 +89,8 @@ def hash_files(paths: Sequence[Path], cache: Path | None = None) -> list[ImageHa
 
     The cache is a CSV file that grows by a block at a time, so that a first pass over a large data
     set may be interrupted: two cores hash about 350 photographs of 500 x 375 pixels a second, and
-    look up 100,000 known ones in two seconds and 150 MB. Raises DatasetError with all pictures that are missing or do not decode.
+    look up 100,000 known ones in two seconds and 150 MB. Raises DatasetError with all pictures that
+    are missing or do not decode.
     """
     paths = [Path(os.path.abspath(path)) for path in paths]
     known = {} if cache is None else read_journal(cache, COLUMNS, "path")

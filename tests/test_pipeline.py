@@ -61,7 +61,7 @@ def test_every_notebook_is_in_the_pipeline() -> None:
     notebooks = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     # The user's data sets and pictures are no part of the study.
     notebooks -= {"11_prepare_cub", "12_prepare_ilsvrc", "13_prepare_openimages"}
-    notebooks -= {"14_prepare_folder", "60_localize_your_images"}
+    notebooks -= {"14_prepare_folder", "15_background_set", "60_localize_your_images"}
     assert {run.notebook.stem for run in RUNS.values()} == notebooks
     outs = {Path(out.def_path).stem for out in STAGES["notebook_code"].outs}
     assert outs == notebooks

@@ -68,14 +68,52 @@ def ensure_miniature(kind: str, part: Path) -> None:
         made.touch()
 
 
-def ensure_run(run: Path, data: Path) -> None:
-    """Train the smoke run, a folder named <method>-<seed>, if it is missing or out of date."""
+def ensure_run(run: Path, data: Path, **settings) -> None:
+    """Train the smoke run, a folder named <method>-<seed>, if it is missing or out of date.
+
+    settings : of the training, in the place of those in `TRAIN`
+    """
     ensure_data(data)
     if _wanting(run / "weights.safetensors"):
         from wsol.study import config_from, train_from_disk
 
         method, _, seed = run.name.rpartition("-")
-        train_from_disk(config_from(TRAIN | {"method": method, "seed": int(seed)}), data, run)
+        values = TRAIN | settings | {"method": method, "seed": int(seed)}
+        train_from_disk(config_from(values), data, run)
+
+
+def ensure_background_pictures(folder: Path, data: Path) -> None:
+    """Draw what somebody might have collected for a background set, if it is wanting.
+
+    24 scenes, two exact copies, two near copies, one training image, and four that have a bird.
+    """
+    ensure_data(data)
+    last = folder / "training-image.jpg"
+    if _wanting(last):
+        import shutil
+
+        import numpy as np
+        from PIL import Image
+
+        from wsol.datasets.birds import SPECIES, background_picture, bird_picture
+        from wsol.datasets.index import INDEX, read_index
+
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        rng = np.random.default_rng(15)
+        for i in range(24):
+            Image.fromarray(background_picture(rng, 0.3).image).save(folder / f"scene-{i:02d}.jpg")
+        for i in range(4):
+            Image.fromarray(bird_picture(rng, SPECIES[i]).image).save(folder / f"scene-9{i}.jpg")
+        for i in (3, 8):
+            shutil.copyfile(folder / f"scene-{i:02d}.jpg", folder / f"scene-{i:02d}_again.jpg")
+        for i in (5, 12):
+            with Image.open(folder / f"scene-{i:02d}.jpg") as image:
+                half = image.resize((image.width // 2, image.height // 2))
+            half.save(folder / f"scene-{i:02d}_small.jpg", quality=60)
+        index = read_index(data / INDEX)
+        train = index.loc[index["split"] == "train-weaksup", "path"]
+        shutil.copyfile(data / train.iloc[0], last)
 
 
 def ensure_evaluation(folder: Path, run: Path, data: Path) -> None:

@@ -6,11 +6,20 @@
     sha256   of its bytes
     source   where it is from: a URL, or what drew it
     licence  what it may be used under
+
+and, once somebody has looked at them (older manifests lack these, which is the same as empty):
+
+    phash    perceptual hash, hexadecimal, see `wsol.datasets.image_hashes`
+    score    how much the picture looks as if it had the object, see `wsol.background_audit`
+    decision "" (nobody said), "keep" or "drop"; what is dropped stays on disk and is not used
+    note     why
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +28,8 @@ from wsol.datasets.faults import DatasetError, parse_path
 
 MANIFEST = "manifest.csv"
 COLUMNS = ("file", "sha256", "source", "licence")
+EXTRAS = ("phash", "score", "decision", "note")
+DECISIONS = ("", "keep", "drop")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
@@ -28,38 +39,76 @@ def _pictures(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file's bytes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_rows(folder: Path, table: pd.DataFrame) -> Path:
+    """Write the rows of a manifest in one step, and return its path.
+
+    Extra columns that are empty from top to bottom are left out.
+    """
+    said = [name for name in EXTRAS if name in table.columns and (table[name] != "").any()]
+    path, partial = folder / MANIFEST, folder / f"{MANIFEST}.part"
+    columns = [*COLUMNS, *said]
+    table[columns].to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def earlier_extras(folder: Path) -> dict[str, dict[str, str]]:
+    """What an earlier manifest says beyond its `COLUMNS`, by sha256; nothing without one.
+
+    Raises DatasetError if there is a manifest that cannot be read.
+    """
+    if not (folder / MANIFEST).is_file():
+        return {}
+    table = _read_table(folder / MANIFEST)
+    if "sha256" not in table.columns:
+        return {}
+    said = [name for name in EXTRAS if name in table.columns]
+    rows = table[table[said].ne("").any(axis=1)] if said else table[:0]
+    return {sha: dict(zip(said, row, strict=True)) for sha, *row in rows[["sha256", *said]].values}
 
 
 def write_manifest(folder: str | Path, source: str, licence: str) -> Path:
     """Write the manifest of all pictures below a folder, and return its path.
 
-    One source and one licence for all of them. The same pictures always give the same bytes.
+    One source and one licence for all of them. The same pictures always give the same bytes. What
+    an earlier manifest says about scores and decisions stays with the bytes it was said of. Raises
+    DatasetError if there is an earlier manifest that cannot be read.
     """
     folder = Path(folder)
-    rows = [
-        dict(file=name, sha256=_sha256(folder / name), source=source, licence=licence)
-        for name in _pictures(folder)
-    ]
-    path = folder / MANIFEST
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    table.to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
-    return path
+    extras, blank = earlier_extras(folder), dict.fromkeys(EXTRAS, "")
+    rows = []
+    for name in _pictures(folder):
+        sha256 = file_sha256(folder / name)
+        row = dict(file=name, sha256=sha256, source=source, licence=licence)
+        rows.append(blank | row | extras.get(sha256, {}))
+    return write_rows(folder, pd.DataFrame(rows, columns=[*COLUMNS, *EXTRAS], dtype="str"))
 
 
-def _read_manifest(path: Path) -> pd.DataFrame:
-    """The rows of a manifest. Raises DatasetError if it is not one."""
+def _read_table(path: Path) -> pd.DataFrame:
+    """A manifest as text, whatever its columns. Raises DatasetError if it is no table."""
     try:
-        table = pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8")
+        return pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8")
     except FileNotFoundError:
         raise DatasetError([f"{path}: missing file; write_manifest makes one"]) from None
     except ValueError as error:  # not UTF-8, empty, or no table
         raise DatasetError([f"{path}: cannot be read: {error}"]) from error
+
+
+def _rows_of(path: Path) -> pd.DataFrame:
+    """All rows of a manifest, `EXTRAS` that it lacks left empty. Raises DatasetError."""
+    table = _read_table(path)
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
         raise DatasetError([f"{path}:1: the manifest lacks the columns {', '.join(missing)}"])
-    return table[list(COLUMNS)]
+    for name in EXTRAS:
+        if name not in table.columns:
+            table[name] = ""
+    return table[[*COLUMNS, *EXTRAS]]
 
 
 def _row_fault(folder: Path, row: pd.Series) -> str | None:
@@ -71,23 +120,26 @@ def _row_fault(folder: Path, row: pd.Series) -> str | None:
     blank = [column for column in COLUMNS if not row[column].strip()]
     if blank:
         return f"{row['file'] or 'the row'} has no {', '.join(blank)}"
+    if row["decision"] not in DECISIONS:
+        return f"{row['file']} has the decision {row['decision']!r}; known: keep, drop or nothing"
     path = folder / row["file"]
     if not path.is_file():
         return f"missing image {path}"
-    if _sha256(path) != row["sha256"]:
+    if file_sha256(path) != row["sha256"]:
         return f"altered image {path}: its sha256 is not the manifest's"
     return None
 
 
-def read_background_set(folder: str | Path) -> pd.DataFrame:
-    """Columns file, sha256, source, licence of a background set, checked against its files.
+def read_manifest(folder: str | Path) -> pd.DataFrame:
+    """All rows of a background set with `COLUMNS` and `EXTRAS`, checked against its files.
 
-    Raises DatasetError with all faults: pictures that are missing, altered, listed twice or not in
-    the manifest, and rows without source or licence.
+    Pictures that were decided to be dropped are in it. Raises DatasetError with all faults:
+    pictures that are missing, altered, listed twice or not in the manifest, rows without source or
+    licence, and decisions that are none.
     """
     folder = Path(folder)
     path = folder / MANIFEST
-    table = _read_manifest(path)
+    table = _rows_of(path)
     faults = []
     for line, (_, row) in enumerate(table.iterrows(), start=2):
         fault = _row_fault(folder, row)
@@ -102,8 +154,52 @@ def read_background_set(folder: str | Path) -> pd.DataFrame:
     return table
 
 
+def read_background_set(folder: str | Path) -> pd.DataFrame:
+    """Columns file, sha256, source, licence of the pictures in use: all that are not dropped.
+
+    Raises DatasetError as `read_manifest` does.
+    """
+    table = read_manifest(folder)
+    return table.loc[table["decision"] != "drop", list(COLUMNS)].reset_index(drop=True)
+
+
+def record(folder: str | Path, said: Mapping[str, Mapping[str, str]]) -> Path:
+    """Write what is said about pictures, by file and extra column, into the manifest.
+
+    `record(folder, {"a.jpg": {"decision": "drop", "note": "a wren in the hedge"}})`. What is not
+    mentioned stays. Raises ValueError if a file is not in the set or a decision is none.
+    """
+    folder = Path(folder)
+    table = read_manifest(folder).set_index("file", drop=False)
+    unknown = sorted(set(said) - set(table.index))
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)}: not in the background set {folder}")
+    for file, values in said.items():
+        decision = values.get("decision", "")
+        if decision not in DECISIONS or not set(values) <= set(EXTRAS):
+            raise ValueError(f"{file}: {dict(values)} is not one of {EXTRAS}, keep or drop")
+        for name, value in values.items():
+            table.loc[file, name] = value
+    return write_rows(folder, table)
+
+
+def decide(
+    folder: str | Path, drop: Sequence[str] = (), keep: Sequence[str] = (), note: str = ""
+) -> Path:
+    """Write down that files of a background set are not to be used, or are to be.
+
+    Raises ValueError if a file is not in the set, or is both.
+    """
+    both = sorted(set(drop) & set(keep))
+    if both:
+        raise ValueError(f"{', '.join(both)}: to be dropped and to be kept")
+    why = {"note": note} if note else {}
+    said = {file: {"decision": "drop"} | why for file in drop}
+    return record(folder, said | {file: {"decision": "keep"} | why for file in keep})
+
+
 def background_paths(folder: str | Path, n: int | None = None) -> list[Path]:
-    """Paths of the first ``n`` pictures of a background set in manifest order, or of all.
+    """Paths of the first ``n`` pictures in use of a background set in manifest order, or of all.
 
     Raises DatasetError if the set is not what its manifest says, ValueError if it has fewer.
     """

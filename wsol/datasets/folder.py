@@ -16,7 +16,6 @@ OUT is what the notebooks' parameter `data` takes. With faults it gets faults.cs
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -26,10 +25,11 @@ from pathlib import Path
 import pandas as pd
 from PIL import ExifTags, Image
 
-from wsol.datasets.backgrounds import read_background_set, write_manifest
+from wsol.datasets.background_build import build_background_set, from_folder
+from wsol.datasets.backgrounds import read_background_set
 from wsol.datasets.box_tables import read_boxes
 from wsol.datasets.check_options import add_check_options, check_of
-from wsol.datasets.class_folders import ClassImage, class_images_below, pictures_below
+from wsol.datasets.class_folders import ClassImage, class_images_below
 from wsol.datasets.faults import DatasetError, Record, Size, fit_box
 from wsol.datasets.image_check import JOURNAL, ImageCheck, image_sizes
 from wsol.datasets.index import SPLITS, format_boxes, index_table
@@ -168,21 +168,13 @@ def _with_splits(
 def copy_background(folders: Sequence[Path], out: Path, source: str, licence: str) -> int:
     """Copy the pictures of folders to out/background with a manifest; return their number.
 
-    Raises FileExistsError if that is there already, DatasetError if a picture does not decode.
+    Of pictures that are copies of each other the first is kept, see
+    `wsol.datasets.background_build`. Raises FileExistsError if there is a set already, DatasetError
+    if a picture does not decode.
     """
+    numbered = [from_folder(one, source, licence, f"{n}") for n, one in enumerate(folders)]
     target = out / "background"
-    if target.exists():
-        raise FileExistsError(f"{target} is there already: remove it, or name another folder")
-    pictures = [(n, folder, p) for n, folder in enumerate(folders) for p in pictures_below(folder)]
-    faults = [f"{folder}: no picture in it" for folder in folders if not pictures_below(folder)]
-    _sizes({str(path): path for _, _, path in pictures}, faults)
-    if faults:
-        raise DatasetError(faults)
-    for number, folder, path in pictures:
-        copy = target / f"{number}" / path.relative_to(folder)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
-    write_manifest(target, source, licence)
+    build_background_set([one for some in numbered for one in some], target)
     return len(read_background_set(target))
 
 

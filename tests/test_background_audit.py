@@ -1,0 +1,105 @@
+"""The audit ranks pictures by a trained run, and the ranking is of use."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from wsol.background_audit import SCORES, TOP, audit, object_scores
+from wsol.datasets.background_set import main
+from wsol.datasets.backgrounds import decide, read_manifest, write_manifest
+from wsol.methods import Outputs
+from wsol.train import TrainConfig, train
+
+L, N, WITH_OBJECT = 32, 24, 4
+
+
+def scene(seed: int, has_object: bool) -> np.ndarray:
+    """(L, L, 3) uint8: dim noise, with a bright square of one of two colours if there is one."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 110, (L, L, 3), dtype=np.uint8)
+    if has_object:
+        y, x = rng.integers(2, L - 14, 2)
+        image[y : y + 12, x : x + 12] = ((250, 40, 40), (40, 250, 40))[seed % 2]
+    return image
+
+
+@pytest.fixture(scope="module", params=["cam", "background"])
+def run(request, tmp_path_factory) -> Path:
+    """A run that tells red squares from green ones."""
+    images = torch.from_numpy(np.stack([scene(i, True) for i in range(128)])).permute(0, 3, 1, 2)
+    scenes = torch.from_numpy(np.stack([scene(1000 + i, False) for i in range(32)]))
+    background = scenes.permute(0, 3, 1, 2)
+    config = TrainConfig(
+        request.param, backbone="small8", input_size=L, epochs=6, batch_size=16, threads=1
+    )
+    folder = tmp_path_factory.mktemp("run")
+    train(config, images, torch.arange(128) % 2, 2, background, folder)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A background set of which the first pictures have an object."""
+    for i in range(N):
+        name = f"{i:02d}-{'object' if i < WITH_OBJECT else 'empty'}.png"
+        Image.fromarray(scene(5000 + i, i < WITH_OBJECT)).save(tmp_path / name)
+    write_manifest(tmp_path, "drawn", "MIT")
+    return tmp_path
+
+
+def test_pictures_with_an_object_come_first_and_the_scores_stay(run: Path, folder: Path) -> None:
+    ranked = audit(folder, run)
+    first = ranked["file"].head(WITH_OBJECT)
+    assert first.str.contains("object").all()
+    assert ranked["score"].is_monotonic_decreasing
+    kept = read_manifest(folder).set_index("file")["score"].astype(float)
+    assert np.allclose(kept[ranked["file"]], ranked["score"], rtol=1e-3)
+
+
+def test_an_audit_leaves_decisions_alone(run: Path, folder: Path) -> None:
+    decide(folder, drop=["00-object.png"], note="a red square")
+    audit(folder, run)
+    row = read_manifest(folder).set_index("file").loc["00-object.png"]
+    assert row[["decision", "note"]].tolist() == ["drop", "a red square"]
+
+
+def test_the_default_is_what_the_run_has(run: Path, folder: Path) -> None:
+    paths = [folder / "00-object.png"]
+    _, name = object_scores(paths, run)
+    has_foreground = name == "foreground"
+    assert name in ("foreground", "class-map")
+    if not has_foreground:
+        with pytest.raises(ValueError, match="has no foreground map"):
+            object_scores(paths, run, "foreground")
+    with pytest.raises(ValueError, match="score is 'beauty'"):
+        object_scores(paths, run, "beauty")
+
+
+def test_batches_do_not_show_in_the_scores(run: Path, folder: Path) -> None:
+    paths = sorted(folder.glob("*.png"))
+    whole, _ = object_scores(paths, run)
+    parts, _ = object_scores(paths, run, batch_size=7)
+    assert whole.shape == (N,)
+    assert np.allclose(whole, parts, atol=1e-5)
+
+
+def test_scores_are_what_they_are_called() -> None:
+    torch.manual_seed(0)
+    maps, S = torch.randn(3, 5, 4, 4), torch.randn(3, 1, 8, 8)
+    outputs = Outputs(maps.mean((2, 3)), maps, S)
+    highest = np.sort(S.flatten(1).numpy(), axis=1)[:, -round(TOP * 64) :]
+    assert np.allclose(SCORES["foreground"](outputs), highest.mean(1), atol=1e-6)
+    assert np.allclose(SCORES["class-map"](outputs), maps.numpy().max((1, 2, 3)))
+    logits = maps.numpy().mean((2, 3))
+    assert np.allclose(SCORES["max-logit"](outputs), logits.max(1), atol=1e-6)
+    assert np.allclose(SCORES["energy"](outputs), np.log(np.exp(logits).sum(1)), atol=1e-6)
+
+
+def test_the_command_prints_the_first_of_the_ranking(run: Path, folder: Path, capsys) -> None:
+    assert main(["audit", str(folder), str(run), "--first", "4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [("object" in line) for line in lines[:4]] == [True] * 4
+    assert lines[-1].startswith(f"{N} pictures ranked by ")

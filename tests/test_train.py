@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from wsol import train as training
 from wsol.batches import TrainData, epoch_batches
-from wsol.config import TrainConfig
+from wsol.config import Execution, TrainConfig
 from wsol.image_store import ArrayImages
 from wsol.images import to_float
 from wsol.models import parameter_count
@@ -158,6 +158,59 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
     assert (tmp_path / "run" / history).read_bytes() == (finished / history).read_bytes()
     cost = json.loads((tmp_path / "run" / "run.json").read_text())["cost"]
     assert cost["resumed_after_epoch"] == steps // 3
+
+
+@pytest.mark.parametrize("steps", [1, 4, 8])
+def test_a_run_goes_on_from_its_last_step(finished, tmp_path, monkeypatch, steps):
+    execution = Execution(checkpoint_seconds=0)
+    with monkeypatch.context() as patch:
+        break_after(patch, steps)
+        with pytest.raises(Killed):
+            train(CONFIG, data(), tmp_path / "run", tmp_path / "resume", execution)
+    train(CONFIG, data(), tmp_path / "run", tmp_path / "resume", execution)
+    assert weights_of(tmp_path / "run") == weights_of(finished)
+    assert (tmp_path / "run/history.csv").read_bytes() == (finished / "history.csv").read_bytes()
+    cost = json.loads((tmp_path / "run" / "run.json").read_text())["cost"]
+    assert cost["resumed_after_step"] == steps
+
+
+def test_what_a_method_draws_follows_from_the_step(tmp_path, monkeypatch):
+    """Recolouring draws in the loss: a resumed run must draw the same again."""
+    config = replace(CONFIG, method_config={"match_colours": True})
+    execution = Execution(checkpoint_seconds=0)
+    train(config, data(), tmp_path / "unbroken")
+    with monkeypatch.context() as patch:
+        break_after(patch, 5)
+        with pytest.raises(Killed):
+            train(config, data(), tmp_path / "run", tmp_path / "resume", execution)
+    torch.rand(5)
+    train(config, data(), tmp_path / "run", tmp_path / "resume", execution)
+    assert weights_of(tmp_path / "run") == weights_of(tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize("change", [{"loader_workers": 2}, {"checkpoint_seconds": 0.0}])
+def test_how_it_runs_does_not_change_the_weights(finished, tmp_path, change):
+    train(CONFIG, data(), tmp_path / "run", tmp_path / "r", Execution(**change))
+    assert weights_of(tmp_path / "run") == weights_of(finished)
+
+
+def test_bf16_is_near_fp32_and_leaves_float32_weights(finished, tmp_path):
+    train(CONFIG, data(), tmp_path / "run", execution=Execution(precision="bf16"))
+    ours, theirs = (load_file(run / "weights.safetensors") for run in (tmp_path / "run", finished))
+    name = "class_head.weight"
+    assert {value.dtype for value in ours.values()} <= {torch.float32, torch.int64}
+    assert not torch.equal(ours[name], theirs[name])
+    assert torch.allclose(ours[name], theirs[name], atol=0.05)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["execution"]["precision"] == "bf16"
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_the_same_within_rounding(finished, tmp_path):
+    train(CONFIG, data(), tmp_path / "run", execution=Execution(compile=True))
+    ours, theirs = (load_file(run / "weights.safetensors") for run in (tmp_path / "run", finished))
+    assert ours.keys() == theirs.keys()
+    assert torch.allclose(ours["class_head.weight"], theirs["class_head.weight"], atol=1e-3)
 
 
 def test_a_run_of_the_other_optimizer_resumes_too(tmp_path, monkeypatch):
@@ -372,6 +425,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         ({"optimizer": "lion"}, "optimizer is 'lion'; known: sgd, adamw"),
         ({"threads": 0}, "threads is 0"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"schedule": "linear"}, "schedule is 'linear'; known: cosine, step"),
+        ({"decay_epochs": 0}, "decay_epochs is 0"),
+        ({"new_layer_factor": 0.0}, "new_layer_factor is 0.0; it must be above 0"),
         ({"momentum": 1.0}, "momentum is 1.0; it must be at least 0 and below 1"),
         ({"momentum": -0.1}, "momentum is -0.1"),
         ({"weight_decay": -1e-4}, "weight_decay is -0.0001; it must not be negative"),
@@ -381,6 +437,25 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
 def test_contradictions_are_refused_in_plain_words(settings, words):
     with pytest.raises(ValueError, match=words):
         replace(CONFIG, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"precision": "fp16"}, "precision is 'fp16'; known: fp32, bf16"),
+        ({"processes": 0}, "processes is 0; it must be at least 1"),
+        ({"loader_workers": -1}, "loader_workers is -1; it must not be negative"),
+        ({"checkpoint_seconds": -1.0}, "checkpoint_seconds is -1.0"),
+    ],
+)
+def test_an_impossible_execution_is_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        Execution(**settings)
+
+
+def test_images_smaller_than_the_crop_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="images of 36 px are smaller than 48"):
+        train(replace(CONFIG, input_size=48), data(), tmp_path)
 
 
 def test_a_setting_that_the_method_does_not_have_is_refused():

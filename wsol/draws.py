@@ -5,7 +5,8 @@ process, or after a resumed run has skipped the steps before it, and is the same
 
 Every decision takes one 32-bit word of torch's Mersenne Twister. That is also what
 `v2.RandomCrop` and `v2.RandomHorizontalFlip` take when they are called image by image, so their
-draws are the same; all at once they cost milliseconds instead of a minute for ILSVRC.
+draws are the same (for a crop smaller than the image; torchvision does not draw for another); all
+at once they cost a fraction of a second instead of a minute for ILSVRC.
 """
 
 from typing import NamedTuple
@@ -52,7 +53,7 @@ def draw_epoch(
     order = torch.randperm(n_images, generator=generator)[: steps * batch_size]
     extra = background_batch if n_background else 0
     per_step = 4 * extra + 3 * batch_size
-    words = _words(steps * per_step, generator).view(steps, -1)
+    words = _words(steps * per_step, generator).view(steps, per_step)
     background = None
     if n_background:
         rows = words[:, :extra] % n_background
@@ -71,5 +72,5 @@ def _words(count: int, generator: torch.Generator) -> Tensor:
 
 def _crops(words: Tensor, margin: int) -> tuple[Tensor, Tensor, Tensor]:
     """Corners and flips from three words an image, (S, 3 n)."""
-    top, left, flip = words.view(len(words), -1, 3).unbind(-1)
+    top, left, flip = words.view(len(words), words.shape[1] // 3, 3).unbind(-1)
     return top % (margin + 1), left % (margin + 1), (flip & (2**24 - 1)) < FLIP

@@ -6,6 +6,7 @@ process has long imported everything.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,8 @@ def launch(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     if done.returncode:
-        last = "\n".join(done.stdout.strip().splitlines()[-20:])
+        own = re.split(r"^[EW]\d{4} .*torch/distributed/", done.stdout, maxsplit=1, flags=re.M)[0]
+        last = "\n".join((own.strip() or done.stdout).splitlines()[-20:])  # without torchrun's own
         raise RuntimeError(f"{module} failed in {processes} processes:\n{last}")
     return done.stdout
 

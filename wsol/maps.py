@@ -68,7 +68,9 @@ def product(class_maps: NDArray, foreground: NDArray, read_out: str) -> NDArray[
     """Multiply read-out class maps (N, h, w) with sigmoid(S) (N, h1, w1), on the finer grid."""
     size = np.maximum(class_maps.shape[1:], foreground.shape[1:]).tolist()
     upsample = [
-        F.interpolate(torch.from_numpy(m)[:, None], size=size, mode="bilinear")[:, 0].numpy()
+        F.interpolate(torch.from_numpy(np.array(m))[:, None], size=size, mode="bilinear")[
+            :, 0
+        ].numpy()
         for m in (READ_OUTS[read_out](class_maps), _sigmoid(foreground))
     ]
     return (upsample[0] * upsample[1]).astype(np.float32)

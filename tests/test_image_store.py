@@ -1,0 +1,158 @@
+"""Images decoded on demand or once: the same pixels, made once, never half."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from wsol import image_store
+from wsol.batches import TrainData, epoch_batches
+from wsol.config import Execution, TrainConfig
+from wsol.image_store import ArrayImages, FileImages, open_images
+from wsol.images import load_image
+
+SIZE = 20
+
+
+@pytest.fixture
+def paths(tmp_path) -> list[Path]:
+    rng = np.random.default_rng(0)
+    found = []
+    for i in range(12):
+        found.append(tmp_path / f"{i}.png")
+        pixels = rng.integers(0, 256, (30 + i, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(found[-1])
+    return found
+
+
+def pixels(images) -> np.ndarray:
+    return torch.stack([images[i] for i in range(len(images))]).numpy()
+
+
+def test_the_cache_has_the_pixels_of_the_files(paths, tmp_path):
+    expected = np.stack([load_image(path, SIZE) for path in paths])
+    files, cached = open_images(paths, SIZE), open_images(paths, SIZE, tmp_path / "cache")
+    assert (type(files), type(cached)) == (FileImages, ArrayImages)
+    for images in (files, cached):
+        assert (len(images), images.size) == (12, SIZE)
+        assert np.array_equal(pixels(images), expected)
+    assert files.digest() == cached.digest()
+    assert sorted(p.suffix for p in (tmp_path / "cache").iterdir()) == [".lock", ".npy"]
+
+
+def test_images_are_decoded_once(paths, tmp_path, monkeypatch):
+    open_images(paths, SIZE, tmp_path / "cache")
+    monkeypatch.setattr(image_store, "load_image", lambda *_: pytest.fail("decoded again"))
+    assert len(pixels(open_images(paths, SIZE, tmp_path / "cache"))) == 12
+
+
+@pytest.mark.parametrize("change", ["pixels", "order", "size", "one more"])
+def test_other_images_have_another_cache(paths, tmp_path, change):
+    before = open_images(paths, SIZE, tmp_path / "cache").digest()
+    size = SIZE + 1 if change == "size" else SIZE
+    if change == "pixels":
+        Image.new("RGB", (31, 40)).save(paths[3])
+    elif change == "order":
+        paths.reverse()
+    elif change == "one more":
+        paths.append(paths[0])
+    images = open_images(paths, size, tmp_path / "cache")
+    assert images.digest() != before
+    assert np.array_equal(pixels(images), [load_image(path, size) for path in paths])
+
+
+def test_what_does_not_fit_is_decoded_each_time(paths, tmp_path):
+    too_little = 12 * 3 * SIZE * SIZE / 1e9 - 1e-9
+    assert type(open_images(paths, SIZE, tmp_path, too_little)) is FileImages
+    assert type(open_images(paths, SIZE, tmp_path, too_little + 2e-9)) is ArrayImages
+
+
+def test_nor_what_would_fill_the_disk(paths, tmp_path, monkeypatch):
+    usage = type("Usage", (), {"free": 2 * 12 * 3 * SIZE * SIZE - 1})
+    monkeypatch.setattr(image_store.shutil, "disk_usage", lambda _: usage)
+    assert type(open_images(paths, SIZE, tmp_path)) is FileImages
+
+
+def test_a_file_that_does_not_decode_is_named_and_leaves_no_cache(paths, tmp_path):
+    paths[5].write_bytes(paths[5].read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"5\.png: cannot be read as an image"):
+        open_images(paths, SIZE, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*.npy"))
+
+
+_CHILD = """
+import sys, time
+from pathlib import Path
+from wsol import image_store
+image_store.CHUNK = 2
+load = image_store.load_image
+def slow(path, size):
+    time.sleep(0.05)
+    with open(sys.argv[2] + "/decoded", "a") as log:
+        log.write(f"{path}\\n")
+    return load(path, size)
+image_store.load_image = slow
+paths = sorted(Path(sys.argv[1]).glob("*.png"), key=lambda p: int(p.stem))
+image_store.open_images(paths, 20, sys.argv[2] + "/cache", workers=1)
+"""
+
+
+def test_filling_goes_on_after_a_kill(paths, tmp_path):
+    command = [sys.executable, "-c", _CHILD, str(paths[0].parent), str(tmp_path)]
+    child = subprocess.Popen(command)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path).glob("cache/*.progress")):
+        assert child.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    before = (tmp_path / "decoded").read_text().split()
+    assert len(before) < 12
+    subprocess.run(command, check=True)
+    after = (tmp_path / "decoded").read_text().split()[len(before) :]
+    assert len(after) <= 10  # the first chunk of two is not decoded again
+    assert after[-1] == str(paths[-1])
+    images = open_images(paths, SIZE, tmp_path / "cache")
+    assert np.array_equal(pixels(images), [load_image(path, SIZE) for path in paths])
+
+
+def test_two_at_once_decode_once(paths, tmp_path):
+    command = [sys.executable, "-c", _CHILD, str(paths[0].parent), str(tmp_path)]
+    children = [subprocess.Popen(command) for _ in range(2)]
+    assert [child.wait() for child in children] == [0, 0]
+    assert len((tmp_path / "decoded").read_text().split()) == 12
+
+
+def test_batches_do_not_depend_on_cache_and_workers(paths, tmp_path):
+    config = TrainConfig(method="background", input_size=16, batch_size=5, background_batch=3)
+    labels = torch.arange(12)
+    found = []
+    for cache, workers in ((None, 0), (tmp_path / "cache", 0), (None, 2), (tmp_path / "cache", 2)):
+        images = open_images(paths, 18, cache)
+        data = TrainData(images, labels, 12, images)
+        execution = Execution(loader_workers=workers)
+        found.append(list(epoch_batches(config, data, 3, execution=execution)))
+    for batches in found[1:]:
+        for ours, theirs in zip(batches, found[0], strict=True):
+            assert torch.equal(ours.images, theirs.images)
+            assert torch.equal(ours.labels, theirs.labels)
+            assert torch.equal(ours.background, theirs.background)
+            assert ours.progress == theirs.progress
+
+
+def test_an_epoch_can_begin_at_any_step(paths):
+    config = TrainConfig(method="cam", input_size=16, batch_size=2)
+    data = TrainData(open_images(paths, 18), torch.arange(12), 12)
+    whole = list(epoch_batches(config, data, 1))
+    rest = list(epoch_batches(config, data, 1, first_step=4))
+    assert len(whole) == 6
+    for ours, theirs in zip(rest, whole[4:], strict=True):
+        assert torch.equal(ours.images, theirs.images)
+        assert ours.progress == theirs.progress

@@ -304,7 +304,7 @@ def test_from_a_folder_to_boxes_in_pictures(root, boxes, tmp_path):
     finally:
         torch.use_deterministic_algorithms(False)
         torch.set_num_threads(threads)
-    found = wsol.localize_images(root / "test", run, tau=0.5, data=data)
+    found = wsol.localize(root / "test", run, tau=0.5, data=data)
     assert [one.image for one in found] == [(root / n).as_posix() for n in NAMES if "test" in n]
     for one in found:
         assert one.class_name == "ab"[one.label]

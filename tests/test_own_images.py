@@ -1,6 +1,7 @@
 """Boxes for anybody's pictures: the evaluation's boxes, in the pictures' own pixels."""
 
 import json
+import shutil
 import subprocess
 import sys
 import warnings
@@ -79,7 +80,7 @@ def home(tmp_path_factory) -> Path:
 
 def localize(home: Path, images: object, **settings: object) -> list[Found]:
     settings = {"evaluation": home / "tables"} | settings
-    return wsol.localize_images(images, home / "background-0", **settings)
+    return wsol.localize(images, home / "background-0", **settings)
 
 
 # --- import
@@ -88,7 +89,7 @@ def localize(home: Path, images: object, **settings: object) -> list[Found]:
 def test_importing_wsol_loads_torch_only_when_it_localizes():
     code = (
         "import sys, wsol; light = 'torch' not in sys.modules;"
-        "print(light, wsol.localize_images.__module__, hasattr(wsol, 'nothing'))"
+        "print(light, wsol.localize.__module__, hasattr(wsol, 'nothing'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "wsol.own_images", "False"]
@@ -269,7 +270,23 @@ def test_tables_of_another_run_are_refused(home, tmp_path):
 
 def test_a_run_without_weights_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"30_train\.ipynb"):
-        wsol.localize_images([], tmp_path, tau=0.5)
+        wsol.localize([], tmp_path, tau=0.5)
+
+
+def test_a_run_of_the_pipeline_needs_no_further_word(home, tmp_path):
+    """Its evaluation lies where the pipeline puts it, and its classes stand in run.json."""
+    run = tmp_path / "train" / "background-0"
+    shutil.copytree(home / "background-0", run)
+    with pytest.raises(ValueError, match="no threshold for the maps"):
+        wsol.localize(picture(0), run)
+    shutil.copytree(home / "tables", tmp_path / "evaluate" / "background-0" / "localization")
+    (found,) = wsol.localize(picture(0), run)
+    (expected,) = localize(home, picture(0))
+    assert found.box.tolist() == expected.box.tolist()
+    assert found.class_name == str(found.label)  # this run knows no names
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"class_names": list(NAMES)}))
+    assert wsol.localize(picture(0), run)[0].class_name == NAMES[found.label]
 
 
 def test_class_names_come_from_the_index_of_the_data_set(home, tmp_path):

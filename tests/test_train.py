@@ -157,7 +157,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
     history = "history.csv"
     assert (tmp_path / "run" / history).read_bytes() == (finished / history).read_bytes()
     cost = json.loads((tmp_path / "run" / "run.json").read_text())["cost"]
-    assert cost["resumed_after_epoch"] == steps // 3
+    assert cost["resumed_after_step"] == steps // 3 * 3
 
 
 @pytest.mark.parametrize("steps", [1, 4, 8])
@@ -243,7 +243,7 @@ def test_a_checkpoint_serves_only_the_run_that_wrote_it(tmp_path, monkeypatch, c
         (images if changed == "images" else background)[0, 0, 0, 0] += 1
     train(config, train_data(images, labels, background), tmp_path / "run", tmp_path / "r")
     cost = json.loads((tmp_path / "run" / "run.json").read_text())["cost"]
-    assert cost["resumed_after_epoch"] == 0
+    assert cost["resumed_after_step"] == 0
 
 
 _CHILD = """
@@ -277,7 +277,7 @@ def test_a_run_that_was_really_killed_goes_on(finished, tmp_path):
     train(CONFIG, data(), tmp_path / "run", tmp_path / "resume")
     assert weights_of(tmp_path / "run") == weights_of(finished)
     cost = json.loads((tmp_path / "run" / "run.json").read_text())["cost"]
-    assert cost["resumed_after_epoch"] >= 1
+    assert cost["resumed_after_step"] >= 3
 
 
 # --- what a run leaves

@@ -1,7 +1,7 @@
 """Weakly supervised object localization with background images.
 
 Importing this package costs milliseconds: it reads the versions of torch and torchvision and
-loads neither, unless the two look as if they did not belong together. `wsol.localize_images` loads
+loads neither, unless the two look as if they did not belong together. `wsol.localize` loads
 them when it is asked for.
 """
 
@@ -65,7 +65,7 @@ _check_installed()
 
 
 def __getattr__(name: str) -> object:
-    """Load `wsol.localize_images` on demand."""
-    if name == "localize_images":
-        return importlib.import_module("wsol.own_images").localize_images
+    """Load `wsol.localize` on demand."""
+    if name == "localize":
+        return importlib.import_module("wsol.own_images").localize
     raise AttributeError(f"module 'wsol' has no attribute {name!r}")

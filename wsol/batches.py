@@ -24,6 +24,7 @@ class TrainData:
     labels: Tensor  # (N,) int64
     num_classes: int
     background: Images | None = None
+    class_names: tuple[str, ...] = ()  # by label
 
     def digest(self) -> str:
         """Return a text that changes with the data."""

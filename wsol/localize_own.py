@@ -1,12 +1,12 @@
 """Boxes for a folder of pictures, from the command line.
 
-    python -m wsol.localize_own RUN IMAGES... --evaluation DIR --out DIR
+    python -m wsol.localize_own RUN IMAGES... --out DIR [--evaluation DIR]
         [--map class|foreground|product] [--tau T] [--read-out raw|relu|sigmoid]
-        [--data DIR] [--top K] [--batch-size B] [--overlays] [--skip]
+        [--data DIR] [--top K] [--batch-size B] [--device NAME] [--overlays] [--skip]
 
 Writes OUT/boxes.csv, OUT/boxes.coco.json and, if asked, OUT/overlays/<COCO image id>-<name>.jpg of
 the predicted class. RUN is the folder of a trained run, DIR that of its localization tables. From
-Python, the same is `wsol.localize_images`.
+Python, the same is `wsol.localize`.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--read-out", choices=READ_OUTS, help="together with --tau")
     parser.add_argument("--data", metavar="DIR", help="data set of the run, for the class names")
     parser.add_argument("--top", type=int, default=1, help="classes per picture (%(default)s)")
+    parser.add_argument("--device", default="auto", help="(%(default)s: a GPU if there is one)")
     parser.add_argument("--batch-size", type=int, default=32, help="(%(default)s)")
     parser.add_argument("--overlays", action="store_true", help="write pictures with their boxes")
     parser.add_argument("--skip", action="store_true", help="pass over what cannot be read")
@@ -60,7 +61,7 @@ def _write_overlay(found: Found, number: int, folder: Path) -> None:
 def localize_files(given: argparse.Namespace) -> tuple[list[Found], list[str]]:
     """What was found, without the score maps, and what could not be read."""
     files, skipped = list(dict.fromkeys(_files(given.images))), []
-    names = ("evaluation", "map", "tau", "read_out", "data", "batch_size", "top")
+    names = ("evaluation", "map", "tau", "read_out", "data", "batch_size", "device", "top")
     found = iterate_images(
         files,
         given.run,

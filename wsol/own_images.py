@@ -1,8 +1,6 @@
 """Boxes for anybody's pictures: what a trained network sees in them, and where.
 
-    found = wsol.localize_images(
-        "my pictures", "runs/train/background-0", evaluation="reports/localization"
-    )
+    found = wsol.localize("my pictures", "runs/train/background-0")
 
 Nobody knows the label of such a picture, so the box is that of the *predicted* class's map, where
 the evaluation uses the label's. All else is the evaluation's: squashed to the network's square,
@@ -23,11 +21,18 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from wsol.boxes import FRAME, largest_box, score_map
+from wsol.distributed import choose_device
 from wsol.evaluation import read_outs
 from wsol.images import to_float
 from wsol.methods import Outputs
 from wsol.own_pictures import Picture, Source, batches
-from wsol.own_settings import BoxSettings, box_settings, class_names, open_run
+from wsol.own_settings import (
+    BoxSettings,
+    box_settings,
+    class_names,
+    find_evaluation,
+    open_run,
+)
 
 
 class Found(NamedTuple):
@@ -69,10 +74,11 @@ def box_in_image(box: ArrayLike, image_size: tuple[int, int]) -> NDArray[np.floa
 
 def _maps(outputs: Outputs, labels: NDArray[np.int64], settings: BoxSettings) -> NDArray:
     """Maps (B, h, w) of one class per image, read out."""
-    found = {"class": outputs.class_maps[torch.arange(len(labels)), torch.from_numpy(labels)]}
+    rows = torch.arange(len(labels)), torch.from_numpy(labels)
+    found = {"class": outputs.class_maps[rows]}
     if outputs.foreground is not None:
         found["foreground"] = outputs.foreground[:, 0]
-    arrays = {name: maps.numpy() for name, maps in found.items()}
+    arrays = {name: maps.cpu().numpy() for name, maps in found.items()}
     return read_outs(arrays, (settings.kind,))[settings.kind, settings.read_out]
 
 
@@ -86,10 +92,11 @@ def _localize(
 ) -> list[Found]:
     """One batch; the `top` classes of each picture, the likeliest first."""
     squares = torch.from_numpy(np.stack([picture.square for picture in pictures]))
+    squares = squares.to(next(network.parameters()).device)
     outputs = network(to_float(squares).contiguous(memory_format=torch.channels_last))
-    probabilities = outputs.logits.softmax(dim=1).numpy()
+    probabilities = outputs.logits.softmax(dim=1).cpu().numpy()
     # Of equal logits the class of lower number comes first, as in the evaluation.
-    labels = np.argsort(-outputs.logits.numpy(), axis=1, kind="stable")[:, :top]
+    labels = np.argsort(-outputs.logits.cpu().numpy(), axis=1, kind="stable")[:, :top]
     maps = [_maps(outputs, labels[:, k], settings) for k in range(top)]
     found = []
     for b, picture in enumerate(pictures):
@@ -113,11 +120,12 @@ def iterate_images(
     read_out: str | None = None,
     data: str | Path | None = None,
     batch_size: int = 32,
+    device: str = "auto",
     top: int = 1,
     errors: Literal["raise", "skip"] = "raise",
     skipped: list[str] | None = None,
 ) -> Iterator[Found]:
-    """As `localize_images`, one after the other: no more than a batch is in memory.
+    """As `localize`, one after the other: no more than a batch is in memory.
 
     What is wrong with the settings is raised here, what is wrong with a picture at its turn.
     """
@@ -125,9 +133,11 @@ def iterate_images(
         raise ValueError(f'errors is {errors!r}; known: "raise", "skip"')
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-    network, config, num_classes = open_run(run, map)
+    network, config, num_classes = open_run(run, map, choose_device(device))
+    if evaluation is None and tau is None:
+        evaluation = find_evaluation(run)
     settings = box_settings(run, config, evaluation, map, tau, read_out)
-    names = class_names(data, num_classes)
+    names = class_names(run, data, num_classes)
     if not 1 <= top <= num_classes:
         raise ValueError(f"top is {top}; it must be 1 to {num_classes}, the number of classes")
 
@@ -138,7 +148,7 @@ def iterate_images(
     return found()
 
 
-def localize_images(
+def localize(
     images: Source | Iterable[Source],
     run: str | Path,
     *,
@@ -148,6 +158,7 @@ def localize_images(
     read_out: str | None = None,
     data: str | Path | None = None,
     batch_size: int = 32,
+    device: str = "auto",
     top: int = 1,
     errors: Literal["raise", "skip"] = "raise",
     skipped: list[str] | None = None,
@@ -160,12 +171,13 @@ def localize_images(
         several of these
     run : folder of a trained run, with weights.safetensors
     evaluation : folder of localization tables, from which the run's own on `train-fullsup` gives
-        tau and read-out
+        tau and read-out; by default where the pipeline puts it, see `find_evaluation`
     map : "class", or "foreground" or "product" where the network has a foreground head
     tau : score-map threshold, 0 to below 1, in the place of the evaluation's
     read_out : "raw", "relu" or "sigmoid", together with tau; by default the evaluation's, or "raw"
-    data : folder of the data set that the run was trained on; its index.csv has the class names
+    data : folder of a data set whose index.csv has the class names, in the place of the run's own
     batch_size : pictures at a time
+    device : "auto" (a GPU if there is one), "cpu", "cuda", ...
     top : classes per picture, each with its own box
     errors : "skip" passes over pictures that cannot be read, with a warning
     skipped : list to which "skip" appends one line per picture passed over, without a warning
@@ -178,5 +190,5 @@ def localize_images(
     if there is neither evaluation nor tau; FileNotFoundError if the run has no weights.
     """
     choices = dict(evaluation=evaluation, map=map, tau=tau, read_out=read_out, data=data)
-    batches = dict(batch_size=batch_size, top=top, errors=errors, skipped=skipped)
+    batches = dict(batch_size=batch_size, device=device, top=top, errors=errors, skipped=skipped)
     return list(iterate_images(images, run, **choices, **batches))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,8 +28,10 @@ class BoxSettings(NamedTuple):
     tau: float  # score-map threshold
 
 
-def open_run(run: str | Path, kind: str) -> tuple[nn.Module, TrainConfig, int]:
-    """The network of a run, its configuration and its number of classes.
+def open_run(
+    run: str | Path, kind: str, device: torch.device | str = "cpu"
+) -> tuple[nn.Module, TrainConfig, int]:
+    """The network of a run on a device, its configuration and its number of classes.
 
     Raises FileNotFoundError if there are no weights, ValueError if it has no map of this kind.
     """
@@ -38,8 +41,9 @@ def open_run(run: str | Path, kind: str) -> tuple[nn.Module, TrainConfig, int]:
     if not weights.is_file():
         raise FileNotFoundError(f"no {weights}; notebooks/30_train.ipynb trains a run")
     network, config = load_network(weights)
+    network = network.to(device)
     with torch.inference_mode():
-        outputs = network(torch.zeros(1, 3, config.input_size, config.input_size))
+        outputs = network(torch.zeros(1, 3, config.input_size, config.input_size, device=device))
     if kind != "class" and outputs.foreground is None:
         raise ValueError(f"the method {config.method!r} has no {kind} map, only the class map")
     return network, config, outputs.logits.shape[1]
@@ -93,13 +97,26 @@ def box_settings(
     return BoxSettings(kind, read_out, float(tau))
 
 
-def class_names(data: str | Path | None, num_classes: int) -> list[str]:
-    """Names of the classes by label, from data/index.csv; without `data` their numbers.
+def find_evaluation(run: str | Path) -> Path | None:
+    """Where the localization tables of a run lie, if its evaluation was not put elsewhere.
+
+    Beside its weights, or where the pipeline puts them: runs/evaluate/KEY/localization for the run
+    runs/train/KEY.
+    """
+    run = Path(run).resolve()
+    usual = (run / "localization", run.parent.parent / "evaluate" / run.name / "localization")
+    return next((folder for folder in usual if folder.is_dir()), None)
+
+
+def class_names(run: str | Path, data: str | Path | None, num_classes: int) -> list[str]:
+    """Names of the classes by label: of data/index.csv, or of the run, or else their numbers.
 
     Raises ValueError if that data set has another number of classes.
     """
     if data is None:
-        return [str(label) for label in range(num_classes)]
+        record = Path(run) / "run.json"
+        told = json.loads(record.read_text("utf-8")) if record.is_file() else {}
+        return told.get("class_names") or [str(label) for label in range(num_classes)]
     path = Path(data) / INDEX
     named = read_index(path).drop_duplicates("label").set_index("label")["class_name"]
     if named.index.max() + 1 != num_classes:

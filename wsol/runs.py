@@ -1,7 +1,7 @@
 """A run: the folder that a training leaves, and the network that comes back from it.
 
 ``weights.safetensors`` (the last epoch's, always, with the configuration inside), ``history.csv``
-(losses per epoch) and ``run.json`` (configuration, execution, versions, cost).
+(losses per epoch) and ``run.json`` (configuration, classes, execution, versions, cost).
 """
 
 import json
@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from wsol.config import Execution, TrainConfig
+from wsol.config import TrainConfig
 from wsol.methods import get_method
 from wsol.models import build_backbone
 from wsol.provenance import provenance
@@ -41,19 +41,18 @@ def write_run(
     network: nn.Module,
     num_classes: int,
     history: list[dict[str, float]],
-    cost: dict[str, float],
-    execution: Execution | None = None,
+    about: dict[str, object],
 ) -> None:
-    """Write a run; the weights come last, so that a folder with weights is complete."""
+    """Write a run; the weights come last, so that a folder with weights is complete.
+
+    about : what else run.json says: cost, execution, class_names
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
     # The configuration travels inside the weights, so that one file is enough to use a network.
     settings = asdict(config) | {"num_classes": num_classes}
     pd.DataFrame(history).round(6).to_csv(run_dir / "history.csv", index=False)
-    record = {"config": settings, "cost": cost, "execution": asdict(execution or Execution())}
-    # Where the cache lies is this machine's business.
-    record["execution"]["cache"] = record["execution"]["cache"] is not None
-    text = json.dumps(record | provenance(), indent=2, sort_keys=True) + "\n"
-    (run_dir / "run.json").write_text(text, encoding="utf-8")
+    text = json.dumps({"config": settings} | about | provenance(), indent=2, sort_keys=True)
+    (run_dir / "run.json").write_text(text + "\n", encoding="utf-8")
     tensors = {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
     metadata = {"config": json.dumps(settings, sort_keys=True)}
     partial = run_dir / f"{WEIGHTS}.partial"

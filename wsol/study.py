@@ -59,7 +59,9 @@ def load_training_data(
     if get_method(config.method).USES_BACKGROUND:
         background = open_images(background_paths(data / "background", n_background), size, *cache)
     labels = torch.from_numpy(rows["label"].to_numpy().copy())
-    return TrainData(images, labels, int(index["label"].max()) + 1, background)
+    named = dict(zip(index["label"], index["class_name"], strict=True))
+    names = tuple(named.get(label, str(label)) for label in range(int(index["label"].max()) + 1))
+    return TrainData(images, labels, len(names), background, names)
 
 
 def train_from_disk(

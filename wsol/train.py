@@ -15,6 +15,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -103,23 +104,36 @@ def _train(
         done = (progress.epoch * steps - resumed) * config.batch_size
         rate = done / (time.perf_counter() - started)
         bar.set_postfix(loss=f"{row['loss']:.3f}", images_per_s=f"{rate:.0f}")
-    seconds = time.perf_counter() - started
-    cost = {
-        "seconds": round(seconds, 2),
-        "images_per_second": round(
-            (config.epochs * steps - resumed) * config.batch_size / seconds, 1
-        ),
-        "resumed_after_epoch": resumed // steps,
-        "resumed_after_step": resumed,
-        "parameters": parameter_count(network),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "processes": world_size(),
-    }
     if rank() == 0:
-        write_run(run_dir, config, network, data.num_classes, progress.history, cost, execution)
+        seconds = time.perf_counter() - started
+        about = _about(data, execution, device) | {
+            "cost": _cost(resumed, config.epochs * steps, config.batch_size, seconds)
+            | {"parameters": parameter_count(network)}
+        }
+        write_run(run_dir, config, network, data.num_classes, progress.history, about)
     wait_for_all()
     checkpoint.remove()
     return network
+
+
+def _cost(resumed: int, steps: int, batch_size: int, seconds: float) -> dict[str, float]:
+    """What the steps since the run was resumed took."""
+    return {
+        "seconds": round(seconds, 2),
+        "images_per_second": round((steps - resumed) * batch_size / seconds, 1),
+        "resumed_after_step": resumed,
+    }
+
+
+def _about(data: TrainData, execution: Execution, device: torch.device) -> dict[str, object]:
+    """What run.json says of the circumstances; where the cache lies is this machine's business."""
+    found = {"device": device.type, "world_size": world_size()}
+    if device.type == "cuda":
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return {
+        "execution": asdict(execution) | {"cache": execution.cache is not None} | found,
+        "class_names": list(data.class_names),
+    }
 
 
 def _wrapped(network: nn.Module, execution: Execution, device: torch.device) -> nn.Module:

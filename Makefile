@@ -1,6 +1,6 @@
 # make reproduce   install, train, evaluate, write reports/ and print the headline table
 # make test        install, then the tests, notebooks included
-# make bench       install, then write reports/tables/benchmark.csv
+# make bench       install, then write reports/tables/benchmark.csv and benchmark_training.csv
 # make lab         install, then JupyterLab on this machine only
 # make lock        write requirements.lock anew from pyproject.toml
 # make clean       remove what a run made (reports/ and data/raw/ stay)
@@ -36,6 +36,7 @@ test: setup
 
 bench: setup
 	@$(WITH_VENV) OMP_NUM_THREADS=1 python benchmarks/evaluator.py
+	@$(WITH_VENV) TQDM_DISABLE=1 python benchmarks/training.py
 
 lab: setup
 	@$(WITH_VENV) python -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir="$$PWD" \

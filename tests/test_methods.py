@@ -54,7 +54,7 @@ def test_every_method_speaks_the_interface(name):
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="unknown method 'gradcam'; known: cam, background"):
+    with pytest.raises(ValueError, match="unknown method 'gradcam'; known: background, cam"):
         get_method("gradcam")
 
 

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from wsol.config import TrainConfig
-from wsol.methods import METHODS
+from wsol.methods import METHODS, get_method
 from wsol.run_notebook import notebook_defaults
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +61,7 @@ def test_defaults_are_literals_and_stay_below_the_smoke_folder(name: str) -> Non
 
 @pytest.mark.parametrize("name", ["30_train", "50_ablate_background_images"])
 def test_every_setting_of_a_training_is_a_parameter(name: str) -> None:
-    configs = [TrainConfig, *(method.Config for method in METHODS.values())]
+    configs = [TrainConfig, *(get_method(name).Config for name in METHODS)]
     wanted = {field.name for config in configs for field in fields(config)} - {"method_config"}
     if name != "30_train":
         wanted -= {"method"}

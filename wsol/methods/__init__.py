@@ -1,22 +1,26 @@
 """The methods, one file each, behind one small interface.
 
-A method is a module with
+A method is a module of this folder with
 
 * ``Config``: a frozen dataclass of its own hyperparameters,
 * ``build(backbone, num_classes, config) -> nn.Module`` whose forward returns :class:`Outputs`,
 * ``losses(network, batch, config) -> dict[str, Tensor]``: the total under ``"loss"`` and its
-  parts, all scalars,
+  parts, all scalars; means over a batch by `wsol.distributed`, so that processes share them,
 * ``USES_BACKGROUND``: whether a batch must bring background images.
 
-Adding a method is adding its file and one line to :data:`METHODS`.
+Adding a method is adding its file. Files are found by name and loaded when they are asked for, so
+that no training depends on the file of another method.
 """
 
+from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
-from wsol.methods import background, cam
 from wsol.methods.interface import Batch, Outputs
 
-METHODS: dict[str, ModuleType] = {"cam": cam, "background": background}
+METHODS = tuple(
+    sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py") if path.stem != "interface")
+)
 
 __all__ = ["METHODS", "Batch", "Outputs", "get_method"]
 
@@ -25,4 +29,4 @@ def get_method(name: str) -> ModuleType:
     """Return the module of a method; raises ValueError naming the known ones."""
     if name not in METHODS:
         raise ValueError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
-    return METHODS[name]
+    return import_module(f"wsol.methods.{name}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from wsol.config import TrainConfig
+from wsol.config import Execution, TrainConfig
 from wsol.methods import METHODS, get_method
 from wsol.run_notebook import notebook_defaults
 
@@ -61,8 +61,18 @@ def test_defaults_are_literals_and_stay_below_the_smoke_folder(name: str) -> Non
 
 @pytest.mark.parametrize("name", ["30_train", "50_ablate_background_images"])
 def test_every_setting_of_a_training_is_a_parameter(name: str) -> None:
-    configs = [TrainConfig, *(get_method(name).Config for name in METHODS)]
+    methods = METHODS if name == "30_train" else ("background",)
+    configs = [TrainConfig, *(get_method(method).Config for method in methods)]
     wanted = {field.name for config in configs for field in fields(config)} - {"method_config"}
-    if name != "30_train":
+    if name == "30_train":
+        wanted |= {field.name for field in fields(Execution)}
+    else:
         wanted -= {"method"}
     assert wanted <= set(notebook_defaults(NOTEBOOKS[name]))
+
+
+def test_no_two_methods_have_a_setting_of_the_same_name() -> None:
+    """A notebook hands over all its parameters, and each method takes its own."""
+    names = [field.name for method in METHODS for field in fields(get_method(method).Config)]
+    assert len(names) == len(set(names))
+    assert set(names).isdisjoint(field.name for field in fields(TrainConfig))

@@ -56,8 +56,9 @@ class Backbone(nn.Module):
     Images are RGB in [0, 1]; they are normalized here, so that no caller can forget it.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, name: str) -> None:
         super().__init__()
+        self.name = name
         self.early, self.late = parts.early, parts.late
         self.early_channels, self.late_channels = parts.channels
         self.early_stride, self.late_stride = parts.strides
@@ -201,13 +202,13 @@ def build_backbone(name: str, weights: str | None = None, input_size: int = 224)
     if name.startswith("small") and name[5:].isdigit():
         if weights is not None:
             raise ValueError(f"{name} has no pretrained weights; set weights to None")
-        return Backbone(_small(int(name[5:])))
+        return Backbone(_small(int(name[5:])), name)
     if name.startswith("timm/"):
-        return Backbone(_timm(name[5:], weights))
+        return Backbone(_timm(name[5:], weights), name)
     if name not in _BUILDERS:
         known = ", ".join(("small<width>", *_BUILDERS, "timm/<name>"))
         raise ValueError(f"unknown backbone {name!r}; known: {known}")
-    return Backbone(_BUILDERS[name](weights, input_size))
+    return Backbone(_BUILDERS[name](weights, input_size), name)
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -3,6 +3,12 @@
 # (method, map) as a localization table says it, and as a reader does.
 METHODS = {
     ("cam", "class"): "CAM",
+    ("has", "class"): "HaS",
+    ("acol", "class"): "ACoL",
+    ("spg", "class"): "SPG",
+    ("adl", "class"): "ADL",
+    ("cutmix", "class"): "CutMix",
+    ("bas", "class"): "BAS",
     ("background", "class"): "Background images",
     ("background", "foreground"): "Background images: foreground map",
     ("background", "product"): "Background images: product",

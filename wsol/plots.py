@@ -26,6 +26,12 @@ TRUTH = "#FFFFFF"  # ground-truth boxes, on pictures
 # Colour and dashes of every row of the report.
 METHOD_STYLE: dict[str, tuple[str, str]] = {
     "CAM": (RED, "-"),
+    "HaS": (SKY, "-"),
+    "ACoL": (SKY, "--"),
+    "SPG": (PURPLE, "-"),
+    "ADL": (PURPLE, "--"),
+    "CutMix": (YELLOW, "-"),
+    "BAS": (ORANGE, "-"),
     "Background images": (BLUE, "-"),
     "Background images: foreground map": (GREEN, "--"),
     "Background images: product": (PURPLE, "-."),

@@ -1,0 +1,97 @@
+"""ACoL: a second classifier sees the features without what convinced the first.
+
+Zhang, Wei, Feng, Yang, Huang: Adversarial Complementary Learning for Weakly Supervised Object
+Localization, CVPR 2018. Two parallel convolutional classifiers sit on the last features. Where the
+normalized class map of the first reaches a threshold the features are set to 0 before the second
+one sees them (their eq. 3), so that it must find other parts. The loss is the sum of both cross
+entropies, the map the maximum of both normalized class maps, the prediction the first one's.
+Default of the paper and of Choe et al. (CVPR 2020): threshold 0.7.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from wsol.methods.cam import class_loss
+from wsol.methods.interface import Batch, Outputs
+from wsol.models import Backbone
+
+USES_BACKGROUND = False
+WIDTH = (
+    1024  # channels of the classifiers' hidden layers, or those of the features if they are less
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """How much is erased."""
+
+    erase_threshold: float = 0.7  # of the first class map, min-max normalized
+
+    def __post_init__(self) -> None:
+        if not 0 < self.erase_threshold <= 1:
+            raise ValueError(f"erase_threshold is {self.erase_threshold}; it lies in (0, 1]")
+
+
+class AcolNetwork(nn.Module):
+    """Backbone and two classifiers, each of two 3 x 3 layers and a 1 x 1 layer."""
+
+    def __init__(self, backbone: Backbone, num_classes: int, threshold: float) -> None:
+        super().__init__()
+        self.backbone, self.threshold = backbone, threshold
+        channels = backbone.late_channels
+        self.first, self.second = (_classifier(channels, num_classes) for _ in range(2))
+
+    def branches(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Class maps (B, K, h, w) of both; without labels, of the predicted class is erased."""
+        _, late = self.backbone(images)
+        first = self.first(late)
+        if labels is None:
+            labels = first.mean((2, 3)).argmax(1)
+        own = first[torch.arange(len(first), device=first.device), labels].detach()  # (B, h, w)
+        return first, self.second(erase(late, own, self.threshold))
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Outputs:
+        """With labels, for the loss, both classifiers' maps one behind the other along K."""
+        first, second = self.branches(images, labels)
+        logits = first.mean((2, 3))
+        if labels is not None:
+            return Outputs(logits, torch.cat([first, second], dim=1))
+        return Outputs(logits, torch.maximum(normalized(first), normalized(second)))
+
+
+def _classifier(channels: int, num_classes: int) -> nn.Sequential:
+    width = min(WIDTH, channels)
+    return nn.Sequential(
+        *(nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)),
+        *(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True)),
+        nn.Conv2d(width, num_classes, 1),
+    )
+
+
+def normalized(maps: Tensor) -> Tensor:
+    """Each map (..., h, w) scaled to [0, 1]; a constant one to 0."""
+    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
+    return (maps - low) / (high - low).clamp_min(1e-8)
+
+
+def erase(features: Tensor, label_map: Tensor, threshold: float) -> Tensor:
+    """Features (B, C, h, w), 0 where the normalized map (B, h, w) reaches the threshold."""
+    return features * (normalized(label_map) < threshold)[:, None]
+
+
+def build(backbone: Backbone, num_classes: int, config: Config) -> AcolNetwork:
+    """Put both classifiers on a backbone."""
+    return AcolNetwork(backbone, num_classes, config.erase_threshold)
+
+
+def losses(network: nn.Module, batch: Batch, config: Config) -> dict[str, Tensor]:
+    """Sum of the cross entropies of both classifiers."""
+    outputs = network(batch.images, batch.labels)
+    second = outputs.class_maps[:, outputs.logits.shape[1] :].mean((2, 3))
+    parts = {
+        "first_loss": class_loss(outputs.logits, batch.labels),
+        "second_loss": class_loss(second, batch.labels),
+    }
+    return {"loss": parts["first_loss"] + parts["second_loss"], **parts}

@@ -1,6 +1,9 @@
 """Several processes do what one does: the same losses and gradients, the same maps."""
 
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from torch import nn
 
 from wsol import models, runs
 from wsol.batches import TrainData, epoch_batches
+from wsol.checkpoints import Checkpoint, Progress
 from wsol.config import Execution, TrainConfig
 from wsol.data import rows_of
 from wsol.datasets.birds import BirdsConfig
@@ -29,9 +33,10 @@ from wsol.distributed import (
 from wsol.evaluation import evaluate_run
 from wsol.image_store import ArrayImages
 from wsol.localization_table import LocalizationTable
+from wsol.optimizers import build_optimizer
 from wsol.prediction import predict_split
 from wsol.study import train_from_disk
-from wsol.train import train
+from wsol.train import state_path, train
 
 pytestmark = pytest.mark.slow
 K, N, SIDE = 3, 40, 36
@@ -90,6 +95,15 @@ def test_one_process_has_its_own_mean():
     assert (rank(), world_size()) == (0, 1)
     value = torch.tensor(2.5)
     assert global_mean(value, 7) is value
+
+
+@pytest.fixture(scope="module")
+def birds(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("birds") / "birds"
+    prepare_birds(root, BirdsConfig(n_train=40, n_fullsup=70, n_test=150, n_background=8), 1)
+    config = replace(CONFIG, epochs=1, background_batch=4)
+    train_from_disk(config, root, root / "run")
+    return root
 
 
 # --- training
@@ -175,16 +189,73 @@ def test_every_image_of_a_step_is_seen_by_one_process():
             assert torch.equal(joined, getattr(batch, name)[order])
 
 
+def train_to_nan(out: str) -> None:
+    """Must end in an exception in every process."""
+    config = replace(CONFIG, method="cam", learning_rate=1e30)
+    try:
+        train(config, data(), out)
+    except FloatingPointError as error:
+        print(error)
+
+
+def test_a_loss_that_is_not_finite_is_not_hidden_by_the_other_processes(tmp_path):
+    call = f"train_to_nan({str(tmp_path / 'run')!r})"
+    for said in run_in_processes("test_distributed", call, 2):
+        assert "try a smaller learning_rate" in said
+    assert not (tmp_path / "run").exists()
+
+
+def resume_apart(folder: str) -> None:
+    """Each process has a folder of its own to resume from, as on machines without a shared disk."""
+    try:
+        train(CONFIG, data(), folder + "/run", f"{folder}/{rank()}", Execution())
+    except RuntimeError as error:
+        print(error)
+
+
+def test_processes_that_would_go_on_from_different_steps_are_refused(tmp_path):
+    network = runs.build_network(CONFIG, K)
+    optimizer = build_optimizer(network, CONFIG)
+    path = state_path(CONFIG, data(), Execution(), tmp_path / "0")
+    Checkpoint(path, network, optimizer, 0, keeps=True).save(Progress(epoch=1, step=2))
+    for said in run_in_processes("test_distributed", f"resume_apart({str(tmp_path)!r})", 2):
+        assert "the step to go on from differs between the processes: [[1, 2], [0, 0]]" in said
+
+
+ORPHANS = """
+import sys
+from pathlib import Path
+from wsol.config import Execution, TrainConfig
+from wsol.study import train_from_disk
+config = TrainConfig(method="cam", backbone="small8", input_size=32, epochs=10_000, batch_size=8,
+                     threads=1)
+data, run = sys.argv[1:]
+execution = Execution(processes=2, checkpoint_seconds=0)
+train_from_disk(config, data, run, resume_dir=run + "-r", execution=execution)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+def test_a_killed_notebook_leaves_no_training_behind(birds, tmp_path):
+    parent = subprocess.Popen([sys.executable, "-c", ORPHANS, str(birds), str(tmp_path / "run")])
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("run-r/*.pt")):
+        assert parent.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    parent.kill()
+    parent.wait()
+
+    def alive() -> bool:
+        done = subprocess.run(["pgrep", "-f", str(tmp_path / "run")], stdout=subprocess.DEVNULL)
+        return done.returncode == 0
+
+    while alive():
+        assert time.monotonic() < deadline, "the training goes on without its notebook"
+        time.sleep(0.2)
+
+
 # --- evaluation
-
-
-@pytest.fixture(scope="module")
-def birds(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("birds") / "birds"
-    prepare_birds(root, BirdsConfig(n_train=40, n_fullsup=70, n_test=150, n_background=8), 1)
-    config = replace(CONFIG, epochs=1, background_batch=4)
-    train_from_disk(config, root, root / "run")
-    return root
 
 
 def predict(root: str, out: str) -> None:

@@ -1,5 +1,6 @@
 """Images decoded on demand or once: the same pixels, made once, never half."""
 
+import pickle
 import signal
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def test_the_cache_has_the_pixels_of_the_files(paths, tmp_path):
         assert (len(images), images.size) == (12, SIZE)
         assert np.array_equal(pixels(images), expected)
     assert files.digest() == cached.digest()
-    assert sorted(p.suffix for p in (tmp_path / "cache").iterdir()) == [".lock", ".npy"]
+    assert sorted(p.suffix for p in (tmp_path / "cache").iterdir()) == [".npy"]
 
 
 def test_images_are_decoded_once(paths, tmp_path, monkeypatch):
@@ -156,3 +157,30 @@ def test_an_epoch_can_begin_at_any_step(paths):
     for ours, theirs in zip(rest, whole[4:], strict=True):
         assert torch.equal(ours.images, theirs.images)
         assert ours.progress == theirs.progress
+
+
+def test_a_note_of_a_file_that_is_gone_is_not_believed(paths, tmp_path):
+    """Killed between the last renaming and the last tidying, then the cache was deleted."""
+    cache = tmp_path / "cache"
+    path = cache / f"{FileImages(paths, SIZE).digest()[:24]}.npy"
+    cache.mkdir()
+    path.with_suffix(".progress").write_text("12")
+    image_store.make_array(path.with_suffix(".partial"), np.uint8, (12, 3, SIZE, SIZE))
+    path.with_suffix(".partial").unlink()
+    images = open_images(paths, SIZE, cache)
+    assert np.array_equal(pixels(images), [load_image(path, SIZE) for path in paths])
+
+
+def test_an_array_has_its_space_on_the_disk(tmp_path):
+    image_store.make_array(tmp_path / "x.npy", np.float32, (1000, 1000))
+    assert (tmp_path / "x.npy").stat().st_blocks * 512 >= 4_000_000
+    assert np.load(tmp_path / "x.npy").sum() == 0
+
+
+def test_a_worker_that_is_not_forked_opens_the_file_itself(paths, tmp_path):
+    images = open_images(paths, SIZE, tmp_path / "cache")
+    text = pickle.dumps(images)
+    assert len(text) < 2000
+    assert np.array_equal(pixels(pickle.loads(text)), pixels(images))
+    held = ArrayImages(pixels(images))
+    assert np.array_equal(pickle.loads(pickle.dumps(held)).array, held.array)

@@ -13,12 +13,17 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from test_pipeline import _needed
 
 from wsol import train as training
 from wsol.batches import TrainData, epoch_batches
+from wsol.checkpoints import Progress
 from wsol.config import Execution, TrainConfig
+from wsol.datasets.birds import BirdsConfig
+from wsol.datasets.prepare import prepare_birds
 from wsol.image_store import ArrayImages
 from wsol.images import to_float
+from wsol.locks import alone
 from wsol.models import parameter_count
 from wsol.optimizers import build_optimizer, rate_factor
 from wsol.runs import build_network, load_network, write_run
@@ -246,6 +251,84 @@ def test_a_checkpoint_serves_only_the_run_that_wrote_it(tmp_path, monkeypatch, c
     assert cost["resumed_after_step"] == 0
 
 
+def test_a_state_of_other_code_or_other_pretrained_weights_is_left_alone(tmp_path, monkeypatch):
+    def place(config=CONFIG) -> Path:
+        return training.state_path(config, data(), Execution(), tmp_path)
+
+    before = place()
+    assert place() == before
+    assert training.state_path(CONFIG, data(), Execution(), None) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "code_digest", lambda *_: "other")
+        assert place() != before
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"one")
+    one = place(replace(CONFIG, weights=str(weights)))
+    weights.write_bytes(b"two")
+    assert place(replace(CONFIG, weights=str(weights))) != one
+
+
+def test_every_module_behind_the_weights_counts_as_code():
+    loaded = _needed("from wsol.train import train", {"wsol/__init__.py", "wsol/paths.py"})
+    harmless = {"checkpoints", "image_store", "locks", "provenance"}  # where and when, not what
+    found = {
+        Path(file).stem for file in loaded if "/methods/" not in file and "datasets" not in file
+    }
+    assert found - harmless == set(training.CODE)
+
+
+def test_the_same_training_twice_at_once_is_refused(tmp_path):
+    path = training.state_path(CONFIG, data(), Execution(), tmp_path)
+    with alone(path.with_suffix(".lock")):
+        code = (
+            f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
+            "import test_train as t; "
+            f"t.train(t.CONFIG, t.data(), {str(tmp_path / 'run')!r}, {str(tmp_path)!r})"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "this very training is running already" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_tells_the_seconds_of_all_its_sittings(tmp_path, monkeypatch):
+    execution = Execution(checkpoint_seconds=0)
+    with monkeypatch.context() as patch:
+        break_after(patch, 7)
+        patch.setattr(Progress, "elapsed", lambda self: 100.0)
+        with pytest.raises(Killed):
+            train(CONFIG, data(), tmp_path / "run", tmp_path / "r", execution)
+    train(CONFIG, data(), tmp_path / "run", tmp_path / "r", execution)
+    cost = json.loads((tmp_path / "run" / "run.json").read_text())["cost"]
+    assert 100 < cost["seconds"] < 200
+
+
+def test_a_trained_network_is_handed_over_in_evaluation_mode(tmp_path):
+    assert not train(replace(CONFIG, epochs=1), data(), tmp_path / "run").training
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--set=epochs=ten"], "'epochs' is a number, not 'ten'"),
+        (["--set=epoch=3"], "no 'epoch' (did you mean epochs"),
+        (["--set=attach=late"], "no 'attach'"),
+        (["--set=learning_rate=0"], "learning_rate is 0; it must be above 0"),
+        (["--set=device=cuda:0"], "sees no CUDA device"),
+    ],
+)
+def test_a_faulty_command_line_is_refused_in_one_line(words, reason, tmp_path, capsys):
+    prepare = tmp_path / "data"
+    given = [f"--data={prepare}", f"--out={tmp_path / 'run'}", "--set=method=cam", *words]
+    if "cuda" in words[0]:
+        if torch.cuda.is_available():
+            pytest.skip("there is a CUDA device")
+        prepare_birds(prepare, BirdsConfig(n_train=40, n_fullsup=2, n_test=2, n_background=2), 1)
+    assert training.main(given) == 2
+    said = capsys.readouterr().err.strip()
+    assert reason in said
+    assert said.count("\n") == 0
+
+
 _CHILD = """
 import sys
 import time
@@ -442,7 +525,7 @@ def test_contradictions_are_refused_in_plain_words(settings, words):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"precision": "fp16"}, "precision is 'fp16'; known: fp32, bf16"),
+        ({"precision": "fp16"}, "precision is 'fp16'; known: fp32, tf32, bf16"),
         ({"processes": 0}, "processes is 0; it must be at least 1"),
         ({"loader_workers": -1}, "loader_workers is -1; it must not be negative"),
         ({"checkpoint_seconds": -1.0}, "checkpoint_seconds is -1.0"),

@@ -21,6 +21,21 @@ class Progress:
     step: int = 0  # the next one in it
     sums: dict[str, float] = field(default_factory=dict)  # losses times images, of this epoch
     history: list[dict[str, float]] = field(default_factory=list)  # finished epochs
+    seconds: float = 0.0  # that the steps so far took, over all sittings
+    begun: float = field(default_factory=time.perf_counter)  # of this sitting
+
+    def __post_init__(self) -> None:
+        self.before = self.seconds
+
+    def elapsed(self) -> float:
+        """Seconds of all sittings until now."""
+        return self.before + time.perf_counter() - self.begun
+
+    def as_state(self) -> dict[str, object]:
+        """What the next sitting needs."""
+        return {
+            name: getattr(self, name) for name in ("epoch", "step", "sums", "history", "seconds")
+        }
 
 
 def checkpoint_path(resume_dir: str | Path | None, *parts: str) -> Path | None:
@@ -72,7 +87,7 @@ class Checkpoint:
             return
         state = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
         temporary = self.path.with_suffix(".tmp")
-        torch.save(state | {"progress": vars(progress)}, temporary)
+        torch.save(state | {"progress": progress.as_state()}, temporary)
         temporary.replace(self.path)  # a kill leaves the old state or the new one, never half
         self.last = time.monotonic()
 

@@ -63,9 +63,9 @@ class TrainConfig:
 class Execution:
     """Where and how a training or a prediction runs."""
 
-    device: str = "auto"  # "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps"
+    device: str = "auto"  # "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1"
     processes: int = 1  # on this machine, one per GPU; more nodes by torchrun itself
-    precision: str = "fp32"  # or "bf16": autocast, which needs no loss scaling
+    precision: str = "fp32"  # "tf32", or "bf16": autocast, which needs no loss scaling
     compile: bool = False  # torch.compile, which pays off after minutes
     deterministic: bool = True  # refuse no operation, but choose the repeatable one
     loader_workers: int = 0  # processes that make batches; 0 for none beside the training
@@ -74,7 +74,7 @@ class Execution:
     checkpoint_seconds: float = 60.0  # between two states to resume from, beside each epoch's
 
     def __post_init__(self) -> None:
-        _known("precision", self.precision, ("fp32", "bf16"))
+        _known("precision", self.precision, ("fp32", "tf32", "bf16"))
         if self.processes < 1:
             raise ValueError(f"processes is {self.processes}; it must be at least 1")
         for name in ("loader_workers", "cache_gb", "checkpoint_seconds"):

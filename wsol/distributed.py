@@ -12,7 +12,6 @@ from datetime import timedelta
 import torch
 from torch import Tensor
 from torch import distributed as dist
-from torch.distributed.nn.functional import all_reduce
 
 PATIENCE = timedelta(hours=6)  # one process may decode a whole data set while the others wait
 
@@ -36,11 +35,23 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device is {name!r}, but this PyTorch sees no CUDA device")
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("device is 'mps', but this PyTorch sees none")
+    if not name.startswith("cuda"):
+        return torch.device(name)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # repeatable matrix products
     if name == "cuda":
         name = f"cuda:{int(os.environ.get('LOCAL_RANK', '0'))}"
-    return torch.device(name)
+    elif world_size() > 1:
+        raise ValueError(f"device is {name!r}, but {world_size()} processes need a GPU each")
+    device = torch.device(name)
+    if device.index >= torch.cuda.device_count():
+        raise ValueError(f"device is {name!r}, but there are {torch.cuda.device_count()} GPUs")
+    return device
+
+
+def set_precision(precision: str) -> None:
+    """Let float32 be float32 on a GPU, unless it is to be TF32 ("tf32")."""
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
 
 
 @contextmanager
@@ -63,10 +74,36 @@ def together() -> bool:
     return dist.is_initialized() and dist.get_world_size() > 1
 
 
+def agree(values: list[int], what: str) -> None:
+    """Raise RuntimeError unless these numbers are the same in every process."""
+    if not together():
+        return
+    found: list[list[int] | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, values)
+    if any(other != values for other in found):
+        raise RuntimeError(f"{what} differs between the processes: {found}")
+
+
 def wait_for_all() -> None:
     """Return when every process has come here."""
     if together():
         dist.barrier()
+
+
+class _SumOverAll(torch.autograd.Function):
+    """Sum of a tensor over all processes; its gradient is summed in the same way."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
 
 
 def global_mean(mean: Tensor, count: int) -> Tensor:
@@ -78,8 +115,9 @@ def global_mean(mean: Tensor, count: int) -> Tensor:
     """
     if not together():
         return mean
-    total = torch.nan_to_num(mean) * count  # every process must take part, also in the gradient
-    total = all_reduce(torch.stack([total, total.new_tensor(float(count))]))
+    # A process without values takes part too, also in the gradient; any other NaN is a fault.
+    total = mean * count if count else torch.nan_to_num(mean)
+    total = _SumOverAll.apply(torch.stack([total, total.new_tensor(float(count))]))
     return total[0] / total[1]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 from numpy.typing import NDArray
 
-from wsol.config import Execution
+from wsol.config import Execution, TrainConfig
 from wsol.data import load_split, rows_of
 from wsol.datasets.backgrounds import read_background_set
 from wsol.launch import launch
@@ -97,37 +97,40 @@ def evaluate_run(
             s: _predict_to_disk(weights, index, root, s, Path(maps) / s, execution, resume_dir)
             for s in rows
         }
-    about = {"method": config.method, "backbone": config.backbone, "seed": str(config.seed)}
+    about = _about(config, root, n_background) | dict(meta or {})
+    masks = MaskReader(Path(root)) if (rows[TEST]["mask"] != "").all() else None
+
+    def table(split: str, kind: str, name: str, values: NDArray) -> LocalizationTable:
+        return localize(
+            values,
+            rows[split],
+            found[split]["logits"],
+            masks=masks if split == TEST else None,
+            workers=workers,
+            meta=about | {"map": kind, "read_out": name, "split": split},
+        )
+
+    tried = {
+        key: table(FULLSUP, *key, values)
+        for key, values in read_outs(found[FULLSUP], kinds).items()
+    }
+    choices = _choose(tried)
+    tables = {}
+    for kind, name in choices.loc[choices["chosen"], ["map", "read_out"]].itertuples(index=False):
+        tables[kind, FULLSUP] = tried[kind, name]
+        values = read_outs(found[TEST], (kind,))[kind, name]
+        tables[kind, TEST] = table(TEST, kind, name, values)
+    return RunEvaluation(tables, choices, found)
+
+
+def _about(config: TrainConfig, root: str | Path, n_background: int | None) -> dict[str, str]:
+    """What the tables of a run say of it."""
     if not get_method(config.method).USES_BACKGROUND:
         n_background = 0
     elif n_background is None:
         n_background = len(read_background_set(Path(root) / "background"))
-    about |= {"n_background": str(n_background), "protocol": PROTOCOL, **(meta or {})}
-
-    tried = {
-        (kind, name): localize(
-            maps,
-            rows[FULLSUP],
-            found[FULLSUP]["logits"],
-            workers=workers,
-            meta=about | {"map": kind, "read_out": name, "split": FULLSUP},
-        )
-        for (kind, name), maps in read_outs(found[FULLSUP], kinds).items()
-    }
-    choices = _choose(tried)
-    masks = MaskReader(Path(root)) if (rows[TEST]["mask"] != "").all() else None
-    tables = {}
-    for kind, name in choices.loc[choices["chosen"], ["map", "read_out"]].itertuples(index=False):
-        tables[kind, FULLSUP] = tried[kind, name]
-        tables[kind, TEST] = localize(
-            read_outs(found[TEST], (kind,))[kind, name],
-            rows[TEST],
-            found[TEST]["logits"],
-            masks=masks,
-            workers=workers,
-            meta=about | {"map": kind, "read_out": name, "split": TEST},
-        )
-    return RunEvaluation(tables, choices, found)
+    about = {"method": config.method, "backbone": config.backbone, "seed": str(config.seed)}
+    return about | {"n_background": str(n_background), "protocol": PROTOCOL}
 
 
 def _predict_to_disk(

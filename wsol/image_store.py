@@ -5,13 +5,11 @@ size, made by whoever comes first and shared by all processes of the machine; ma
 interrupted.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +20,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from wsol.images import load_image
+from wsol.locks import alone
 
 CHUNK = 256  # images between two notes of how far the cache is
 
@@ -41,10 +40,22 @@ class Images(Protocol):
 class ArrayImages:
     """Images of one array (N, 3, L, L) uint8, in memory or memory-mapped."""
 
-    def __init__(self, array: np.ndarray | Tensor, digest: str | None = None) -> None:
+    def __init__(
+        self, array: np.ndarray | Tensor, digest: str | None = None, path: Path | None = None
+    ) -> None:
+        """Take an array, and the path of its file where there is one."""
         self.array = array.numpy() if isinstance(array, Tensor) else array
         self.size = self.array.shape[-1]
-        self._digest = digest
+        self._digest, self._path = digest, path
+
+    def __getstate__(self) -> dict:
+        """What a worker that is not forked gets: of a file its path, not its pixels."""
+        return self.__dict__ | ({"array": None} if self._path else {})
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__ |= state
+        if self._path:
+            self.array = np.load(self._path, mmap_mode="r")
 
     def __len__(self) -> int:
         return len(self.array)
@@ -102,20 +113,32 @@ def open_images(
     path = folder / f"{digest[:24]}.npy"
     needed = len(files) * 3 * size * size
     if not path.is_file():
-        with _alone(path.with_suffix(".lock")):
+        with alone(path.with_suffix(".lock")):
             if not path.is_file():
-                if needed > min(cache_gb * 1e9, shutil.disk_usage(folder).free / 2):
+                if needed > min(cache_gb * 1e9, (_free(folder) + _taken(path)) / 2):
                     return files
                 _fill(files, path, workers)
-    return ArrayImages(np.load(path, mmap_mode="r"), digest)
+    return ArrayImages(np.load(path, mmap_mode="r"), digest, path)
 
 
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock that ends with the process, even if it is killed."""
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _free(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
+
+
+def _taken(path: Path) -> int:
+    """Bytes that an interrupted filling has taken already."""
+    partial = path.with_suffix(".partial")
+    return partial.stat().st_size if partial.is_file() else 0
+
+
+def make_array(path: Path, kind: type, shape: tuple[int, ...]) -> None:
+    """Write an npy file of zeros that has all its disk space, or raise OSError if there is none.
+
+    Without its space a memory map ends the process, with no word, when the disk is full.
+    """
+    open_memmap(path, "w+", kind, shape)
+    with open(path, "r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _fill(files: FileImages, path: Path, workers: int | None) -> None:
@@ -126,7 +149,10 @@ def _fill(files: FileImages, path: Path, workers: int | None) -> None:
     partial, progress = path.with_suffix(".partial"), path.with_suffix(".progress")
     shape = (len(files), 3, files.size, files.size)
     done = int(progress.read_text() or 0) if progress.is_file() and partial.is_file() else 0
-    array = open_memmap(partial, "r+" if done else "w+", np.uint8, shape)
+    if not done:
+        progress.unlink(missing_ok=True)  # of a file that is gone
+        make_array(partial, np.uint8, shape)
+    array = open_memmap(partial, "r+")
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         for start in tqdm(range(done, len(files), CHUNK), desc="decode", unit="chunk"):
             stop = min(start + CHUNK, len(files))

@@ -4,14 +4,18 @@ A child process, because CUDA must not be touched before a fork and because a no
 process has long imported everything.
 """
 
+import ctypes
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
 from wsol.paths import project_root
+
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 def launch(
@@ -27,7 +31,12 @@ def launch(
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     environment.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does, without its warning
     done = subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=_end_with_parent,
     )
     if done.returncode:
         own = re.split(r"^[EW]\d{4} .*torch/distributed/", done.stdout, maxsplit=1, flags=re.M)[0]
@@ -36,6 +45,14 @@ def launch(
     return done.stdout
 
 
+def _end_with_parent() -> None:
+    """Have Linux end torchrun, and so its processes, when a killed notebook leaves it behind."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def setting_words(settings: Mapping[str, object]) -> list[str]:
     """The words ``--set=name=value`` that `wsol.run_notebook.read_settings` reads back."""
-    return [f"--set={name}={json.dumps(value)}" for name, value in settings.items()]
+    return [
+        f"--set={name}={json.dumps(value, ensure_ascii=False)}" for name, value in settings.items()
+    ]

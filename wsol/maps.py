@@ -38,7 +38,7 @@ def predict_batch(
     has a foreground head, ``foreground`` (B, h1, w1); maps are logits.
     """
     outputs = network(to_float(images).contiguous(memory_format=torch.channels_last))
-    rows = torch.arange(len(images))
+    rows = torch.arange(len(images), device=images.device)
     labels = torch.zeros_like(rows) if labels is None else labels
     found = {"logits": outputs.logits, "class": outputs.class_maps[rows, labels]}
     if outputs.foreground is not None:

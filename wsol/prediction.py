@@ -5,12 +5,13 @@
 
 The arrays (`wsol.maps`) are memory-mapped files that every process writes its own batches into, so
 nothing is gathered or padded. A batch is always made of the same images, whoever predicts it: the
-maps are the same to the last bit on one CPU process and on many. Several machines need a file
-system that they share.
+maps are the same to the last bit on one CPU process and on many. All processes run on one machine:
+file systems that machines share do not keep such files coherent.
 """
 
 import argparse
 import hashlib
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
@@ -28,12 +28,22 @@ from tqdm.auto import tqdm
 from wsol.config import Execution
 from wsol.data import rows_of
 from wsol.datasets.index import INDEX, read_index
-from wsol.distributed import choose_device, process_group, rank, wait_for_all, world_size
-from wsol.image_store import Images, open_images
+from wsol.distributed import (
+    choose_device,
+    process_group,
+    rank,
+    set_precision,
+    wait_for_all,
+    world_size,
+)
+from wsol.image_store import Images, make_array, open_images
+from wsol.locks import alone
 from wsol.maps import BATCH, load_maps, predict_batch
+from wsol.provenance import code_digest
 from wsol.runs import load_network
 
 DONE = "done.npy"  # which batches are in the arrays
+CODE = ("images", "maps", "models", "prediction", "runs", "timm_backbone", "vit")
 
 
 class _Batches(Dataset):
@@ -62,27 +72,43 @@ def predict_split(
     process calls this.
     """
     execution, out = execution or Execution(), Path(out)
+    if world_size() != int(os.environ.get("LOCAL_WORLD_SIZE", world_size())):
+        raise ValueError("several machines cannot write the same maps: predict on one")
     network, config = load_network(weights)
     torch.set_num_threads(config.threads)
     device = choose_device(execution.device)
     paths = [Path(root) / path for path in rows["path"]]
     images = open_images(paths, config.input_size, execution.cache, execution.cache_gb)
     labels = torch.from_numpy(rows["label"].to_numpy().copy())
-    digest = hashlib.sha256(Path(weights).read_bytes())
+    set_precision(execution.precision)
+    digest = hashlib.sha256(Path(weights).read_bytes() + code_digest(*CODE).encode())
     digest.update(f"{images.digest()} {labels.tolist()} {execution.precision}".encode())
     partial = Path(resume_dir or out.parent) / f"{out.name}-{digest.hexdigest()[:16]}.partial"
-    with process_group(device):
+    lock = nullcontext() if rank() else alone(partial.with_suffix(".lock"))
+    with process_group(device), lock:
         arrays = _open_arrays(partial, network, config.input_size, len(images))
         _predict_all(network.to(device), images, labels, arrays, execution, device)
         del arrays
         wait_for_all()
         if rank() == 0:
-            (partial / DONE).unlink()
-            shutil.rmtree(out, ignore_errors=True)
-            out.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(partial, out)
+            _replace(partial, out)
         wait_for_all()
     return load_maps(out)
+
+
+def _replace(partial: Path, out: Path) -> None:
+    """Put a complete folder in the place of an older one, and nothing but a folder."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    old = out.with_name(f"{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists() or out.is_symlink():
+        out.rename(old)
+    finished = out.with_name(f"{out.name}.new")
+    shutil.rmtree(finished, ignore_errors=True)
+    shutil.move(partial, finished)  # the folder of what is unfinished may be on another disk
+    (finished / DONE).unlink()
+    finished.rename(out)
+    old.unlink() if old.is_symlink() else shutil.rmtree(old, ignore_errors=True)
 
 
 def _open_arrays(
@@ -95,8 +121,8 @@ def _open_arrays(
         one = predict_batch(network, torch.zeros(1, 3, size, size, dtype=torch.uint8))
         for name, value in one.items():
             shape = (n_images, *value.shape[1:])
-            open_memmap(folder / f"{name}.npy", "w+", np.float32, shape)
-        open_memmap(folder / "new.npy", "w+", np.uint8, (-(-n_images // BATCH),))
+            make_array(folder / f"{name}.npy", np.float32, shape)
+        make_array(folder / "new.npy", np.uint8, (-(-n_images // BATCH),))
         (folder / "new.npy").replace(folder / DONE)  # last: with it the folder is complete
     wait_for_all()
     return {path.stem: np.load(path, mmap_mode="r+") for path in folder.glob("*.npy")}

@@ -1,8 +1,10 @@
 """What a run was made with: package versions, platform, git commit."""
 
+import hashlib
 import platform
 import subprocess
 from importlib.metadata import version
+from pathlib import Path
 
 from wsol.paths import project_root
 
@@ -17,6 +19,16 @@ def provenance() -> dict[str, object]:
         "platform": platform.system() + "-" + platform.machine(),
         "git_commit": git_commit(),
     }
+
+
+def code_digest(*modules: str) -> str:
+    """Return a digest of modules of wsol, given as files without suffix, and of all methods.
+
+    What was begun with other code is not gone on with.
+    """
+    folder = Path(__file__).parent
+    files = [folder / f"{module}.py" for module in modules] + sorted(folder.glob("methods/*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def git_commit() -> str:

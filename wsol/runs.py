@@ -48,6 +48,7 @@ def write_run(
     about : what else run.json says: cost, execution, class_names
     """
     run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / WEIGHTS).unlink(missing_ok=True)
     # The configuration travels inside the weights, so that one file is enough to use a network.
     settings = asdict(config) | {"num_classes": num_classes}
     pd.DataFrame(history).round(6).to_csv(run_dir / "history.csv", index=False)

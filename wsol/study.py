@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -102,21 +102,31 @@ def _train_in_processes(
 
 def command(words: Sequence[str] | None) -> int:
     """The command line of `wsol.train`."""
-    from wsol.run_notebook import Refusal, read_sections, read_settings
+    from wsol.run_notebook import Refusal, check_parameters, read_sections, read_settings
 
     given = _arguments(words)
     try:
         values = read_sections(given.params_file, given.section) | read_settings(given.set)
         if "method" not in values:
             raise Refusal('which method? give a section that says it, or "--set method=cam"')
+        known = _defaults(values["method"])
+        check_parameters({n: v for n, v in values.items() if n in known}, known)
+        check_parameters(read_settings(given.set), known)  # a section may serve others too
         config, execution = config_from(values), execution_from(values)
         train_from_disk(config, given.data, given.out, given.n_background, given.resume, execution)
-    except (Refusal, ValueError, OSError) as error:  # of what was given
+    except (Refusal, ValueError, OSError, RuntimeError, ImportError, ArithmeticError) as error:
         print(f"wsol.train: {error}", file=sys.stderr)
         return 2
     if rank() == 0:
         print(given.out / WEIGHTS)
     return 0
+
+
+def _defaults(method: str) -> dict[str, Any]:
+    """All settings of a training with their defaults, None where there is none."""
+    configs = (TrainConfig, Execution, get_method(method).Config)
+    own = [f for config in configs for f in fields(config) if f.name != "method_config"]
+    return {f.name: None if f.default is MISSING else f.default for f in own}
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:

@@ -9,12 +9,12 @@ every step, and losses and gradients are those of the whole step.
         --params-file params/cub.yaml --section train --section background --set seed=0
 """
 
+import hashlib
 import math
 import sys
-import time
 import zlib
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,11 +26,25 @@ from tqdm.auto import tqdm
 from wsol.batches import TrainData, epoch_batches
 from wsol.checkpoints import Checkpoint, Progress, checkpoint_path
 from wsol.config import Execution, TrainConfig
-from wsol.distributed import choose_device, process_group, rank, wait_for_all, world_size
+from wsol.distributed import (
+    agree,
+    choose_device,
+    process_group,
+    rank,
+    set_precision,
+    wait_for_all,
+    world_size,
+)
+from wsol.locks import alone
 from wsol.methods import Batch, get_method
 from wsol.models import parameter_count
 from wsol.optimizers import build_optimizer, set_rate
+from wsol.provenance import code_digest
 from wsol.runs import build_network, write_run
+
+# What the weights follow from, beside the method.
+CODE = ("batches", "config", "distributed", "draws", "images", "models", "optimizers", "pretrained")
+CODE += ("runs", "timm_backbone", "train", "vit")
 
 
 def train(
@@ -53,8 +67,10 @@ def train(
     execution = execution or Execution()
     _check(config, data)
     device = choose_device(execution.device)
-    with process_group(device):
-        return _train(config, data, Path(run_dir), resume_dir, execution, device)
+    set_precision(execution.precision)
+    path = state_path(config, data, execution, resume_dir)
+    with process_group(device), _only_one(path):
+        return _train(config, data, Path(run_dir), path, execution, device)
 
 
 def _check(config: TrainConfig, data: TrainData) -> None:
@@ -71,11 +87,36 @@ def _check(config: TrainConfig, data: TrainData) -> None:
         raise ValueError(f"images of {data.images.size} px are smaller than {config.input_size}")
 
 
+def state_path(
+    config: TrainConfig, data: TrainData, execution: Execution, resume_dir: str | Path | None
+) -> Path | None:
+    """Where the state is kept: named after settings, data, code and pretrained weights."""
+    if resume_dir is None:
+        return None
+    own = config.weights if config.weights and Path(config.weights).is_file() else None
+    weights = hashlib.sha256(Path(own).read_bytes()).hexdigest() if own else ""
+    parts = (config.digest(), data.digest(), code_digest(*CODE), weights, execution.precision)
+    return checkpoint_path(resume_dir, *parts)
+
+
+@contextmanager
+def _only_one(path: Path | None) -> Iterator[None]:
+    """Refuse a second training that would write the same state."""
+    if path is None or rank() > 0:
+        yield
+        return
+    try:
+        with alone(path.with_suffix(".lock"), wait=False):
+            yield
+    except BlockingIOError:
+        raise RuntimeError(f"this very training is running already (it holds {path})") from None
+
+
 def _train(
     config: TrainConfig,
     data: TrainData,
     run_dir: Path,
-    resume_dir: str | Path | None,
+    path: Path | None,
     execution: Execution,
     device: torch.device,
 ) -> nn.Module:
@@ -83,13 +124,11 @@ def _train(
     torch.use_deterministic_algorithms(execution.deterministic, warn_only=True)
     network = build_network(config, data.num_classes).to(device)
     optimizer = build_optimizer(network, config)
-    path = checkpoint_path(resume_dir, config.digest(), data.digest(), execution.precision)
     checkpoint = Checkpoint(path, network, optimizer, execution.checkpoint_seconds, rank() == 0)
     progress = checkpoint.restore()
-    wait_for_all()  # before the first writes the next state
+    agree([progress.epoch, progress.step], "the step to go on from")
     steps = len(data.images) // config.batch_size
     resumed = progress.epoch * steps + progress.step
-    started = time.perf_counter()
     runner = _wrapped(network, execution, device)
     epochs = range(progress.epoch, config.epochs)
     for epoch in (bar := tqdm(epochs, desc=f"{config.method}-{config.seed}", disable=rank() > 0)):
@@ -101,28 +140,22 @@ def _train(
             execution=execution,
         )
         row = _train_epoch(config, runner, optimizer, batches, progress, checkpoint, execution)
-        done = (progress.epoch * steps - resumed) * config.batch_size
-        rate = done / (time.perf_counter() - started)
+        rate = progress.epoch * steps * config.batch_size / progress.elapsed()
         bar.set_postfix(loss=f"{row['loss']:.3f}", images_per_s=f"{rate:.0f}")
     if rank() == 0:
-        seconds = time.perf_counter() - started
-        about = _about(data, execution, device) | {
-            "cost": _cost(resumed, config.epochs * steps, config.batch_size, seconds)
-            | {"parameters": parameter_count(network)}
+        cost = {
+            "seconds": round(progress.seconds, 2),
+            "images_per_second": round(
+                config.epochs * steps * config.batch_size / progress.seconds, 1
+            ),
+            "resumed_after_step": resumed,
+            "parameters": parameter_count(network),
         }
+        about = _about(data, execution, device) | {"cost": cost}
         write_run(run_dir, config, network, data.num_classes, progress.history, about)
     wait_for_all()
     checkpoint.remove()
-    return network
-
-
-def _cost(resumed: int, steps: int, batch_size: int, seconds: float) -> dict[str, float]:
-    """What the steps since the run was resumed took."""
-    return {
-        "seconds": round(seconds, 2),
-        "images_per_second": round((steps - resumed) * batch_size / seconds, 1),
-        "resumed_after_step": resumed,
-    }
+    return network.eval()
 
 
 def _about(data: TrainData, execution: Execution, device: torch.device) -> dict[str, object]:
@@ -168,6 +201,7 @@ def _train_epoch(
         progress.step += 1
         if checkpoint.due():
             progress.sums = {name: value.item() for name, value in sums.items()}
+            progress.seconds = progress.elapsed()
             checkpoint.save(progress)
     seen = progress.step * config.batch_size
     means = {name: value.item() / seen for name, value in sums.items()}
@@ -176,6 +210,7 @@ def _train_epoch(
     row = {"epoch": progress.epoch + 1} | means
     progress.history.append(row)
     progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
+    progress.seconds = progress.elapsed()
     checkpoint.save(progress)
     return row
 

@@ -46,11 +46,11 @@ class AcolNetwork(nn.Module):
     def branches(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         """Class maps (B, K, h, w) of both; without labels, of the predicted class is erased."""
         _, late = self.backbone(images)
-        first = self.first(late)
+        first = self.first(late).float()
         if labels is None:
             labels = first.mean((2, 3)).argmax(1)
         own = first[torch.arange(len(first), device=first.device), labels].detach()  # (B, h, w)
-        return first, self.second(erase(late, own, self.threshold))
+        return first, self.second(erase(late, own, self.threshold)).float()
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Outputs:
         """With labels, for the loss, both classifiers' maps one behind the other along K."""

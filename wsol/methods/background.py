@@ -77,8 +77,8 @@ class BackgroundNetwork(CamNetwork):
 
     def forward(self, images: Tensor) -> Outputs:
         early, late = self.backbone(images)
-        class_maps = self.class_head(late)  # (B, K, h, w)
-        foreground = self.foreground_head(early if self.attach == "early" else late)
+        class_maps = self.class_head(late).float()  # (B, K, h, w)
+        foreground = self.foreground_head(early if self.attach == "early" else late).float()
         return Outputs(class_maps.mean(dim=(2, 3)), class_maps, foreground)
 
 
@@ -94,7 +94,8 @@ def losses(network: nn.Module, batch: Batch, config: Config) -> dict[str, Tensor
     if config.match_colours:
         background = match_colours(background, batch.images)
     outputs = network(torch.cat([batch.images, background]))
-    label_map = outputs.class_maps[torch.arange(B), batch.labels]  # (B, h, w), A[y]
+    rows = torch.arange(B, device=batch.labels.device)
+    label_map = outputs.class_maps[rows, batch.labels]  # (B, h, w), A[y]
     parts = {
         "class_loss": class_loss(outputs.logits[:B], batch.labels),
         "foreground_loss": foreground_loss(outputs.foreground[:B], outputs.foreground[B:], config),

@@ -34,7 +34,7 @@ class CamNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Outputs:
         _, late = self.backbone(images)
-        class_maps = self.class_head(late)  # (B, K, h, w)
+        class_maps = self.class_head(late).float()  # bf16 would tie many classes; (B, K, h, w)
         return Outputs(class_maps.mean(dim=(2, 3)), class_maps)
 
 

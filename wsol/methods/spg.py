@@ -75,7 +75,7 @@ class SpgNetwork(CamNetwork):
 
     def forward(self, images: Tensor, guided: bool = False) -> Outputs | Guided:
         early, late = self.backbone(images)
-        class_maps = self.class_head(late)
+        class_maps = self.class_head(late).float()
         logits = class_maps.mean((2, 3))
         if not guided:
             return Outputs(logits, class_maps)

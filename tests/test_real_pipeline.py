@@ -78,6 +78,7 @@ def _dvc(project: Path, *words: str) -> str:
         "PYTHONPATH": str(project),
         "DVC_SITE_CACHE_DIR": str(project / ".dvc" / "site"),
         "OMP_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "",  # eighteen kernels import the same modules
     }
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "--wait-for-lock", *words],

@@ -3,16 +3,18 @@
 from dataclasses import fields
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 
 from wsol.config import Execution, TrainConfig
 from wsol.datasets.sources import FOLDERS
 from wsol.methods import get_method
-from wsol.run_notebook import read_sections
+from wsol.run_notebook import check_parameters, notebook_defaults, read_sections
 from wsol.study import config_from, execution_from
 
-PARAMS = Path(__file__).parents[1] / "params"
+ROOT = Path(__file__).parents[1]
+PARAMS = ROOT / "params"
 RECIPES = sorted((PARAMS / "recipes").glob("*.yaml"))
 SETS = ("cub", "ilsvrc", "openimages")
 
@@ -36,6 +38,12 @@ def test_a_recipe_is_a_training_with_nothing_unknown_in_it(path: Path) -> None:
     assert config.backbone.partition("-")[0] == network
     assert set(values) <= _known(method)
     assert {"learning_rate", "weight_decay", "epochs", "batch_size", "schedule"} <= set(values)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_notebook_of_a_training_takes_a_recipe(path: Path) -> None:
+    notebook = nbformat.read(ROOT / "notebooks" / "30_train.ipynb", as_version=4)
+    check_parameters(read_sections(path, ["recipe"]), notebook_defaults(notebook))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -37,8 +37,9 @@ fi
 mapfile -t trainings < <(python -m dvc stage list --name-only "$pipeline" \
     | sed 's/.*://' | grep -E "^train[a-z_]*@$dataset-" | sort)
 task=${SLURM_ARRAY_TASK_ID:?not in a SLURM array}
-if [ "$task" -ge "${#trainings[@]}" ]; then
-    echo "task $task: $dataset has ${#trainings[@]} runs, give sbatch --array=0-$((${#trainings[@]} - 1))" >&2
+runs=${#trainings[@]}
+if [ "$task" -ge "$runs" ]; then
+    echo "task $task: $dataset has $runs runs, give sbatch --array=0-$((runs - 1))" >&2
     exit 2
 fi
 training=${trainings[$task]}

@@ -72,7 +72,7 @@ def _put_data(project: Path, dataset: str, pictures: Path) -> None:
     write_manifest(background, "drawn", "MIT")
 
 
-def _dvc(project: Path, *words: str) -> str:
+def _run(project: Path, words: list[str], **variables: str) -> subprocess.CompletedProcess:
     environment = os.environ | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PYTHONPATH": str(project),
@@ -80,14 +80,18 @@ def _dvc(project: Path, *words: str) -> str:
         "OMP_NUM_THREADS": "1",
         "PYTHONDONTWRITEBYTECODE": "",  # eighteen kernels import the same modules
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "--wait-for-lock", *words],
+    return subprocess.run(
+        words,
         cwd=project,
-        env=environment,
+        env=environment | variables,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def _dvc(project: Path, *words: str) -> str:
+    done = _run(project, [sys.executable, "-m", "dvc", "--wait-for-lock", *words])
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -168,6 +172,18 @@ def test_the_cache_holds_the_trainings_and_nothing_of_the_data(project: Path) ->
     for name, stage in locked["stages"].items():
         for out in stage["outs"]:
             assert (out["md5"][2:] in cached) == name.startswith("train"), out["path"]
+
+
+def test_a_task_of_the_slurm_array_takes_the_run_of_its_number(project: Path) -> None:
+    def task(number: int) -> subprocess.CompletedProcess:
+        words = ["bash", "docs/slurm_array.sh", "cub"]
+        return _run(project, words, SLURM_ARRAY_TASK_ID=str(number), DRY="1")
+
+    runs = [f"{PIPELINE}:{stage}@cub-cam-0" for stage in ("train", "evaluate")]
+    assert task(0).stdout.split() == ["dvc", "repro", "-s", *runs]
+    assert "train_with_background@cub-background-0" in task(1).stdout
+    assert task(2).returncode == 2
+    assert "cub has 2 runs, give sbatch --array=0-1" in task(2).stderr
 
 
 def test_execution_makes_nothing_stale_and_new_background_images_one_method(

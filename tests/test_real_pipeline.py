@@ -116,7 +116,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         _edit(project / "params" / f"{dataset}.yaml", lambda params, d=dataset: _shrink(params, d))
         _put_data(project, dataset, birds / "background")
     _dvc(project, "repro", "notebook_code")
-    with ThreadPoolExecutor(2) as pool:  # notebooks start slowly and compute little
+    with ThreadPoolExecutor(len(SETS)) as pool:
         list(pool.map(lambda d: _dvc(project, "repro", "--single-item", *_stages(d)), SETS))
     return project
 

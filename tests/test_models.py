@@ -1,5 +1,7 @@
 """Backbones: strides, channels, parameter counts, where weights come from."""
 
+from functools import cache
+
 import pytest
 import torch
 import torchvision
@@ -11,34 +13,76 @@ RESNET50, RESNET50_FC = 25_557_032, 2048 * 1000 + 1000
 VGG16 = 138_357_544
 VGG16_FC = (25088 * 4096 + 4096) + (4096 * 4096 + 4096) + (4096 * 1000 + 1000)
 VGG16_CONV6 = 9 * 512 * 1024 + 1024
+INCEPTIONV3 = 27_161_264  # with the auxiliary classifier
+INCEPTIONV3_NEW = 9 * (768 + 1024) * 1024 + 2 * 1024
+DEIT_S, DEIT_S_HEAD = 22_050_664, 384 * 1000 + 1000  # timm's total
 
 SHAPES = [
     ("small8", (16, 32), (4, 8)),
     ("small16", (32, 64), (4, 8)),
     ("vgg16", (512, 1024), (8, 16)),
+    ("vgg16-28", (512, 1024), (8, 8)),
     ("resnet50", (512, 2048), (8, 16)),
+    ("resnet50-28", (512, 2048), (8, 8)),
+    ("inceptionv3", (288, 1024), (8, 16)),
+    ("inceptionv3-28", (288, 1024), (8, 8)),
+    ("deit-s", (384, 384), (16, 16)),
 ]
+
+
+@cache  # for tests that only look at it
+def _built(name: str) -> Backbone:
+    return build_backbone(name).eval()
 
 
 @pytest.mark.parametrize(("name", "channels", "strides"), SHAPES)
 def test_features_have_the_channels_and_strides_that_are_announced(name, channels, strides):
-    backbone = build_backbone(name).eval()
+    backbone = _built(name)
     assert (backbone.early_channels, backbone.late_channels) == channels
     assert (backbone.early_stride, backbone.late_stride) == strides
     with torch.inference_mode():
-        features = backbone(torch.rand(1, 3, 64, 96))
+        features = backbone(torch.rand(1, 3, 224, 224))  # maps of 28 x 28 and 14 x 14, mostly
     for found, width, stride in zip(features, channels, strides, strict=True):
-        assert found.shape == (1, width, 64 // stride, 96 // stride)
+        assert found.shape == (1, width, 224 // stride, 224 // stride)
         assert torch.isfinite(found).all()
-        assert (found >= 0).all()  # both end in a ReLU
+        assert (found >= 0).all() or name == "deit-s"  # the others end in a ReLU
 
 
-def test_resnet50_has_the_parameters_of_torchvisions_without_its_classifier():
-    assert parameter_count(build_backbone("resnet50")) == RESNET50 - RESNET50_FC
+@pytest.mark.parametrize("name", ["small8", "vgg16", "resnet50-28", "inceptionv3"])
+def test_convolutions_take_images_that_are_not_square(name):
+    backbone = _built(name)
+    with torch.inference_mode():
+        early, late = backbone(torch.rand(1, 3, 96, 64))
+    assert early.shape[-2:] == (96 // backbone.early_stride, 64 // backbone.early_stride)
+    assert late.shape[-2:] == (96 // backbone.late_stride, 64 // backbone.late_stride)
 
 
-def test_vgg16_has_the_parameters_of_torchvisions_and_a_conv6():
-    assert parameter_count(build_backbone("vgg16")) == VGG16 - VGG16_FC + VGG16_CONV6
+@pytest.mark.parametrize("name", ["resnet50", "resnet50-28"])
+def test_resnet50_has_the_parameters_of_torchvisions_without_its_classifier(name):
+    assert parameter_count(_built(name)) == RESNET50 - RESNET50_FC
+
+
+@pytest.mark.parametrize("name", ["vgg16", "vgg16-28"])
+def test_vgg16_has_the_parameters_of_torchvisions_and_a_conv6(name):
+    assert parameter_count(_built(name)) == VGG16 - VGG16_FC + VGG16_CONV6
+
+
+@pytest.mark.parametrize("name", ["inceptionv3", "inceptionv3-28"])
+def test_inceptionv3_has_the_parameters_of_torchvisions_up_to_mixed_6e_and_two_layers(name):
+    net = torchvision.models.inception_v3(init_weights=False)
+    left_out = (net.AuxLogits, net.Mixed_7a, net.Mixed_7b, net.Mixed_7c, net.fc)
+    kept = INCEPTIONV3 - sum(map(parameter_count, left_out))
+    assert parameter_count(_built(name)) == kept + INCEPTIONV3_NEW
+
+
+def test_deit_s_has_the_parameters_of_timms_without_its_classifier():
+    assert parameter_count(_built("deit-s")) == DEIT_S - DEIT_S_HEAD
+
+
+@pytest.mark.parametrize("name", ["vgg16", "resnet50", "inceptionv3"])
+def test_larger_maps_come_from_the_same_weights(name):
+    small, large = _built(name).state_dict(), _built(f"{name}-28").state_dict()
+    assert [v.shape for v in small.values()] == [v.shape for v in large.values()]
 
 
 def test_a_small_backbone_has_six_convolutions_with_batch_norm():
@@ -53,14 +97,17 @@ def test_frozen_parameters_are_not_counted():
     assert parameter_count(block) == 2 * 4
 
 
-def test_resnet50_keeps_its_last_stage_at_stride_one():
-    backbone = build_backbone("resnet50")
+def test_resnet50_keeps_its_last_stages_at_stride_one():
     strides = {
-        name: layer.stride
-        for name, layer in backbone.late.named_modules()
-        if isinstance(layer, torch.nn.Conv2d) and layer.stride != (1, 1)
+        name: [
+            module
+            for module, layer in _built(name).late.named_modules()
+            if isinstance(layer, torch.nn.Conv2d) and layer.stride != (1, 1)
+        ]
+        for name in ("resnet50", "resnet50-28")
     }
-    assert strides == {"0.0.conv2": (2, 2), "0.0.downsample.0": (2, 2)}  # layer3's alone
+    of_layer3 = ["0.0.conv2", "0.0.downsample.0"]
+    assert strides == {"resnet50": of_layer3, "resnet50-28": []}
 
 
 def test_images_are_normalized_inside():
@@ -85,6 +132,70 @@ def test_weights_come_from_a_local_state_dict(tmp_path):
         assert torch.equal(early, model.layer2(model.layer1(stem)))
         model.layer4[0].conv2.stride = model.layer4[0].downsample[0].stride = (1, 1)
         assert torch.equal(late, model.layer4(model.layer3(early)))
+
+
+@pytest.fixture(scope="module")
+def inception(tmp_path_factory):
+    """torchvision's InceptionV3, statistics of its normalization drawn, and a file of it."""
+    torch.manual_seed(2)
+    net = torchvision.models.inception_v3(init_weights=False)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    path = tmp_path_factory.mktemp("weights") / "inception.pth"
+    torch.save(net.state_dict(), path)
+    return net.eval(), str(path)
+
+
+@pytest.mark.parametrize("name", ["inceptionv3", "inceptionv3-28"])
+def test_the_blocks_of_inceptionv3_give_what_torchvisions_give(inception, name):
+    net, path = inception
+    backbone = build_backbone(name, path).eval()
+    x = torch.rand(1, 3, 96, 96)
+    with torch.inference_mode():
+        early, _ = backbone(x)
+        stem = backbone.early[:7]((x - 0.5) / 0.5)  # what these weights were trained on
+        assert torch.equal(early, net.Mixed_5d(net.Mixed_5c(net.Mixed_5b(stem))))
+        start = list(backbone.late)[0 if name.endswith("28") else 1 :]
+        reduced = start[0](early)
+        by_hand = net.Mixed_6e(net.Mixed_6d(net.Mixed_6c(net.Mixed_6b(reduced))))
+        assert torch.equal(torch.nn.Sequential(*start[1:5])(reduced), by_hand)
+
+
+def test_the_grid_that_is_not_reduced_holds_the_reduced_one(inception):
+    net, path = inception
+    block = build_backbone("inceptionv3-28", path).eval().late[0]
+    x = torch.rand(1, 288, 13, 13)
+    with torch.inference_mode():
+        # torchvision's has no padding and a stride of 2: it looks at the rows 1, 3, 5, ...
+        assert torch.allclose(block(x)[..., 1::2, 1::2], net.Mixed_6a(x), atol=1e-5)
+
+
+def test_the_stem_of_inceptionv3_has_the_weights_of_torchvisions(inception):
+    net, path = inception
+    early = build_backbone("inceptionv3", path).early
+    layers = (net.Conv2d_1a_3x3, net.Conv2d_2a_3x3, net.Conv2d_2b_3x3)
+    layers += (net.Conv2d_3b_1x1, net.Conv2d_4a_3x3)
+    ours = [module for module in early[:7] if not isinstance(module, torch.nn.MaxPool2d)]
+    for layer, own in zip(layers, ours, strict=True):
+        assert torch.equal(layer.conv.weight, own.conv.weight)
+
+
+def test_vgg16_keeps_its_layers_and_leaves_out_the_last_pooling(tmp_path):
+    torch.manual_seed(3)
+    model = torchvision.models.vgg16().eval()
+    torch.save(model.features.state_dict(), tmp_path / "features.pth")
+    torch.save(model.state_dict(), tmp_path / "vgg16.pth")
+    x = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        for name, layers in (("vgg16", model.features[23:30]), ("vgg16-28", model.features[24:30])):
+            backbone = build_backbone(name, str(tmp_path / "vgg16.pth")).eval()
+            early, late = backbone(x)
+            assert torch.equal(early, model.features[:23]((x - backbone.mean) / backbone.std))
+            assert torch.equal(late, backbone.late[-2:](layers(early)))
+    with pytest.raises(RuntimeError, match="Missing key"):  # not the whole network
+        build_backbone("vgg16", str(tmp_path / "features.pth"))
 
 
 def test_weights_none_needs_no_network(monkeypatch):
@@ -120,7 +231,7 @@ def test_random_weights_follow_from_torchs_seed():
 
 @pytest.mark.parametrize("name", ["resnet51", "small", "smallish", ""])
 def test_an_unknown_backbone_is_refused_with_the_known_ones(name):
-    with pytest.raises(ValueError, match=r"unknown backbone .*small<width>, vgg16, resnet50"):
+    with pytest.raises(ValueError, match=r"unknown backbone .*small<width>, vgg16, .*timm/<name>"):
         build_backbone(name)
 
 

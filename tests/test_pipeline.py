@@ -1,9 +1,10 @@
-"""dvc.yaml, params.yaml and the notebooks fit together."""
+"""The dvc.yaml files, their params files and the notebooks fit together."""
 
 import ast
 import os
 import re
 import shlex
+from itertools import product
 from pathlib import Path
 
 import nbformat
@@ -11,6 +12,7 @@ import pytest
 from dvc.repo import Repo
 
 from wsol import run_notebook as runner
+from wsol import yaml12
 from wsol.notebook_code import notebook_code
 
 ROOT = Path(__file__).parents[1]
@@ -23,13 +25,21 @@ RUNS = {
 
 # Modules that change no number of a training or an evaluation, only how it is shown or found.
 FINDING = {"wsol/__init__.py", "wsol/paths.py", "wsol/smoke.py", "wsol/datasets/__init__.py"}
-SHOWING = {"wsol/examples.py", "wsol/names.py", "wsol/plots.py"}
+SHOWING = {"wsol/examples.py", "wsol/index_plots.py", "wsol/names.py", "wsol/plots.py"}
 SHOWS = (
     "look",
     "explain",
     "report",
     "study/dvc.yaml:study_report",
+    *(f"study/real/dvc.yaml:report@{dataset}" for dataset in ("cub", "ilsvrc", "openimages")),
 )  # stages whose result is what they show
+
+
+EXECUTION = "execution."  # sections that say where and how fast: read, and no reason to run again
+
+
+def _params_file(name: str) -> Path:
+    return ROOT / (RUNS[name].params_file or "params.yaml")
 
 
 def _deps(name: str) -> set[str]:
@@ -39,7 +49,7 @@ def _deps(name: str) -> set[str]:
 @pytest.mark.parametrize("name", RUNS)
 def test_a_stage_gives_its_notebook_parameters_that_fit(name: str) -> None:
     run = RUNS[name]
-    parameters = runner.read_sections(ROOT / "params.yaml", run.section)
+    parameters = runner.read_sections(_params_file(name), run.section)
     parameters |= runner.read_settings(run.set)
     notebook = nbformat.read(ROOT / run.notebook, as_version=4)
     runner.check_parameters(parameters, runner.notebook_defaults(notebook))
@@ -49,8 +59,13 @@ def test_a_stage_gives_its_notebook_parameters_that_fit(name: str) -> None:
 def test_a_stage_depends_on_its_code_and_on_the_parameters_it_reads(name: str) -> None:
     run = RUNS[name]
     assert f"build/notebooks/{run.notebook.stem}.py" in _deps(name)
-    watched = {key for dep in STAGES[name].deps for key in getattr(dep, "params", None) or []}
-    assert watched == set(run.section)
+    watched = {
+        (Path(dep.fs_path), key)
+        for dep in STAGES[name].deps
+        for key in getattr(dep, "params", None) or []
+    }
+    sections = {section for section in run.section if not section.startswith(EXECUTION)}
+    assert watched == {(_params_file(name), section) for section in sections}
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -60,20 +75,45 @@ def test_a_stage_keeps_the_executed_notebook_with_its_results(name: str) -> None
 
 def test_every_notebook_is_in_the_pipeline() -> None:
     notebooks = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
-    # The user's data sets and pictures are no part of the study.
-    notebooks -= {"11_prepare_cub", "12_prepare_ilsvrc", "13_prepare_openimages"}
+    # The user's pictures are no part of the study.
     notebooks -= {"14_prepare_folder", "15_background_set", "60_localize_your_images"}
     assert {run.notebook.stem for run in RUNS.values()} == notebooks
     outs = {Path(out.def_path).stem for out in STAGES["notebook_code"].outs}
     assert outs == notebooks
 
 
-def test_only_the_reports_bypass_the_cache() -> None:
+REAL = "study/real/dvc.yaml:"
+
+
+def test_of_the_study_only_the_reports_bypass_the_cache() -> None:
     uncached = {
-        name for name, stage in STAGES.items() if any(not out.use_cache for out in stage.outs)
+        name
+        for name, stage in STAGES.items()
+        if not name.startswith(REAL) and any(not out.use_cache for out in stage.outs)
     }
     own = {f"study/dvc.yaml:{name}" for name in ("protocols", "study_report")}
     assert uncached == {"report", "render", *own}
+
+
+def test_nothing_of_a_licensed_data_set_enters_the_cache() -> None:
+    real = {name: stage for name, stage in STAGES.items() if name.startswith(REAL)}
+    cached = {name: stage for name, stage in real.items() if any(o.use_cache for o in stage.outs)}
+    assert {name.removeprefix(REAL).partition("@")[0] for name in cached} == {
+        "train",  # weights, losses, settings
+        "train_with_background",
+    }
+    deps = {dep for name in real for dep in _deps(name)}
+    assert not [dep for dep in deps if dep.startswith("data/raw")]
+
+
+def test_the_real_sets_have_every_training_and_evaluation_that_the_report_asks_for() -> None:
+    chosen = yaml12.load((ROOT / "params" / "real.yaml").read_text(encoding="utf-8"))
+    trained = {name for name in STAGES if name.startswith((f"{REAL}train", f"{REAL}evaluate"))}
+    axes = product(chosen["datasets"], chosen["methods"], chosen["seeds"])
+    keys = {f"{dataset}-{method}-{seed}" for dataset, method, seed in axes}
+    assert chosen["seeds"] == [0, 1, 2]
+    assert len(trained) == 2 * len(keys)
+    assert {name.partition("@")[2] for name in trained} == keys
 
 
 def _module_file(name: str) -> str | None:
@@ -108,7 +148,7 @@ def _needed(code: str, leave: set[str]) -> set[str]:
 
 def _methods(name: str) -> set[str]:
     """Methods that a stage trains or evaluates."""
-    own = re.search(r"@(cam|background)-", name)
+    own = re.search(r"[@-](cam|background)-", name)
     if own:
         return {own[1]}
     background = name.startswith(("ablate@", "study/dvc.yaml:trial@"))

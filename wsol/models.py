@@ -175,7 +175,8 @@ def _deit_s(weights: str | None, input_size: int) -> Parts:
 
 def _timm(name: str, weights: str | None) -> Parts:
     """Any network of timm that gives a pyramid of features; timm is an optional extra."""
-    return Parts(*cut_timm(name, weights), as_map=first_of)
+    *parts, normalization = cut_timm(name, weights)
+    return Parts(*parts, as_map=first_of, normalization=normalization)
 
 
 _BUILDERS: dict[str, Callable[[str | None, int], Parts]] = {

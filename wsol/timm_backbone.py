@@ -31,8 +31,8 @@ def first_of(features: Tensor | tuple[Tensor, Tensor]) -> Tensor:
 
 def cut_timm(
     name: str, weights: str | None
-) -> tuple[nn.Module, nn.Module, tuple[int, int], tuple[int, int]]:
-    """Early and late part, their channels and their strides.
+) -> tuple[nn.Module, nn.Module, tuple[int, int], tuple[int, int], tuple]:
+    """Early and late part, their channels and strides; mean and deviation that weights expect.
 
     ``weights`` is None, "DEFAULT" (timm's, downloaded) or a local file of timm's state dict. Raises
     ImportError without timm, ValueError for a network that has no features of stride 8.
@@ -57,13 +57,16 @@ def cut_timm(
     if weights not in (None, "DEFAULT"):
         net.load_state_dict(_of_features(whole.state_dict(), net))
     channels, strides = net.feature_info.channels(), net.feature_info.reduction()
-    return _Both(net), _Last(), tuple(channels), tuple(strides)
+    normalization = tuple(net.default_cfg["mean"]), tuple(net.default_cfg["std"])
+    return _Both(net), _Last(), tuple(channels), tuple(strides), normalization
 
 
 def _of_features(state: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
     """The part of a whole network's state that its features have, under the names they have.
 
-    timm flattens the features: `blocks.0.x` becomes `blocks_0.x` there.
+    timm flattens the features, `blocks.0.x` becomes `blocks_0.x` there, or wraps the network, then
+    it is `model.blocks.0.x`.
     """
     flat = {name.replace(".", "_"): value for name, value in state.items()}
-    return {name: flat[name.replace(".", "_")] for name in net.state_dict()}
+    names = {name: name.removeprefix("model.").replace(".", "_") for name in net.state_dict()}
+    return {name: flat[whole] for name, whole in names.items()}

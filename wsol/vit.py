@@ -82,7 +82,8 @@ def build_deit_small(weights: str | None, input_size: int) -> VisionTransformer:
     """Build DeiT-S for square images whose side, in pixels, is a multiple of 16.
 
     ``weights`` is None or a local file, with DeiT's names or torchvision's. Raises ValueError for
-    another side, and for "DEFAULT": torchvision publishes no weights of this size.
+    another side, for weights of another network, and for "DEFAULT": torchvision publishes no
+    weights of this size.
     """
     if input_size % PATCH:
         raise ValueError(f"input_size is {input_size}; deit-s needs a multiple of {PATCH}")
@@ -92,6 +93,8 @@ def build_deit_small(weights: str | None, input_size: int) -> VisionTransformer:
     if weights is not None:
         state = rename_deit(read_weights(weights))
         name = "encoder.pos_embedding"
+        if name not in state:
+            raise ValueError(f"weights: {weights} holds no vision transformer")
         state[name] = resize_positions(state[name], input_size // PATCH)
         net.load_state_dict(state)
     return net

@@ -82,3 +82,9 @@ def test_without_timm_the_message_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r'pip install "wsol\[timm\]"'):
         build_backbone("timm/resnet18")
+
+
+def test_features_with_channels_last_are_refused():
+    backbone = build_backbone("timm/swin_tiny_patch4_window7_224").eval()
+    with pytest.raises(ValueError, match=r"swin_tiny.* gives \(B, h, w, C\) features"):
+        backbone(torch.zeros(1, 3, 224, 224))

@@ -10,12 +10,14 @@ EARLY_STRIDE = 8
 class _Both(nn.Module):
     """Images to the early and the last features of a network, which are taken out in one pass."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, name: str) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.name = net, name
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         early, last = self.net(images)
+        if last.shape[1] != self.net.feature_info.channels()[-1]:
+            raise ValueError(f"timm/{self.name} gives (B, h, w, C) features, not (B, C, h, w)")
         return early, last
 
 
@@ -58,7 +60,7 @@ def cut_timm(
         net.load_state_dict(_of_features(whole.state_dict(), net))
     channels, strides = net.feature_info.channels(), net.feature_info.reduction()
     normalization = tuple(net.default_cfg["mean"]), tuple(net.default_cfg["std"])
-    return _Both(net), _Last(), tuple(channels), tuple(strides), normalization
+    return _Both(net, name), _Last(), tuple(channels), tuple(strides), normalization
 
 
 def _of_features(state: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:

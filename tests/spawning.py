@@ -29,7 +29,11 @@ def run_in_processes(module: str, call: str, processes: int) -> list[str]:
         code += f"import {module} as m; m.{call}"
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         children.append(subprocess.Popen([sys.executable, "-c", code], env=environment, **pipes))
-    said = [child.communicate(timeout=240) for child in children]
+    try:
+        said = [child.communicate(timeout=240) for child in children]
+    finally:
+        for child in children:
+            child.kill()
     for child, (_, errors) in zip(children, said, strict=True):
         assert child.returncode == 0, errors[-3000:]
     return [output for output, _ in said]

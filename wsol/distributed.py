@@ -5,6 +5,7 @@ is one. Nothing else in the library asks for ranks by other means.
 """
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -66,6 +67,9 @@ def process_group(device: torch.device) -> Iterator[None]:
     try:
         yield
     finally:
+        # gloo's threads may still hold Python objects, for which they need the interpreter lock;
+        # its destructor waits for them and holds it.
+        time.sleep(0.2)
         dist.destroy_process_group()
 
 

@@ -8,10 +8,13 @@ import torch
 from PIL import Image
 
 from wsol.background_audit import SCORES, TOP, audit, object_scores
+from wsol.batches import TrainData
+from wsol.config import TrainConfig
 from wsol.datasets.background_set import main
 from wsol.datasets.backgrounds import decide, read_manifest, write_manifest
+from wsol.image_store import ArrayImages
 from wsol.methods import Outputs
-from wsol.train import TrainConfig, train
+from wsol.train import train
 
 L, N, WITH_OBJECT = 32, 24, 4
 
@@ -31,12 +34,13 @@ def run(request, tmp_path_factory) -> Path:
     """A run that tells red squares from green ones."""
     images = torch.from_numpy(np.stack([scene(i, True) for i in range(128)])).permute(0, 3, 1, 2)
     scenes = torch.from_numpy(np.stack([scene(1000 + i, False) for i in range(32)]))
-    background = scenes.permute(0, 3, 1, 2)
+    background = ArrayImages(scenes.permute(0, 3, 1, 2))
+    data = TrainData(ArrayImages(images), torch.arange(128) % 2, 2, background)
     config = TrainConfig(
         request.param, backbone="small8", input_size=L, epochs=6, batch_size=16, threads=1
     )
     folder = tmp_path_factory.mktemp("run")
-    train(config, images, torch.arange(128) % 2, 2, background, folder)
+    train(config, data, folder)
     return folder
 
 

@@ -32,6 +32,8 @@ METHOD_STYLE: dict[str, tuple[str, str]] = {
     "ADL": (PURPLE, "--"),
     "CutMix": (YELLOW, "-"),
     "BAS": (ORANGE, "-"),
+    "Background images in batch statistics": (GREY, "-"),
+    "Background images as a class": (GREEN, ":"),
     "Background images": (BLUE, "-"),
     "Background images: foreground map": (GREEN, "--"),
     "Background images: product": (PURPLE, "-."),

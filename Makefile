@@ -33,17 +33,15 @@ reproduce: setup
 	@$(WITH_VENV) python -m dvc repro
 	@$(WITH_VENV) python -m wsol.report
 
-# Two stages at a time: each trains on one core, which these small networks use better than two.
-# Within a line of stages nothing waits for another one's results.
-STUDY := python -m dvc repro --single-item
+# Two groups of stages at a time: each trains on one core, which these small networks use better
+# than two. Nothing in a line waits for something else in it.
 study: reproduce
-	@$(MAKE) --no-print-directory -j2 $(addprefix study-,search first_stage)
-	@$(MAKE) --no-print-directory -j2 $(addprefix study-,train combine control trial second_stage)
-	@$(MAKE) --no-print-directory -j2 $(addprefix study-,evaluate posthoc few_shot)
+	@$(MAKE) --no-print-directory -j2 $(addprefix study-,search train combine control trial first_stage)
+	@$(MAKE) --no-print-directory -j2 $(addprefix study-,evaluate second_stage posthoc few_shot)
 	@$(WITH_VENV) python -m dvc repro study/dvc.yaml
 
 study-%:
-	@$(WITH_VENV) $(STUDY) study/dvc.yaml:$*
+	@$(WITH_VENV) python -m dvc --wait-for-lock repro --single-item study/dvc.yaml:$*
 
 test: setup
 	@$(WITH_VENV) TQDM_DISABLE=1 python -m pytest --nbval-lax --nbval-current-env tests notebooks

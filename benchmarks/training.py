@@ -2,8 +2,8 @@
 
     python benchmarks/training.py [--out reports/tables/benchmark_training.csv] [--quick]
 
-* step: the background method against CAM on the same object images per step, taken in turns. It
-  passes n_bg images more through the network, so 1 + n_bg / n_objects is to be expected.
+* step: every method against CAM on the same object images per step, taken in turns. The background
+  method passes n_bg images more through the network: 1 + n_bg / n_objects is to be expected of it.
 * loader: batches per second from the cache and from the files, against what the network takes.
 * inference: milliseconds per image of every backbone.
 * gpu, where there is one: ResNet50 at 224 px in bf16, trained by `wsol.train` from the cache,
@@ -16,7 +16,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from wsol.config import Execution, TrainConfig
 from wsol.image_store import ArrayImages, open_images
 from wsol.images import load_size
 from wsol.maps import predict_batch
-from wsol.methods import Batch, get_method
+from wsol.methods import METHODS, Batch, get_method
 from wsol.optimizers import build_optimizer
 from wsol.runs import build_network
 from wsol.train import train
@@ -76,24 +76,27 @@ def stepper(config: TrainConfig, batch: Batch, device: torch.device) -> Callable
     return step
 
 
-def step_rows(name: str, sizes: dict, repeats: int, device: torch.device) -> Iterator[Row]:
-    """Median step times of both methods, one step of each in turn."""
+def step_rows(
+    name: str, sizes: dict, methods: Sequence[str], repeats: int, device: torch.device
+) -> Iterator[Row]:
+    """Median step times of the methods, CAM the first of them, one step of each in turn."""
     B, extra, L = sizes["batch_size"], sizes["background_batch"], sizes["input_size"]
     images, more = (torch.rand(n, 3, L, L, device=device) for n in (B, extra))
     images, more = (x.contiguous(memory_format=torch.channels_last) for x in (images, more))
     batch = Batch(images, torch.arange(B, device=device) % 20, more, 0.7)
-    steps = {
-        m: stepper(TrainConfig(method=m, **sizes), batch, device) for m in ("cam", "background")
-    }
+    steps = {m: stepper(TrainConfig(method=m, **sizes), batch, device) for m in methods}
     times = {method: [] for method in steps}
     for _ in range(repeats + 2):
         for method, step in steps.items():
             times[method].append(seconds(step, device))
-    cam, ours = (1e3 * statistics.median(values[2:]) for values in times.values())
+    found = {method: 1e3 * statistics.median(values[2:]) for method, values in times.items()}
+    cam = found.pop("cam")
     yield row(f"step_{name}_cam", cam, "ms")
-    yield row(f"step_{name}_background", ours, "ms", ours / cam, f"step_{name}_cam")
+    for method, value in found.items():
+        yield row(f"step_{name}_{method}", value, "ms", value / cam, f"step_{name}_cam")
     expected = 1 + extra / B
-    yield row(f"step_{name}_over_expected", ours / cam / expected, "", None, f"{expected:g}")
+    ratio = found["background"] / cam / expected
+    yield row(f"step_{name}_over_expected", ratio, "", None, f"{expected:g}")
 
 
 def write_pictures(folder: Path, count: int, width: int, height: int) -> list[Path]:
@@ -196,10 +199,11 @@ def main() -> None:
     given = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(2)
-    rows = list(step_rows("small16", SMALL, 5 if given.quick else 40, device))
+    methods = sorted(METHODS, key=lambda method: method != "cam")
+    rows = list(step_rows("small16", SMALL, methods, 5 if given.quick else 40, device))
     rows += loader_rows("small16", SMALL, (180, 140), 320 if given.quick else 1600, device)
     if not given.quick:
-        rows += step_rows("resnet50", LARGE, 6, device)
+        rows += step_rows("resnet50", LARGE, ("cam", "background"), 6, device)
         rows += loader_rows("resnet50", LARGE, (500, 375), 400, device)
     rows += inference_rows(BACKBONES[:1] if given.quick else BACKBONES, 8, device)
     if device.type == "cuda":

@@ -285,6 +285,20 @@ def test_contamination_is_the_share_of_background_images_with_a_bird(monkeypatch
     assert low <= found <= high
 
 
+def test_noise_in_the_place_of_scenes_has_no_scene_in_it(monkeypatch):
+    monkeypatch.setattr(dataset, "background_picture", None)
+    config = BirdsConfig(background="noise")
+    drawn = dataset._picture(rng_of(52), dataset._Job(config, "background", 0, Path(), None))
+    assert drawn.image.shape[:2] in picture.SHAPES
+    assert not drawn.mask.any()
+    pixels = drawn.image.astype(float)
+    assert pixels.std() == pytest.approx(256 / 12**0.5, rel=0.02)  # of a uniform distribution
+    neighbours = np.corrcoef(pixels[:, 1:].ravel(), pixels[:, :-1].ravel())[0, 1]
+    assert abs(neighbours) < 0.02
+    with pytest.raises(ValueError, match="background is 'sea'"):
+        BirdsConfig(background="sea")
+
+
 # --- nothing gives the object away
 
 

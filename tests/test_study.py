@@ -1,5 +1,6 @@
 """The study: a control goes from drawing to table, and its tables say what they claim."""
 
+from dataclasses import asdict
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
@@ -12,11 +13,20 @@ from wsol.config import TrainConfig
 from wsol.controls import run_control
 from wsol.datasets.birds import BirdsConfig
 from wsol.localization_table import LocalizationTable
-from wsol.study_tables import control_table, readable_controls, trial_table
+from wsol.methods import get_method
+from wsol.study_tables import (
+    class_pair,
+    control_outcomes,
+    control_table,
+    readable_controls,
+    search_table,
+    trial_table,
+)
 from wsol.yaml12 import load
 
 ROOT = Path(__file__).parents[1]
 PARAMS = load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+STUDY = load((ROOT / "params" / "study.yaml").read_text(encoding="utf-8"))
 METHODS_COMPARED = ("CAM", "Background images")
 SMALL = dict(
     backbone="small4", epochs=1, batch_size=10, background_batch=4, input_size=32, threads=1
@@ -71,7 +81,7 @@ def test_a_control_is_drawn_again_when_its_drawing_is_to_differ(control: Path) -
 
 
 def test_the_readme_quotes_the_controls() -> None:
-    committed = ROOT / "reports" / "study" / "controls.csv"
+    committed = ROOT / "reports" / "tables" / "controls.csv"
     if not committed.is_file():
         pytest.skip("there is no report of the study yet")
     table = pd.read_csv(committed, dtype=str).set_index(["dataset", "method"])
@@ -90,28 +100,94 @@ def test_the_readme_quotes_the_controls() -> None:
         assert f"| {' | '.join(cells)} |" in readme, name
 
 
-def test_a_trial_is_judged_on_train_fullsup_alone(tmp_path: Path) -> None:
-    iou = np.zeros((4, len(TAUS)))
-    iou[:3, 100] = 0.6  # at tau = .1 three of four boxes are right, on the other split none
-    rows = pd.DataFrame({"image_id": list("abcd"), "label": 0, "prediction": [0, 0, 1, 0]})
-    rows["rank"] = rows["prediction"]
-    meta = {"method": "background", "map": "class", "read_out": "sigmoid", "split": "train-fullsup"}
-    LocalizationTable(rows, TAUS, iou, iou, meta=meta).save(tmp_path / "x-class-train-fullsup.npz")
-    none = np.zeros_like(iou)
-    other = LocalizationTable(rows, TAUS, none, none, meta=meta | {"split": "test"})
-    other.save(tmp_path / "x-class-test.npz")
-    row = trial_table({"changed": tmp_path}).iloc[0]
-    assert (row["trial"], row["read_out"], row["tau"]) == ("changed", "sigmoid", TAUS[100])
-    assert [row["gt_known_loc_error"], row["top1_loc_error"], row["cls_error"]] == [25, 50, 25]
+def _tables(hits: int, folder: Path, method: str = "background", seed: int = 0) -> None:
+    """Tables of 40 images, at tau = .1 so many boxes right; both splits are the same."""
+    iou = np.zeros((40, len(TAUS)))
+    iou[:hits, 100] = 0.6
+    rows = pd.DataFrame({"image_id": [f"{i:02d}" for i in range(40)], "label": 0, "prediction": 0})
+    rows["rank"] = 0
+    rows.loc[:3, ["prediction", "rank"]] = 1
+    meta = {"method": method, "map": "class", "read_out": "sigmoid", "dataset": "d"}
+    meta |= {"seed": str(seed), "backbone": "b", "protocol": "choe2020"}
+    for split in ("test", "train-fullsup"):
+        table = LocalizationTable(rows, TAUS, iou, iou, meta=meta | {"split": split})
+        table.save(folder / f"{method}-{seed}-class-{split}.npz")
+
+
+def test_the_search_is_judged_on_train_fullsup_and_the_first_of_the_best_is_chosen(tmp_path):
+    folders = {f"has_{i}": tmp_path / str(i) for i in range(3)}
+    for folder, hits in zip(folders.values(), (20, 30, 30), strict=True):
+        _tables(hits, folder, "has")
+        (folder / "has-0-class-test.npz").unlink()  # nobody may ask for it
+    trials = {name: {"method": "has", "patch_size": i} for i, name in enumerate(folders)}
+    table = search_table(trials, folders)
+    assert table["settings"].tolist() == ["patch_size=0", "patch_size=1", "patch_size=2"]
+    assert table["gt_known_loc_error"].tolist() == [50, 25, 25]
+    assert table["top1_loc_error"].tolist() == [60, 35, 35]
+    assert table["cls_error"].tolist() == [10] * 3
+    assert table["chosen"].tolist() == [False, True, False]
+
+
+def test_a_trial_is_better_or_worse_by_the_interval_of_its_difference(tmp_path):
+    for name, hits in (("chosen", 20), ("near", 21), ("far", 4), ("good", 40)):
+        _tables(hits, tmp_path / name)
+    folders = {name: tmp_path / name for name in ("near", "far", "good")}
+    expected = {"expected": "worse", "written": "before", "why": "so"}
+    table = trial_table(
+        folders,
+        {name: {"pooling": name} for name in folders},
+        dict.fromkeys(folders, expected),
+        class_pair(tmp_path / "chosen"),
+    ).set_index("trial")
+    assert table["test_gt_known_loc_error"].to_dict() == {
+        **{"as_chosen": 50, "near": 47.5},
+        **{"far": 90, "good": 0},
+    }
+    assert table["outcome"].to_dict() == {
+        **{"as_chosen": table.at["as_chosen", "outcome"], "near": "same"},
+        **{"far": "worse", "good": "better"},
+    }
+    assert table["came"].tolist()[1:] == [False, True, False]
+    assert table.at["far", "difference"] == pytest.approx(40)
+    assert table.at["far", "settings"] == "pooling=far"
+
+
+def test_a_control_without_a_cam_is_compared_with_that_of_the_main_set(tmp_path):
+    for seed in (0, 1):
+        _tables(10, tmp_path / "main" / "evaluate", "cam", seed)
+    _tables(36, tmp_path / "noise" / "evaluate", "background", 0)
+    _tables(9, tmp_path / "worse" / "evaluate", "background", 0)
+    folders = {name: tmp_path / name for name in ("noise", "worse")}
+    table = control_table(folders, tmp_path / "main")
+    assert set(table["method"]) == {"CAM", "Background images"}
+    assert table["n_seeds"].tolist() == [1] * 4  # CAM with the seeds of the control alone
+    expected = {"expected": "loses", "written": "before", "why": "so"}
+    found = control_outcomes(folders, dict.fromkeys(folders, expected), tmp_path / "main")
+    assert found["outcome"].tolist() == ["wins", "loses"]
+    assert found["came"].tolist() == [False, True]
 
 
 def test_the_study_lists_controls_and_trials_that_there_are() -> None:
-    assert PARAMS["study"]["controls"] == list(PARAMS["controls"])
-    assert set(PARAMS["study"]["trials"]) <= set(PARAMS["trials"])
+    assert set(STUDY["study"]["controls"]) <= set(STUDY["controls"])
+    assert set(STUDY["study"]["trials"]) <= {*STUDY["trials"], "two_stages"}
+
+
+def test_of_everything_something_is_expected() -> None:
+    for kind, outcomes in (
+        ("trials", {"better", "same", "worse"}),
+        ("controls", {"wins", "loses"}),
+    ):
+        expectations = STUDY["expectations"][kind]
+        assert set(STUDY["study"][kind]) <= set(expectations)
+        for name, expected in expectations.items():
+            assert expected["expected"] in outcomes, name
+            assert expected["written"] in ("before", "after"), name
 
 
 def test_a_trial_changes_one_thing() -> None:
-    for name, changes in PARAMS["trials"].items():
-        changed = {key for key, value in changes.items() if value != PARAMS["background"][key]}
+    defaults = asdict(get_method("background").Config()) | PARAMS["background"]
+    defaults |= {"n_background": PARAMS["data"]["n_background"]}
+    for name, changes in STUDY["trials"].items():
+        changed = {key for key, value in changes.items() if value != defaults[key]}
         assert changed, name
         assert len(changed) == 1 or changed <= {"ramp_start", "ramp_end"}, name

@@ -20,7 +20,7 @@ def failure_bars(failures: pd.DataFrame) -> Figure:
     failures : method, reason, gt_known_loc_error (% of the images), as
         `wsol.report_details.failures` gives them
     """
-    shares = failures.pivot_table("gt_known_loc_error", "method", "reason", sort=False)
+    shares = failures.pivot_table("gt_known_loc_error", "method", "reason", sort=False).fillna(0)
     with style():
         figure, axes = plt.subplots(figsize=(9, 0.34 * len(shares) + 1.4))
         left = np.zeros(len(shares))

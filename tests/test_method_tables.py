@@ -1,0 +1,100 @@
+"""All methods side by side: crossed tables, object sizes, and the figures."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from wsol import study_plots
+from wsol.localization_table import LevelBoxes, LocalizationTable
+from wsol.method_tables import N_BINS, crossed, error_by_size, methods_table, write_crossed
+from wsol.metrics import evaluate
+from wsol.report import per_run
+
+N = 40
+TAUS = np.array([0.0, 0.5])
+
+
+def table(method: str, kind: str, right: np.ndarray, ranks: np.ndarray, split: str = "test"):
+    """N images with squares of 20 to 98 pixels; at tau = .5 those of `right` have a right box."""
+    iou = np.stack([np.zeros(N), np.where(right, 0.8, 0.2)], axis=1)
+    rows = pd.DataFrame({"image_id": [f"{i:02d}" for i in range(N)], "label": 0})
+    rows = rows.assign(prediction=np.minimum(ranks, 1), rank=ranks)
+    sides = 20 + 2 * np.arange(N)
+    truth = np.stack([np.zeros(N), np.zeros(N), sides, sides], axis=1).astype(np.int16)
+    boxes = LevelBoxes(
+        np.zeros((N, 256, 4), np.uint8), np.full(N, 255, np.uint8), truth, np.ones(N, np.int16)
+    )
+    meta = {"method": method, "map": kind, "dataset": "d", "backbone": "b", "seed": "0"}
+    return LocalizationTable(
+        rows, TAUS, iou, iou, meta=meta | {"split": split, "protocol": "p"}, level_boxes=boxes
+    )
+
+
+RIGHT = np.arange(N) >= 10  # the larger three quarters
+RANKS = np.where(np.arange(N) % 4 == 0, 2, 0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for split in ("test", "train-fullsup"):
+        for method, kind, right, ranks in (
+            ("cam", "class", ~RIGHT, RANKS),
+            ("background", "foreground", RIGHT, np.zeros(N, int)),
+        ):
+            name = f"{method}-0-{kind}-{split}.npz"
+            table(method, kind, right, ranks, split).save(tmp_path / "evaluate" / name)
+    return tmp_path
+
+
+def test_crossed_tables_have_the_boxes_of_one_and_the_classes_of_the_other(folder: Path) -> None:
+    write_crossed(folder / "evaluate", [0])
+    runs = per_run(folder).set_index("method")
+    found = runs.loc["CAM's class, box of the foreground map"]
+    assert found["gt_known_loc_error"] == 25  # of the foreground map
+    assert found["cls_error"] == 25  # of CAM
+    either = 100 * (~RIGHT | (RANKS > 0)).mean()
+    assert found["top1_loc_error"] == pytest.approx(either)
+
+
+def test_tables_of_other_images_are_not_crossed() -> None:
+    a = table("background", "foreground", RIGHT, RANKS)
+    b = table("cam", "class", RIGHT, RANKS)
+    b.rows["image_id"] = b.rows["image_id"].to_numpy()[::-1]
+    with pytest.raises(ValueError, match="not about the same images"):
+        crossed(a, b)
+
+
+def test_error_by_size_puts_as_many_images_into_every_group(folder: Path) -> None:
+    sizes = error_by_size(folder)
+    assert (sizes["n_images"] == N // N_BINS).all()
+    foreground = sizes[sizes["method"] == "Background images: foreground map"]
+    assert foreground["gt_known_loc_error"].tolist() == [100, 0, 0, 0]
+    assert foreground["size_low"].iloc[0] == pytest.approx(100 * 20**2 / 224**2)
+    assert foreground["size_high"].iloc[-1] == pytest.approx(100 * 98**2 / 224**2)
+    cam = sizes[sizes["method"] == "CAM"]
+    overall = evaluate(*[table("cam", "class", ~RIGHT, RANKS)] * 2)["gt_known_loc_error"]
+    assert cam["gt_known_loc_error"].mean() == overall
+
+
+def test_the_methods_table_says_what_was_searched_and_how_large_it_is(folder: Path) -> None:
+    found = methods_table(per_run(folder), {"CAM": 12}, {"CAM": 7}).set_index("method")
+    assert found.loc["CAM", ["search_trials", "parameters"]].tolist() == [12, 7]
+    assert found.loc["Background images: foreground map", "search_trials"] is pd.NA
+
+
+def test_figures_show_every_row(folder: Path) -> None:
+    sizes = error_by_size(folder)
+    names = sizes["method"].unique().tolist()
+    figure = study_plots.error_by_size(sizes, names)
+    assert [line.get_label() for line in figure.axes[0].lines] == names
+    runs = methods_table(per_run(folder), {}, {})
+    figure = study_plots.cost_against_error(runs, {"CAM": 1.0, "Background images": 1.8})
+    assert [text.get_text() for text in figure.axes[0].texts] == ["CAM"]
+    shares = pd.DataFrame(
+        {"method": ["a", "a", "b"], "reason": ["too small", "right", "elsewhere"]}
+        | {"gt_known_loc_error": [30.0, 70.0, 20.0]}
+    )
+    bars = study_plots.failure_bars(shares).axes[0].patches
+    assert {round(bar.get_width()) for bar in bars if bar.get_width()} == {30, 20}

@@ -13,6 +13,7 @@ METHODS = {
     ("background", "foreground"): "Background images: foreground map",
     ("background", "product"): "Background images: product",
     ("constant-box", "reference"): "Constant box",
+    ("centre-gaussian", "reference"): "Centre Gaussian",
     ("colour-distance", "reference"): "Colour-distance saliency",
     ("patch-classifier", "reference"): "5x5 patch classifier",
 }

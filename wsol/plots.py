@@ -36,6 +36,7 @@ METHOD_STYLE: dict[str, tuple[str, str]] = {
     "Background images: foreground map": (GREEN, "--"),
     "Background images: product": (PURPLE, "-."),
     "Constant box": (GREY, ":"),
+    "Centre Gaussian": (GREY, "--"),
     "Colour-distance saliency": (ORANGE, ":"),
     "5x5 patch classifier": (SKY, ":"),
 }

@@ -121,7 +121,7 @@ def test_no_gradient_flows_from_the_mask_loss_into_the_foreground_head(normaliza
 def test_the_foreground_loss_leaves_the_class_head_alone():
     moved = gradients_of("foreground_loss")
     assert not moved["class_head.weight"]
-    assert moved["foreground_head.1.weight"]
+    assert moved["foreground_head.2.weight"]
 
 
 def test_the_class_loss_leaves_the_foreground_head_alone():
@@ -354,3 +354,17 @@ def test_the_mask_weight_never_falls(a, b, p, q):
 def test_contradictions_are_refused_in_plain_words(settings, words):
     with pytest.raises(ValueError, match=words):
         Config(**settings)
+
+
+@pytest.mark.parametrize("kind", background.HEADS)
+def test_every_head_gives_one_logit_per_location(kind):
+    head = background.foreground_head(8, kind)
+    assert head(torch.rand(2, 8, 5, 7)).shape == (2, 1, 5, 7)
+
+
+def test_the_bottleneck_has_a_third_of_the_weights_of_all_channels():
+    small, large = (
+        sum(p.numel() for p in background.foreground_head(64, kind).parameters())
+        for kind in ("bottleneck", "conv")
+    )
+    assert 0.25 < small / large < 0.35

@@ -98,7 +98,7 @@ def test_has_hides_only_in_the_loss():
 def test_cutmix_weighs_labels_by_the_pixels_that_are_pasted(seed, beta, height, width):
     torch.manual_seed(seed)
     own = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 3, height, width)
-    mixed, others, kept = cutmix.cutmix(own, cutmix.Config(cutmix_beta=beta))
+    mixed, others, _, kept = cutmix.cutmix(own, cutmix.Config(cutmix_beta=beta))
     assert sorted(others.tolist()) == list(range(6))
     for i, other in enumerate(others.tolist()):
         assert set(mixed[i].unique().tolist()) <= {float(i), float(other)}
@@ -115,7 +115,7 @@ def test_cutmix_mixes_the_losses_as_the_images():
     network, batch, config = network_of(cutmix).eval(), batch_of(), cutmix.Config()
     torch.manual_seed(3)
     torch.rand(())  # whether to mix
-    mixed, others, kept = cutmix.cutmix(batch.images, config)
+    mixed, others, _, kept = cutmix.cutmix(batch.images, config)
     logits = network(mixed).logits
     expected = kept * F.cross_entropy(logits, batch.labels)
     expected += (1 - kept) * F.cross_entropy(logits, batch.labels[others])

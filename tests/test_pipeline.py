@@ -2,7 +2,6 @@
 
 import ast
 import os
-import re
 import shlex
 from itertools import product
 from pathlib import Path
@@ -38,8 +37,15 @@ SHOWS = (
 EXECUTION = "execution."  # sections that say where and how fast: read, and no reason to run again
 
 
-def _params_file(name: str) -> Path:
-    return ROOT / (RUNS[name].params_file or "params.yaml")
+def _params_files(name: str) -> list[Path]:
+    return [ROOT / file for file in RUNS[name].params_files or ["params.yaml"]]
+
+
+def _file_of(name: str, section: str) -> Path:
+    """The params file from which a stage takes a section: the last that has its top level."""
+    top = section.partition(".")[0]
+    having = [f for f in _params_files(name) if top in yaml12.load(f.read_text(encoding="utf-8"))]
+    return having[-1]
 
 
 def _deps(name: str) -> set[str]:
@@ -49,7 +55,7 @@ def _deps(name: str) -> set[str]:
 @pytest.mark.parametrize("name", RUNS)
 def test_a_stage_gives_its_notebook_parameters_that_fit(name: str) -> None:
     run = RUNS[name]
-    parameters = runner.read_sections(_params_file(name), run.section)
+    parameters = runner.read_sections(_params_files(name), run.section)
     parameters |= runner.read_settings(run.set)
     notebook = nbformat.read(ROOT / run.notebook, as_version=4)
     runner.check_parameters(parameters, runner.notebook_defaults(notebook))
@@ -65,7 +71,7 @@ def test_a_stage_depends_on_its_code_and_on_the_parameters_it_reads(name: str) -
         for key in getattr(dep, "params", None) or []
     }
     sections = {section for section in run.section if not section.startswith(EXECUTION)}
-    assert watched == {(_params_file(name), section) for section in sections}
+    assert watched == {(_file_of(name, section), section) for section in sections}
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -148,11 +154,14 @@ def _needed(code: str, leave: set[str]) -> set[str]:
 
 def _methods(name: str) -> set[str]:
     """Methods that a stage trains or evaluates."""
-    own = re.search(r"[@-](cam|background)-", name)
-    if own:
-        return {own[1]}
-    background = name.startswith(("ablate@", "study/dvc.yaml:trial@"))
-    return {"background"} if background else {"cam", "background"}
+    run = RUNS[name]
+    values = runner.read_sections(_params_files(name), run.section)
+    values |= runner.read_settings(run.set)
+    if "method" in values:
+        return {values["method"], values.get("combine", values["method"])}
+    if "run" in values:  # a folder that ends in <method>-<seed>
+        return {Path(values["run"]).name.rpartition("-")[0]}
+    return {"background"} if name.startswith("ablate@") else {"cam", "background"}
 
 
 @pytest.mark.parametrize("name", RUNS)

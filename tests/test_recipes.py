@@ -31,7 +31,7 @@ def test_there_is_a_recipe_for_each_data_set_and_network() -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_is_a_training_with_nothing_unknown_in_it(path: Path) -> None:
-    values = read_sections(path, ["recipe"])
+    values = read_sections([path], ["recipe"])
     config = config_from(values)
     _, method, network = path.stem.split("-")
     assert config.method == method
@@ -43,7 +43,7 @@ def test_a_recipe_is_a_training_with_nothing_unknown_in_it(path: Path) -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_the_notebook_of_a_training_takes_a_recipe(path: Path) -> None:
     notebook = nbformat.read(ROOT / "notebooks" / "30_train.ipynb", as_version=4)
-    check_parameters(read_sections(path, ["recipe"]), notebook_defaults(notebook))
+    check_parameters(read_sections([path], ["recipe"]), notebook_defaults(notebook))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -58,23 +58,23 @@ def test_a_recipe_names_its_source_or_says_that_there_is_none(path: Path) -> Non
 @pytest.mark.parametrize("dataset", SETS)
 @pytest.mark.parametrize("method", ["cam", "background"])
 def test_the_study_trains_by_the_recipe_for_resnet50(dataset: str, method: str) -> None:
-    values = read_sections(PARAMS / f"{dataset}.yaml", ["train", method])
+    values = read_sections([PARAMS / f"{dataset}.yaml"], ["train", method])
     assert set(values) <= _known(method)
-    recipe = read_sections(PARAMS / "recipes" / f"{dataset}-{method}-resnet50.yaml", ["recipe"])
+    recipe = read_sections([PARAMS / "recipes" / f"{dataset}-{method}-resnet50.yaml"], ["recipe"])
     threads = {"threads": values["threads"]}  # on a GPU it decides nothing
     assert config_from(values | {"method": method}) == config_from(recipe | threads)
 
 
 @pytest.mark.parametrize("dataset", SETS)
 def test_execution_has_a_section_of_its_own_with_nothing_unknown(dataset: str) -> None:
-    values = read_sections(PARAMS / f"{dataset}.yaml", ["execution.common", "execution.train"])
+    values = read_sections([PARAMS / f"{dataset}.yaml"], ["execution.common", "execution.train"])
     assert set(values) == {field.name for field in fields(Execution)}
     assert execution_from(values).processes == 1
 
 
 @pytest.mark.parametrize("dataset", SETS)
 def test_data_sets_are_looked_for_where_the_readme_puts_them(dataset: str) -> None:
-    prepare = read_sections(PARAMS / f"{dataset}.yaml", ["prepare"])
+    prepare = read_sections([PARAMS / f"{dataset}.yaml"], ["prepare"])
     names = {"images": "fullsup_images"}
     assert {names.get(k, k): v for k, v in FOLDERS[dataset].items()}.items() <= prepare.items()
     assert prepare["out"] == f"data/{dataset}"

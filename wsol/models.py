@@ -78,10 +78,10 @@ class Backbone(nn.Module):
         return [p for p in self.parameters() if id(p) not in self._fast]
 
 
-def conv_block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    """3 x 3 convolution, batch normalization, ReLU."""
+def conv_block(inputs: int, outputs: int, stride: int = 1, size: int = 3) -> nn.Sequential:
+    """Convolution of size x size pixels, batch normalization, ReLU."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
+        nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False),
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
     )

@@ -32,30 +32,34 @@ class Refusal(Exception):
     """A fault of the caller's, in words meant for the caller."""
 
 
-def read_sections(params_file: Path, sections: Sequence[str]) -> dict[str, Any]:
+def read_sections(params_files: Sequence[Path], sections: Sequence[str]) -> dict[str, Any]:
     """Return the parameters of the named sections; a later one wins over an earlier one.
 
     Parameters
     ----------
-    params_file
-        YAML file. A section of it is a flat mapping of parameters, `a.b` names section b inside
-        a, and an entry that is no mapping is one parameter under its own name.
+    params_files
+        YAML files; of what several have at their top level, the last is taken. A section is a flat
+        mapping of parameters, `a.b` names section b inside a, and an entry that is no mapping is
+        one parameter under its own name.
 
     Raises
     ------
     Refusal
-        If the file or a section is missing, or a section is not flat.
+        If a file or a section is missing, or a section is not flat.
     """
-    try:
-        tree = yaml12.load(params_file.read_text(encoding="utf-8")) if sections else {}
-    except (OSError, yaml.YAMLError) as error:
-        raise Refusal(f"cannot read {params_file.name}: {error}") from error
+    tree: dict[str, Any] = {}
+    for file in params_files if sections else ():
+        try:
+            tree |= yaml12.load(file.read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise Refusal(f"cannot read {file.name}: {error}") from error
+    names = " and ".join(file.name for file in params_files)
     parameters: dict[str, Any] = {}
     for section in sections:
         entry = tree
         for key in section.split("."):
             if not isinstance(entry, dict) or key not in entry:
-                raise Refusal(f"{params_file.name} has no section {section!r}")
+                raise Refusal(f"{names} has no section {section!r}")
             entry = entry[key]
         flat = entry if isinstance(entry, dict) else {key: entry}
         for name, value in flat.items():
@@ -182,13 +186,13 @@ def _reason(error: BaseException) -> str:
 
 
 def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
-    """Return what a command line says: notebook, out, section, set and params_file."""
+    """Return what a command line says: notebook, out, section, set and params_files."""
     parser = argparse.ArgumentParser(prog="wsol.run_notebook", description="Run a notebook.")
     parser.add_argument("notebook", type=Path)
     parser.add_argument("out", type=Path, help="where to write the executed notebook")
     parser.add_argument("--section", action="append", default=[], help="section of params.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--params-file", type=Path, default=None)
+    parser.add_argument("--params-file", type=Path, action="append", dest="params_files")
     return parser.parse_args(words)
 
 
@@ -197,8 +201,8 @@ def main(words: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(words)
     notebook, out, start = arguments.notebook, arguments.out, time.perf_counter()
     try:
-        params_file = arguments.params_file or project_root() / "params.yaml"
-        parameters = read_sections(params_file, arguments.section) | read_settings(arguments.set)
+        params_files = arguments.params_files or [project_root() / "params.yaml"]
+        parameters = read_sections(params_files, arguments.section) | read_settings(arguments.set)
         run_notebook(notebook, out, parameters)
     except KeyboardInterrupt:
         print(f"{notebook.name}: interrupted", file=sys.stderr)

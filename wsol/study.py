@@ -27,15 +27,22 @@ from wsol.train import train
 def config_from(values: dict[str, Any]) -> TrainConfig:
     """Build a TrainConfig from flat names: its own fields and those of the method's ``Config``.
 
-    What belongs to neither is left alone, so that a notebook can hand over all its parameters:
+    Where the method is combined with another one, ``combine``, fields of that one's Config count
+    too. What belongs to none is left alone, so that a notebook can hand over all its parameters:
     ``config_from(globals())``. Raises ValueError where TrainConfig does.
     """
     own = {f.name for f in fields(TrainConfig)} - {"method_config"}
-    of_method = {f.name for f in fields(get_method(values["method"]).Config)}
-    return TrainConfig(
-        **{name: values[name] for name in own if name in values},
-        method_config={name: values[name] for name in sorted(of_method) if name in values},
-    )
+    method_config = _given(values, values["method"])
+    if method_config.get("combine"):
+        method_config["combine_config"] = _given(values, method_config["combine"])
+    given = {name: values[name] for name in own if name in values}
+    return TrainConfig(**given, method_config=method_config)
+
+
+def _given(values: dict[str, Any], method: str) -> dict[str, Any]:
+    """Those of the values that are fields of a method's Config."""
+    names = sorted(f.name for f in fields(get_method(method).Config))
+    return {name: values[name] for name in names if name in values}
 
 
 def execution_from(values: dict[str, Any], root: Path | None = None) -> Execution:
@@ -97,6 +104,7 @@ def _train_in_processes(
     words += [] if n_background is None else ["--n-background", str(n_background)]
     settings = asdict(config) | asdict(execution)
     settings |= settings.pop("method_config")
+    settings |= settings.pop("combine_config", {})
     launch("wsol.train", words, settings, execution.processes)
 
 
@@ -106,10 +114,10 @@ def command(words: Sequence[str] | None) -> int:
 
     given = _arguments(words)
     try:
-        values = read_sections(given.params_file, given.section) | read_settings(given.set)
+        values = read_sections([given.params_file], given.section) | read_settings(given.set)
         if "method" not in values:
             raise Refusal('which method? give a section that says it, or "--set method=cam"')
-        known = _defaults(values["method"])
+        known = _defaults(values["method"], values.get("combine"))
         check_parameters({n: v for n, v in values.items() if n in known}, known)
         check_parameters(read_settings(given.set), known)  # a section may serve others too
         config, execution = config_from(values), execution_from(values)
@@ -122,10 +130,12 @@ def command(words: Sequence[str] | None) -> int:
     return 0
 
 
-def _defaults(method: str) -> dict[str, Any]:
+def _defaults(method: str, combine: str | None) -> dict[str, Any]:
     """All settings of a training with their defaults, None where there is none."""
-    configs = (TrainConfig, Execution, get_method(method).Config)
-    own = [f for config in configs for f in fields(config) if f.name != "method_config"]
+    methods = [method, combine] if combine else [method]
+    configs = (TrainConfig, Execution, *(get_method(name).Config for name in methods))
+    nested = {"method_config", "combine_config"}
+    own = [f for config in configs for f in fields(config) if f.name not in nested]
     return {f.name: None if f.default is MISSING else f.default for f in own}
 
 

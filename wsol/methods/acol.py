@@ -14,13 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from wsol.methods.cam import class_loss
-from wsol.methods.interface import Batch, Outputs
+from wsol.methods.interface import Batch, Outputs, normalized
 from wsol.models import Backbone
 
 USES_BACKGROUND = False
-WIDTH = (
-    1024  # channels of the classifiers' hidden layers, or those of the features if they are less
-)
+WIDTH = 1024  # channels of the hidden layers, or those of the features if they are less
 
 
 @dataclass(frozen=True)
@@ -68,12 +66,6 @@ def _classifier(channels: int, num_classes: int) -> nn.Sequential:
         *(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True)),
         nn.Conv2d(width, num_classes, 1),
     )
-
-
-def normalized(maps: Tensor) -> Tensor:
-    """Each map (..., h, w) scaled to [0, 1]; a constant one to 0."""
-    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
-    return (maps - low) / (high - low).clamp_min(1e-8)
 
 
 def erase(features: Tensor, label_map: Tensor, threshold: float) -> Tensor:

@@ -12,16 +12,20 @@ Only the paper's abstract is at hand; what it leaves open is a field of :class:`
 README links the table of these choices with the reason for each.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsol.distributed import global_mean, mean_over_all
+from wsol.methods import get_method
 from wsol.methods.cam import CamNetwork, class_loss
 from wsol.methods.interface import Batch, Outputs
 from wsol.models import Backbone, conv_block
+from wsol.paths import project_root
 
 USES_BACKGROUND = True
 
@@ -29,13 +33,20 @@ POOLINGS = ("location", "prior", "mean", "top")
 NORMALIZATIONS = ("posterior", "sigmoid", "minmax", "sigmoid-minmax")
 MASK_LOSSES = ("bce", "mse", "l1")
 ATTACHMENTS = ("early", "late")
+HEADS = ("bottleneck", "conv", "linear")
+COMBINATIONS = ("has", "adl", "cutmix")
 
 
 @dataclass(frozen=True)
 class Config:
-    """The choices that the abstract leaves open."""
+    """The choices that the abstract leaves open, and what the method may be combined with.
+
+    ``combine`` names a method that changes images, labels or features, which the background
+    supervision then comes on top of.
+    """
 
     attach: str = "early"  # features under the foreground head
+    head: str = "bottleneck"  # its layers, see foreground_head
     pooling: str = "top"  # how S is trained, see foreground_loss
     object_share: float = 0.2  # of an object image that is object, for "prior" and "top"
     foreground_weight: float = 1.0  # a
@@ -45,35 +56,46 @@ class Config:
     mask_weight: float = 3.0  # b after the ramp
     ramp_start: float = 0.0  # share of the training at which b starts to grow ...
     ramp_end: float = 0.6  # ... and at which it is reached
+    stop_gradient: bool = True  # the mask loss teaches the class map alone, not S
+    class_weight: float = 1.0  # of the cross entropy; 0 trains a foreground map alone
+    teacher: str = ""  # weights of a run whose S gives the mask (two stages); "" is the own S
+    combine: str = ""  # "has", "adl" or "cutmix"
+    combine_config: dict = field(default_factory=dict)  # fields of that method's Config
 
     def __post_init__(self) -> None:
         for name, known in (
+            ("combine", ("", *COMBINATIONS)),
             ("attach", ATTACHMENTS),
+            ("head", HEADS),
             ("pooling", POOLINGS),
             ("normalization", NORMALIZATIONS),
             ("mask_loss", MASK_LOSSES),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; known: {', '.join(known)}")
-        for name in ("foreground_weight", "mask_weight"):
+        for name in ("class_weight", "foreground_weight", "mask_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; a weight cannot be negative")
         if not 0 < self.object_share < 1:
             raise ValueError(f"object_share is {self.object_share}; it is a share between 0 and 1")
         if not 0 <= self.ramp_start <= self.ramp_end <= 1:
             raise ValueError("the ramp needs 0 <= ramp_start <= ramp_end <= 1")
+        if self.combine:
+            self.combined()  # refuses unknown or bad values
+
+    def combined(self):
+        """The Config of the method that this one is combined with."""
+        return get_method(self.combine).Config(**self.combine_config)
 
 
 class BackgroundNetwork(CamNetwork):
     """CAM's network with a foreground head beside the class head."""
 
-    def __init__(self, backbone: Backbone, num_classes: int, attach: str) -> None:
+    def __init__(self, backbone: Backbone, num_classes: int, attach: str, head: str) -> None:
         super().__init__(backbone, num_classes)
         self.attach = attach
         channels = backbone.early_channels if attach == "early" else backbone.late_channels
-        self.foreground_head = nn.Sequential(
-            conv_block(channels, channels), nn.Conv2d(channels, 1, 1)
-        )
+        self.foreground_head = foreground_head(channels, head)
 
     def forward(self, images: Tensor) -> Outputs:
         early, late = self.backbone(images)
@@ -82,31 +104,110 @@ class BackgroundNetwork(CamNetwork):
         return Outputs(class_maps.mean(dim=(2, 3)), class_maps, foreground)
 
 
+def foreground_head(channels: int, kind: str) -> nn.Sequential:
+    """From features (B, channels, h1, w1) to logits (B, 1, h1, w1).
+
+    * ``bottleneck``: 1 x 1 to half the channels, 3 x 3, 1 x 1; a third of the weights of
+    * ``conv``: 3 x 3 of all channels, 1 x 1;
+    * ``linear``: 1 x 1, as the class head has it.
+    """
+    if kind == "linear":
+        return nn.Sequential(nn.Conv2d(channels, 1, 1))
+    if kind == "conv":
+        return nn.Sequential(conv_block(channels, channels), nn.Conv2d(channels, 1, 1))
+    half = max(1, channels // 2)
+    return nn.Sequential(
+        conv_block(channels, half, size=1), conv_block(half, half), nn.Conv2d(half, 1, 1)
+    )
+
+
 def build(backbone: Backbone, num_classes: int, config: Config) -> BackgroundNetwork:
-    """Put both heads on a backbone."""
-    return BackgroundNetwork(backbone, num_classes, config.attach)
+    """Put both heads on a backbone, which ADL adds its layers to where it is combined with."""
+    if config.combine == "adl":
+        get_method("adl").insert(backbone, backbone.name, config.combined())
+    return BackgroundNetwork(backbone, num_classes, config.attach, config.head)
+
+
+class Step(NamedTuple):
+    """What passes through the network in one step, and what the object images show."""
+
+    images: Tensor  # (B + B', 3, H, W), background images last
+    labels: Tensor  # (B,)
+    others: Tensor  # (B,) labels of the pasted pieces
+    pasted: Tensor  # (1, 1, H, W) share of each pixel that is of the piece: 0 or 1
 
 
 def losses(network: nn.Module, batch: Batch, config: Config) -> dict[str, Tensor]:
     """Return the total loss and its three parts; both image sets pass through in one batch."""
     B = len(batch.images)
-    background = batch.background
-    if config.match_colours:
-        background = match_colours(background, batch.images)
-    outputs = network(torch.cat([batch.images, background]))
-    rows = torch.arange(B, device=batch.labels.device)
-    label_map = outputs.class_maps[rows, batch.labels]  # (B, h, w), A[y]
+    step = step_of(batch, config)
+    outputs = network(step.images)
+    S = outputs.foreground[:B]
+    S_mask = teacher_map(config.teacher, step.images[:B]) if config.teacher else S
+    mask = foreground_mask(S_mask, config)
     parts = {
-        "class_loss": class_loss(outputs.logits[:B], batch.labels),
-        "foreground_loss": foreground_loss(outputs.foreground[:B], outputs.foreground[B:], config),
-        "mask_loss": mask_loss(label_map, foreground_mask(outputs.foreground[:B], config), config),
+        "class_loss": mixed_class_loss(outputs.logits[:B], step),
+        "foreground_loss": foreground_loss(S, outputs.foreground[B:], config),
+        "mask_loss": mask_loss(label_map(outputs.class_maps[:B], step), mask, config),
     }
     total = (
-        parts["class_loss"]
+        config.class_weight * parts["class_loss"]
         + config.foreground_weight * parts["foreground_loss"]
         + mask_weight(batch.progress, config) * parts["mask_loss"]
     )
     return {"loss": total, **parts}
+
+
+def step_of(batch: Batch, config: Config) -> Step:
+    """Both image sets as the network gets them: recoloured, mixed, with hidden patches, or plain.
+
+    Patches are hidden in background images too: they must not tell the two sets apart.
+    """
+    images, background, others = batch.images, batch.background, batch.labels
+    pasted = images.new_zeros(1, 1, *images.shape[2:])
+    if config.match_colours:
+        background = match_colours(background, images)
+    if config.combine == "cutmix" and torch.rand(()) < config.combined().cutmix_rate:
+        mixed = get_method("cutmix").cutmix(images, config.combined())
+        images, others = mixed.images, batch.labels[mixed.others]
+        pasted = mixed.pasted.to(images.dtype)[None, None]
+    images = torch.cat([images, background])
+    if config.combine == "has":
+        images = get_method("has").hide_patches(images, config.combined())
+    return Step(images, batch.labels, others, pasted)
+
+
+def mixed_class_loss(logits: Tensor, step: Step) -> Tensor:
+    """Cross entropy of (B, K), each label weighted by the share of pixels that show it."""
+    share = step.pasted.mean().item()
+    loss = class_loss(logits, step.labels)
+    return loss if share == 0 else (1 - share) * loss + share * class_loss(logits, step.others)
+
+
+def label_map(class_maps: Tensor, step: Step) -> Tensor:
+    """A[y] of each location's own class, (B, h, w) of (B, K, h, w)."""
+    rows = torch.arange(len(class_maps), device=class_maps.device)
+    own = class_maps[rows, step.labels]
+    if not step.pasted.any():
+        return own
+    share = F.adaptive_avg_pool2d(step.pasted, own.shape[-2:])[0]  # (1, h, w)
+    return (1 - share) * own + share * class_maps[rows, step.others]
+
+
+def teacher_map(weights: str, images: Tensor) -> Tensor:
+    """S (B, 1, h1, w1) of another, trained network, which learns nothing here."""
+    with torch.no_grad():
+        return _teacher(weights, images.device)(images).foreground
+
+
+@lru_cache(maxsize=1)
+def _teacher(weights: str, device: torch.device) -> nn.Module:
+    from wsol.runs import load_network  # which builds the networks of all methods
+
+    network, config = load_network(project_root() / weights)
+    if network(torch.zeros(1, 3, config.input_size, config.input_size)).foreground is None:
+        raise ValueError(f"{weights} has no foreground map to teach with")
+    return network.to(device)
 
 
 def foreground_loss(objects: Tensor, background: Tensor, config: Config) -> Tensor:
@@ -146,8 +247,11 @@ def match_colours(background: Tensor, images: Tensor) -> Tensor:
 
 
 def foreground_mask(S: Tensor, config: Config) -> Tensor:
-    """Normalize S (B, 1, h1, w1) to the mask M (B, 1, h1, w1) in [0, 1]; no gradient flows back."""
-    S = S.detach()
+    """Normalize S (B, 1, h1, w1) to the mask M (B, 1, h1, w1) in [0, 1].
+
+    No gradient flows back to S unless ``stop_gradient`` is off.
+    """
+    S = S.detach() if config.stop_gradient else S
     if config.normalization == "posterior":
         return (1 - (1 - config.object_share) * torch.exp(-S)).clamp(0, 1)
     if config.normalization == "sigmoid":
@@ -157,14 +261,14 @@ def foreground_mask(S: Tensor, config: Config) -> Tensor:
     return (S - low) / (high - low).clamp_min(1e-6)
 
 
-def mask_loss(label_map: Tensor, M: Tensor, config: Config) -> Tensor:
-    """Distance of sigmoid(A[y]), (B, h, w), from the mask averaged to its grid; a scalar."""
-    target = F.adaptive_avg_pool2d(M, label_map.shape[-2:])[:, 0]  # (B, h, w)
+def mask_loss(maps: Tensor, M: Tensor, config: Config) -> Tensor:
+    """Distance of sigmoid(A[y]), maps (B, h, w), from the mask averaged to its grid; a scalar."""
+    target = F.adaptive_avg_pool2d(M, maps.shape[-2:])[:, 0]  # (B, h, w)
     if config.mask_loss == "bce":
-        distance = F.binary_cross_entropy_with_logits(label_map, target)
+        distance = F.binary_cross_entropy_with_logits(maps, target)
     else:
         measure = {"mse": F.mse_loss, "l1": F.l1_loss}[config.mask_loss]
-        distance = measure(label_map.sigmoid(), target)
+        distance = measure(maps.sigmoid(), target)
     return global_mean(distance, target.numel())
 
 

@@ -66,10 +66,8 @@ class BasNetwork(nn.Module):
         """With labels what the losses need, without them what every method gives."""
         early, late = self.backbone(images)
         class_maps = self.class_head(late).float()  # (B, K, h, w)
-        logits, maps = (
-            class_maps.mean((2, 3)),
-            self.generator(early).float(),
-        )  # (B, K), (B, K, h1, w1)
+        logits = class_maps.mean((2, 3))  # (B, K)
+        maps = self.generator(early).float()  # (B, K, h1, w1)
         if labels is None:
             return Outputs(logits, maps)
         rows = torch.arange(len(images), device=images.device)

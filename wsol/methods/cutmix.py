@@ -40,6 +40,7 @@ class Mixed(NamedTuple):
 
     images: Tensor  # (B, 3, H, W)
     others: Tensor  # (B,) the image that the piece is from
+    pasted: Tensor  # (H, W) bool, where the piece is
     kept: float  # lambda, the share of pixels that are the image's own
 
 
@@ -52,10 +53,11 @@ def losses(network: nn.Module, batch: Batch, config: Config) -> dict[str, Tensor
     """Cross entropy with both labels, weighted by their pixels."""
     if torch.rand(()) >= config.cutmix_rate:
         return {"loss": class_loss(network(batch.images).logits, batch.labels)}
-    images, others, kept = cutmix(batch.images, config)
-    logits = network(images).logits
-    own, other = (class_loss(logits, labels) for labels in (batch.labels, batch.labels[others]))
-    return {"loss": kept * own + (1 - kept) * other}
+    mixed = cutmix(batch.images, config)
+    logits = network(mixed.images).logits
+    labels = (batch.labels, batch.labels[mixed.others])
+    own, other = (class_loss(logits, of) for of in labels)
+    return {"loss": mixed.kept * own + (1 - mixed.kept) * other}
 
 
 def cutmix(images: Tensor, config: Config) -> Mixed:
@@ -67,6 +69,7 @@ def cutmix(images: Tensor, config: Config) -> Mixed:
     top, bottom = (max(0, min(H, y + sign * int(H * share) // 2)) for sign in (-1, 1))
     left, right = (max(0, min(W, x + sign * int(W * share) // 2)) for sign in (-1, 1))
     others = torch.randperm(B).to(images.device)
-    mixed = images.clone()
-    mixed[:, :, top:bottom, left:right] = images[others, :, top:bottom, left:right]
-    return Mixed(mixed, others, 1 - (bottom - top) * (right - left) / (H * W))
+    pasted = torch.zeros(H, W, dtype=torch.bool, device=images.device)
+    pasted[top:bottom, left:right] = True
+    mixed = torch.where(pasted, images[others], images)
+    return Mixed(mixed, others, pasted, 1 - (bottom - top) * (right - left) / (H * W))

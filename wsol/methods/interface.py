@@ -22,3 +22,9 @@ class Outputs(NamedTuple):
     logits: Tensor  # (B, K)
     class_maps: Tensor  # (B, K, h, w), logits at each location
     foreground: Tensor | None = None  # (B, 1, h1, w1), logits; None without a foreground head
+
+
+def normalized(maps: Tensor) -> Tensor:
+    """Each map (..., h, w) scaled to [0, 1]; a constant one to 0."""
+    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
+    return (maps - low) / (high - low).clamp_min(1e-8)

@@ -23,9 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsol.distributed import global_mean
-from wsol.methods.acol import normalized
 from wsol.methods.cam import CamNetwork, class_loss
-from wsol.methods.interface import Batch, Outputs
+from wsol.methods.interface import Batch, Outputs, normalized
 from wsol.models import Backbone
 
 USES_BACKGROUND = False

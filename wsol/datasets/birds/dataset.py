@@ -9,7 +9,12 @@ import numpy as np
 from PIL import Image
 
 from wsol.datasets.backgrounds import write_manifest
-from wsol.datasets.birds.picture import Picture, background_picture, bird_picture
+from wsol.datasets.birds.picture import (
+    Picture,
+    background_picture,
+    bird_picture,
+    noise_picture,
+)
 from wsol.datasets.birds.species import SPECIES
 
 _STREAMS = {"train": 0, "test": 1, "fullsup": 2, "background": 3}
@@ -27,8 +32,11 @@ class BirdsConfig:
     cue: str = "head"  # where the class shows: "head" or "body" (a control)
     gap: float = 0.3  # distance of the background set from the birds' habitats, 0 to 1
     contamination: float = 0.0  # share of background images that contain a bird
+    background: str = "scenes"  # or "noise" (a control)
 
     def __post_init__(self) -> None:
+        if self.background not in ("scenes", "noise"):
+            raise ValueError(f"background is {self.background!r}; there are 'scenes' and 'noise'")
         if self.cue not in ("head", "body"):
             raise ValueError(f"cue is {self.cue!r}; the class can show in 'head' or 'body'")
         for name in ("gap", "contamination"):
@@ -73,7 +81,8 @@ def draw_birds(root: Path, config: BirdsConfig, workers: int = 2) -> None:
     _write_cub_tables(root, train, test, pictures)
     _write_metadata(root / "fullsup", fullsup, pictures)
     if background:
-        source = f"wsol.datasets.birds seed={config.seed} gap={config.gap:g}"
+        kind = f"gap={config.gap:g}" if config.background == "scenes" else config.background
+        source = f"wsol.datasets.birds seed={config.seed} {kind}"
         write_manifest(root / "background", source, licence="MIT")
 
 
@@ -104,6 +113,8 @@ def _picture(rng: np.random.Generator, job: _Job) -> Picture:
         return bird_picture(rng, SPECIES[job.number % len(SPECIES)], job.config.cue)
     if rng.random() < job.config.contamination:
         return bird_picture(rng, SPECIES[rng.integers(len(SPECIES))], job.config.cue)
+    if job.config.background == "noise":
+        return noise_picture(rng)
     return background_picture(rng, job.config.gap)
 
 

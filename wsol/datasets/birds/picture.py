@@ -49,6 +49,13 @@ def background_picture(rng: np.random.Generator, gap: float) -> Picture:
     return Picture(image, np.zeros(image.shape[:2], bool), (0, 0, 0, 0))
 
 
+def noise_picture(rng: np.random.Generator) -> Picture:
+    """A picture of independent uniform pixels: it has no object, nor anything that scenes have."""
+    shape = SHAPES[rng.integers(len(SHAPES))]
+    image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    return Picture(image, np.zeros(shape, bool), (0, 0, 0, 0))
+
+
 def _canvas_shape(rng: np.random.Generator) -> tuple[int, int]:
     h, w = SHAPES[rng.integers(len(SHAPES))]
     return h * SUPERSAMPLING, w * SUPERSAMPLING

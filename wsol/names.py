@@ -1,5 +1,13 @@
 """What the rows of the report are called, in their order."""
 
+_POSTHOC = {
+    "gradcam": "Grad-CAM",
+    "gradcampp": "Grad-CAM++",
+    "xgradcam": "XGrad-CAM",
+    "layercam": "LayerCAM",
+    "scorecam": "Score-CAM",
+}  # as `wsol.posthoc` knows them and as their papers do
+
 # (method, map) as a localization table says it, and as a reader does.
 METHODS = {
     ("cam", "class"): "CAM",
@@ -9,9 +17,15 @@ METHODS = {
     ("adl", "class"): "ADL",
     ("cutmix", "class"): "CutMix",
     ("bas", "class"): "BAS",
+    **{
+        ("cam", f"{method}-{layer}"): f"{name}, {layer} layer"
+        for layer in ("early", "middle", "late")
+        for method, name in _POSTHOC.items()
+    },
     ("background", "class"): "Background images",
     ("background", "foreground"): "Background images: foreground map",
     ("background", "product"): "Background images: product",
+    ("few-shot", "foreground"): "Few-shot supervised",
     ("constant-box", "reference"): "Constant box",
     ("centre-gaussian", "reference"): "Centre Gaussian",
     ("colour-distance", "reference"): "Colour-distance saliency",

@@ -13,6 +13,7 @@ from wsol.images import to_float
 from wsol.map_tables import evaluate_maps
 from wsol.maps import predict
 from wsol.names import METHODS
+from wsol.plots import METHOD_STYLE
 from wsol.posthoc import (
     EXTRACTORS,
     KINDS,
@@ -248,6 +249,10 @@ def test_every_map_of_a_cam_run_has_a_name():
     names = [METHODS["cam", kind] for kind in KINDS]
     assert len(set(names)) == len(KINDS) == len(EXTRACTORS) * len(LAYERS)
     assert METHODS["cam", "gradcam-early"] == "Grad-CAM, early layer"
+
+
+def test_every_row_of_the_report_has_a_style_in_the_same_order():
+    assert list(METHOD_STYLE) == list(METHODS.values())
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ class FewShotConfig:
 
 
 class Localizer(nn.Module):
-    """A backbone of its own and a class-agnostic foreground head, that of the background method."""
+    """A copy of a backbone and a class-agnostic foreground head, as the background method has it."""
 
     def __init__(self, backbone: Backbone, attach: str) -> None:
         super().__init__()
@@ -102,9 +102,9 @@ def split_fullsup(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataF
 
 
 def box_mask(row: tuple, size: int) -> NDArray[np.uint8]:
-    """Mask (size, size) of 0 and 1 of the boxes of an index row, squashed to the square.
+    """Mask (size, size) of 0 and 1: the boxes of an image, squashed to the square with it.
 
-    A pixel is inside if its centre is.
+    row : of the index table, as `itertuples` gives it. A pixel is inside if its centre is.
     """
     centres = np.arange(size) + 0.5
     mask = np.zeros((size, size), dtype=np.uint8)

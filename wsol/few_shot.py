@@ -71,7 +71,7 @@ class FewShotConfig:
 
 
 class Localizer(nn.Module):
-    """A copy of a backbone and a class-agnostic foreground head, as the background method has it."""
+    """A copy of a backbone, and a class-agnostic foreground head like the background method's."""
 
     def __init__(self, backbone: Backbone, attach: str) -> None:
         super().__init__()

@@ -1,4 +1,6 @@
 # make reproduce   install, train, evaluate, write reports/ and print the headline table
+# make study       after that, the study of all methods, ablations and controls (hours; goes on
+#                  where it was stopped); reports/study
 # make test        install, then the tests, notebooks included
 # make bench       install, then write reports/tables/benchmark.csv and benchmark_training.csv
 # make lab         install, then JupyterLab on this machine only
@@ -19,7 +21,7 @@ STAMP := .venv/wsol-installed
 WITH_VENV := PATH="$$PWD/.venv/bin:$$PATH" JUPYTER_PREFER_ENV_PATH=1
 UV := $(VENV_PYTHON) -m uv --quiet pip
 
-.PHONY: reproduce test bench lab lock clean distclean setup
+.PHONY: reproduce study test bench lab lock clean distclean setup
 .DELETE_ON_ERROR:
 
 # A moved or copied folder still has the old one's wsol installed: install it again.
@@ -30,6 +32,18 @@ endif
 reproduce: setup
 	@$(WITH_VENV) python -m dvc repro
 	@$(WITH_VENV) python -m wsol.report
+
+# Two stages at a time: each trains on one core, which these small networks use better than two.
+# Within a line of stages nothing waits for another one's results.
+STUDY := python -m dvc repro --single-item
+study: reproduce
+	@$(MAKE) --no-print-directory -j2 $(addprefix study-,search first_stage)
+	@$(MAKE) --no-print-directory -j2 $(addprefix study-,train combine control trial second_stage)
+	@$(MAKE) --no-print-directory -j2 $(addprefix study-,evaluate posthoc few_shot)
+	@$(WITH_VENV) python -m dvc repro study/dvc.yaml
+
+study-%:
+	@$(WITH_VENV) $(STUDY) study/dvc.yaml:$*
 
 test: setup
 	@$(WITH_VENV) TQDM_DISABLE=1 python -m pytest --nbval-lax --nbval-current-env tests notebooks

@@ -30,6 +30,7 @@ SHOWS = (
     "explain",
     "report",
     "study/dvc.yaml:study_report",
+    "study/dvc.yaml:methods_report",
     *(f"study/real/dvc.yaml:report@{dataset}" for dataset in ("cub", "ilsvrc", "openimages")),
 )  # stages whose result is what they show
 
@@ -97,7 +98,8 @@ def test_of_the_study_only_the_reports_bypass_the_cache() -> None:
         for name, stage in STAGES.items()
         if not name.startswith(REAL) and any(not out.use_cache for out in stage.outs)
     }
-    own = {f"study/dvc.yaml:{name}" for name in ("protocols", "study_report")}
+    reports = ("protocols", "study_report", "methods_report")
+    own = {f"study/dvc.yaml:{name}" for name in reports}
     assert uncached == {"report", "render", *own}
 
 

@@ -22,9 +22,17 @@ METHODS = {
         for layer in ("early", "middle", "late")
         for method, name in _POSTHOC.items()
     },
+    ("background_norm", "class"): "Background images in batch statistics",
+    ("background_class", "class"): "Background images as a class",
+    ("background_class", "foreground"): "Background images as a class: all but it",
+    ("background_class", "product"): "Background images as a class: product",
+    ("cam+foreground", "foreground"): "CAM's class, box of the foreground map",
     ("background", "class"): "Background images",
     ("background", "foreground"): "Background images: foreground map",
     ("background", "product"): "Background images: product",
+    ("background+has", "class"): "Background images and HaS",
+    ("background+adl", "class"): "Background images and ADL",
+    ("background+cutmix", "class"): "Background images and CutMix",
     ("few-shot", "foreground"): "Few-shot supervised",
     ("constant-box", "reference"): "Constant box",
     ("centre-gaussian", "reference"): "Centre Gaussian",

@@ -48,6 +48,8 @@ METHOD_STYLE: dict[str, tuple[str, str]] = {
         for layer, dashes in LAYER_DASHES.items()
         for method, colour in POSTHOC_COLOURS.items()
     },
+    "Background images in batch statistics": (GREY, "-"),
+    "Background images as a class": (GREEN, ":"),
     "Background images": (BLUE, "-"),
     "Background images: foreground map": (GREEN, "--"),
     "Background images: product": (PURPLE, "-."),

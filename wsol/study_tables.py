@@ -1,7 +1,8 @@
-"""Tables of the study beside the report: controls (another data set), trials (another setting).
+"""Tables of the study beside the report: the random search, trials and controls.
 
-A *trial* trains with one setting changed; it is judged on `train-fullsup` alone, and the tables of
-`test` that it leaves are not read.
+A *trial* trains with one setting of the background method changed, a *control* on another set of
+birds or background images. What was expected of each is written in params/study.yaml; whether it
+came is decided by the interval of a paired bootstrap over the images of `test`.
 """
 
 from collections.abc import Mapping
@@ -12,24 +13,151 @@ import pandas as pd
 from wsol.localization_table import LocalizationTable
 from wsol.metrics import choose_tau, localization_errors
 from wsol.names import METHODS
-from wsol.report import localization_error, per_run
+from wsol.report import localization_error, per_run, read_pairs
+from wsol.stats import Difference, paired_bootstrap
 from wsol.tables import rounded
 
 ERRORS = ["gt_known_loc_error", "top1_loc_error", "cls_error"]  # %
+JUDGE = "top1_loc_error"  # by which the search chooses
+BETTER, SAME, WORSE = "better", "same", "worse"
+WINS, LOSES = "wins", "loses"
+
+Pair = tuple[LocalizationTable, LocalizationTable]  # of test and of train-fullsup
 
 
-def control_table(folders: Mapping[str, Path]) -> pd.DataFrame:
+def class_pair(folder: Path) -> Pair:
+    """The only pair of tables of a class map in a folder."""
+    (pair,) = [pair for pair in read_pairs(folder) if pair[0].meta["map"] == "class"]
+    return pair
+
+
+def difference(pair: Pair, other: Pair) -> Difference:
+    """GT-known error on `test` less that of the other, in points, each at its own tau."""
+    taus = choose_tau(pair[1]), choose_tau(other[1])
+    return paired_bootstrap(pair[0], other[0], taus=taus)
+
+
+def _errors(pair: Pair) -> dict[str, float]:
+    """The three errors on both splits, at the tau of `train-fullsup`, in %."""
+    tau = choose_tau(pair[1])
+    found = {}
+    for split, table in (("fullsup", pair[1]), ("test", pair[0])):
+        errors = localization_errors(table, tau)
+        found |= {f"{split}_{error}": errors[error] for error in ERRORS}
+    return found
+
+
+def _text(settings: Mapping[str, object], leave: tuple[str, ...] = ()) -> str:
+    return " ".join(f"{name}={value}" for name, value in settings.items() if name not in leave)
+
+
+def search_table(
+    trials: Mapping[str, Mapping[str, object]], folders: Mapping[str, Path]
+) -> pd.DataFrame:
+    """Errors of every trial of the random search on `train-fullsup`, %, and which was chosen.
+
+    trials : settings by the name of the trial, ``<method>_<number>``
+    folders : where the tables of each lie; those of `test` are not read
+
+    Columns: method (as a reader says it), trial, settings, ERRORS, chosen: of each method the
+    first of lowest `JUDGE`.
+    """
+    rows = []
+    for name, settings in trials.items():
+        (file,) = folders[name].glob("*-class-train-fullsup.npz")
+        table = LocalizationTable.load(file)
+        errors = localization_errors(table, choose_tau(table))
+        about = {"method": METHODS[table.meta["method"], "class"], "trial": name}
+        about |= {"settings": _text(settings, ("method",))}
+        rows.append(about | {error: errors[error] for error in ERRORS})
+    found = pd.DataFrame(rows)
+    best = found.groupby("method", sort=False)[JUDGE].idxmin()
+    return found.assign(chosen=found.index.isin(best))
+
+
+def trial_table(
+    folders: Mapping[str, Path],
+    settings: Mapping[str, Mapping[str, object]],
+    expectations: Mapping[str, Mapping[str, str]],
+    chosen: Pair,
+) -> pd.DataFrame:
+    """One row per trial: errors of its class map, and whether what was expected of it came.
+
+    folders : of localization tables, by trial
+    chosen : the tables of the settings as chosen, which are the first row
+
+    Columns: trial, settings, errors on both splits in %, difference of the GT-known error on `test`
+    from that of the settings as chosen in points, low, high (95 %), expected, written, why,
+    outcome (better, same or worse, by the interval), came.
+    """
+    rows = [{"trial": "as_chosen", "settings": ""} | _errors(chosen)]
+    for name, folder in folders.items():
+        pair, expected = class_pair(folder), expectations[name]
+        d = difference(pair, chosen)
+        outcome = WORSE if d.low > 0 else BETTER if d.high < 0 else SAME
+        about = {"trial": name, "settings": _text(settings[name])} | _errors(pair)
+        about |= {"difference": d.difference, "low": d.low, "high": d.high}
+        rows.append(about | _judged(expected, outcome))
+    return pd.DataFrame(rows)
+
+
+def _judged(expected: Mapping[str, str], outcome: str) -> dict[str, object]:
+    about = {name: expected[name] for name in ("expected", "written", "why")}
+    return about | {"outcome": outcome, "came": outcome == expected["expected"]}
+
+
+def control_table(folders: Mapping[str, Path], main: Path | None = None) -> pd.DataFrame:
     """The headline's columns, one row per control and map, from the folder of each control.
 
-    ``gt_known_ratio`` and ``top1_ratio`` are the error over that of CAM on the same set.
+    ``gt_known_ratio`` and ``top1_ratio`` are the error over that of CAM on the same set. A control
+    without a CAM of its own has the birds of the main set, and `main` is the folder of its tables,
+    of which those with the seeds of the control are taken.
     """
-    tables = [localization_error(per_run(folder)) for folder in folders.values()]
+    tables = []
+    for name, folder in folders.items():
+        runs = per_run(folder)
+        if "CAM" not in set(runs["method"]):
+            cam = _main_cam(main, set(runs["seed"]))
+            runs = pd.concat([cam.assign(dataset=name), runs], ignore_index=True)
+        tables.append(localization_error(runs))
     table = pd.concat(tables, ignore_index=True)
     cam = table[table["method"] == "CAM"].set_index("dataset")
     for name, error in (("gt_known_ratio", "gt_known_loc_error"), ("top1_ratio", "top1_loc_error")):
         reference = table["dataset"].map(cam[f"{error}_mean"])
         table[name] = table[f"{error}_mean"] / reference
     return table
+
+
+def _main_cam(main: Path, seeds: set[int]) -> pd.DataFrame:
+    runs = per_run(main)
+    return runs[(runs["method"] == "CAM") & runs["seed"].isin(seeds)]
+
+
+def control_outcomes(
+    folders: Mapping[str, Path], expectations: Mapping[str, Mapping[str, str]], main: Path
+) -> pd.DataFrame:
+    """Whether the background method beats CAM in each control, as expected or not.
+
+    Columns: control, seed, difference of the GT-known error on `test` from CAM's in points, low,
+    high (95 %), expected, written, why, outcome (wins if the interval lies below 0, else loses),
+    came. The class maps of both.
+    """
+    rows = []
+    for name, folder in folders.items():
+        cams = _by_seed(folder, "cam") or _by_seed(main, "cam")
+        for seed, pair in _by_seed(folder, "background").items():
+            d = difference(pair, cams[seed])
+            about = {"control": name, "seed": int(seed), "difference": d.difference}
+            about |= {"low": d.low, "high": d.high}
+            rows.append(about | _judged(expectations[name], WINS if d.high < 0 else LOSES))
+    return pd.DataFrame(rows)
+
+
+def _by_seed(folder: Path, method: str) -> dict[str, Pair]:
+    """Pairs of tables of a method's class maps, by seed."""
+    pairs = read_pairs(folder / "evaluate")
+    of = {"method": method, "map": "class"}
+    return {p[0].meta["seed"]: p for p in pairs if of.items() <= p[0].meta.items()}
 
 
 def readable_controls(table: pd.DataFrame) -> pd.DataFrame:
@@ -45,21 +173,3 @@ def readable_controls(table: pd.DataFrame) -> pd.DataFrame:
     for name, (header, digits) in columns.items():
         shown[header] = [rounded(value, digits) for value in table[name]]
     return shown
-
-
-def trial_table(folders: Mapping[str, Path]) -> pd.DataFrame:
-    """Errors of each trial's class map on `train-fullsup`, %, at that split's best tau.
-
-    Takes the folder of localization tables of each trial. Columns: trial, map (as a reader says
-    it), read_out, tau, ERRORS; in the order given.
-    """
-    rows = []
-    for name, folder in folders.items():
-        (file,) = folder.glob("*-class-train-fullsup.npz")
-        table = LocalizationTable.load(file)
-        tau = choose_tau(table)
-        errors = localization_errors(table, tau)
-        about = {"trial": name, "map": METHODS[table.meta["method"], table.meta["map"]]}
-        about |= {"read_out": table.meta["read_out"], "tau": tau}
-        rows.append(about | {error: errors[error] for error in ERRORS})
-    return pd.DataFrame(rows)

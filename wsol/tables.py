@@ -66,15 +66,15 @@ def to_tex(shown: pd.DataFrame) -> str:
     return f"\\begin{{table}}\n\\caption{{{caption}}}\n{body}\\end{{table}}\n"
 
 
-def write_headline(table: pd.DataFrame, out: Path) -> None:
-    """Write localization_error.csv, .md and .tex."""
+def write_headline(table: pd.DataFrame, out: Path, name: str = "localization_error") -> None:
+    """Write ``<name>.csv``, .md and .tex."""
     out.mkdir(parents=True, exist_ok=True)
-    write_csv(table, out / "localization_error.csv")
+    write_csv(table, out / f"{name}.csv")
     shown = readable(table)
     right = ["left"] * 3 + ["right"] * (shown.shape[1] - 3)
     markdown = shown.to_markdown(index=False, colalign=right, disable_numparse=True)
-    _write_text(out / "localization_error.md", f"{markdown}\n\n{CAPTION}\n")
-    _write_text(out / "localization_error.tex", to_tex(shown))
+    _write_text(out / f"{name}.md", f"{markdown}\n\n{CAPTION}\n")
+    _write_text(out / f"{name}.tex", to_tex(shown))
 
 
 def write_csv(table: pd.DataFrame, path: Path, digits: int = CSV_DIGITS) -> None:

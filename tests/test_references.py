@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 from wsol.boxes import TAUS, box_iou, largest_boxes, resize_boxes, score_map
 from wsol.datasets.index import parse_boxes
 from wsol.localization import localize
+from wsol.names import METHODS
+from wsol.reference_tables import centre_gaussian_maps, reference_tables
 from wsol.references import (
     FRAME,
+    centre_gaussian_map,
     choose_sigma,
     colour_distance_map,
     constant_box,
@@ -94,6 +97,53 @@ def test_every_tau_gives_the_constant_box_itself(drawn):
     box = np.array([x0, y0, x1, y1])
     found = largest_boxes(score_map(constant_box_map(box / FRAME)), TAUS)
     assert (found == box).all()
+
+
+def test_the_centre_gaussian_is_isotropic_and_highest_in_the_middle():
+    score = centre_gaussian_map()
+    assert score.shape == (FRAME, FRAME)
+    for other in (score.T, score[::-1], score[:, ::-1]):
+        np.testing.assert_allclose(score, other, rtol=1e-12)
+    middle = FRAME // 2
+    assert (score.max() == score[middle - 1 : middle + 1, middle - 1 : middle + 1]).all()
+    y, x = np.mgrid[:FRAME, :FRAME] - (FRAME - 1) / 2
+    np.testing.assert_allclose(score, np.exp(-(x**2 + y**2) / (2 * 56**2)), rtol=1e-9)
+
+
+def test_the_boxes_of_the_centre_gaussian_are_centred_squares_that_shrink_with_tau():
+    x0, y0, x1, y1 = largest_boxes(score_map(centre_gaussian_map()), TAUS).T
+    assert (x0 == y0).all()
+    assert (x1 == y1).all()
+    inside = x0 > 0
+    assert (x0 + x1 == FRAME)[inside].all()  # the far corner is one past the object
+    sides = x1 - x0
+    assert (np.diff(sides) <= 0).all()
+    assert sides.min() < 0.1 * FRAME
+    assert sides.max() == FRAME - 1
+    assert np.abs(np.diff(sides[inside])).max() <= 8  # no gap in what tau can choose from
+
+
+def test_the_centre_gaussian_finds_the_object_in_the_middle_and_no_other():
+    index = index_of(["35 28 65 52", "0 0 30 24"])
+    table = localize([centre_gaussian_map()] * 2, index)
+    assert table.iou_largest[0].max() > 0.95
+    assert table.iou_largest[1].max() < 0.5
+
+
+def test_the_same_gaussian_is_the_map_of_every_image():
+    index = pd.concat(
+        [
+            index_of(["1 2 30 40"] * n).assign(split=s)
+            for n, s in ((3, "train-fullsup"), (5, "test"))
+        ]
+    )
+    maps, text = centre_gaussian_maps(index)
+    assert {split: len(found) for split, found in maps.items()} == {"train-fullsup": 3, "test": 5}
+    assert (maps["test"][4] == centre_gaussian_map()).all()
+    assert text == "deviation 0.25"
+    tables = reference_tables("centre-gaussian", maps, text, index, ".")
+    assert tables["test"].meta["method"] == "centre-gaussian"
+    assert ("centre-gaussian", tables["test"].meta["map"]) in METHODS
 
 
 def test_colour_distance_finds_the_colour_that_the_border_lacks():

@@ -1,5 +1,13 @@
 """What the rows of the report are called, in their order."""
 
+_POSTHOC = {
+    "gradcam": "Grad-CAM",
+    "gradcampp": "Grad-CAM++",
+    "xgradcam": "XGrad-CAM",
+    "layercam": "LayerCAM",
+    "scorecam": "Score-CAM",
+}  # as `wsol.posthoc` knows them and as their papers do
+
 # (method, map) as a localization table says it, and as a reader does.
 METHODS = {
     ("cam", "class"): "CAM",
@@ -9,6 +17,11 @@ METHODS = {
     ("adl", "class"): "ADL",
     ("cutmix", "class"): "CutMix",
     ("bas", "class"): "BAS",
+    **{
+        ("cam", f"{method}-{layer}"): f"{name}, {layer} layer"
+        for layer in ("early", "middle", "late")
+        for method, name in _POSTHOC.items()
+    },
     ("background_norm", "class"): "Background images in batch statistics",
     ("background_class", "class"): "Background images as a class",
     ("background_class", "foreground"): "Background images as a class: all but it",
@@ -20,7 +33,9 @@ METHODS = {
     ("background+has", "class"): "Background images and HaS",
     ("background+adl", "class"): "Background images and ADL",
     ("background+cutmix", "class"): "Background images and CutMix",
+    ("few-shot", "foreground"): "Few-shot supervised",
     ("constant-box", "reference"): "Constant box",
+    ("centre-gaussian", "reference"): "Centre Gaussian",
     ("colour-distance", "reference"): "Colour-distance saliency",
     ("patch-classifier", "reference"): "5x5 patch classifier",
 }

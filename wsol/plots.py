@@ -21,7 +21,18 @@ from wsol.boxes import FRAME
 
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, RED, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#777777"
+BLACK = "#000000"
 TRUTH = "#FFFFFF"  # ground-truth boxes, on pictures
+
+# Post-hoc maps, of which there are many: the colour says the method, the dashes the layer.
+POSTHOC_COLOURS = {
+    "Grad-CAM": ORANGE,
+    "Grad-CAM++": YELLOW,
+    "XGrad-CAM": SKY,
+    "LayerCAM": PURPLE,
+    "Score-CAM": GREEN,
+}
+LAYER_DASHES = {"early": "-", "middle": "--", "late": ":"}
 
 # Colour and dashes of every row of the report.
 METHOD_STYLE: dict[str, tuple[str, str]] = {
@@ -32,12 +43,19 @@ METHOD_STYLE: dict[str, tuple[str, str]] = {
     "ADL": (PURPLE, "--"),
     "CutMix": (YELLOW, "-"),
     "BAS": (ORANGE, "-"),
+    **{
+        f"{method}, {layer} layer": (colour, dashes)
+        for layer, dashes in LAYER_DASHES.items()
+        for method, colour in POSTHOC_COLOURS.items()
+    },
     "Background images in batch statistics": (GREY, "-"),
     "Background images as a class": (GREEN, ":"),
     "Background images": (BLUE, "-"),
     "Background images: foreground map": (GREEN, "--"),
     "Background images: product": (PURPLE, "-."),
+    "Few-shot supervised": (BLACK, "--"),
     "Constant box": (GREY, ":"),
+    "Centre Gaussian": (GREY, "--"),
     "Colour-distance saliency": (ORANGE, ":"),
     "5x5 patch classifier": (SKY, ":"),
 }

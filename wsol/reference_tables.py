@@ -15,6 +15,8 @@ from wsol.localization import localize
 from wsol.localization_table import LocalizationTable
 from wsol.pixels import MaskReader
 from wsol.references import (
+    CENTRE_SIGMA,
+    centre_gaussian_map,
     choose_sigma,
     colour_distance_map,
     constant_box,
@@ -25,7 +27,7 @@ from wsol.references import (
 )
 
 FULLSUP, TEST = "train-fullsup", "test"
-REFERENCES = ("constant-box", "colour-distance", "patch-classifier")
+REFERENCES = ("constant-box", "centre-gaussian", "colour-distance", "patch-classifier")
 
 Maps = dict[str, NDArray]  # by split, (N, h, w)
 
@@ -33,9 +35,20 @@ Maps = dict[str, NDArray]  # by split, (N, h, w)
 def constant_box_maps(index: pd.DataFrame) -> tuple[Maps, str]:
     """Maps of the best constant box of `train-fullsup`; the box in shares of the image, as text."""
     box = constant_box(rows_of(index, FULLSUP))
-    one = constant_box_map(box)
-    maps = {s: np.broadcast_to(one, (len(rows_of(index, s)), *one.shape)) for s in (FULLSUP, TEST)}
-    return maps, " ".join(f"{side:.3f}" for side in box)
+    return _same_for_all(constant_box_map(box), index), " ".join(f"{side:.3f}" for side in box)
+
+
+def centre_gaussian_maps(index: pd.DataFrame) -> tuple[Maps, str]:
+    """Maps of the centre Gaussian; its deviation in sides of the image, as text.
+
+    Nothing is fitted: the size of its box follows from tau, which `train-fullsup` chooses.
+    """
+    return _same_for_all(centre_gaussian_map(), index), f"deviation {CENTRE_SIGMA:g}"
+
+
+def _same_for_all(one: NDArray, index: pd.DataFrame) -> Maps:
+    """One map (h, w) for every image of both splits, without a copy for each."""
+    return {s: np.broadcast_to(one, (len(rows_of(index, s)), *one.shape)) for s in (FULLSUP, TEST)}
 
 
 def colour_distance_maps(index: pd.DataFrame, root: Path, size: int) -> tuple[Maps, str]:

@@ -1,9 +1,11 @@
 """Trivial localizers: what a method has to beat before its maps mean anything.
 
-Three references that need no network. Each gives maps, and the maps pass through the same
+Four references that need no network. Each gives maps, and the maps pass through the same
 evaluation as everybody's (`wsol.localization.localize`):
 
 * the best *constant box*, fitted on the boxes of `train-fullsup`: shows a centre bias;
+* the *centre Gaussian*, the centre baseline of Choe et al. (CVPR 2020): one map for all images,
+  whose boxes are the squares around the middle of the frame;
 * *colour-distance saliency*: how far a pixel's colour is from those of the image's own border;
 * a *classifier of 5 x 5 patches*, trained on patches of object images against patches of background
   images: the background-image idea itself, without a receptive field.
@@ -22,6 +24,7 @@ import pandas as pd
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from scipy.signal.windows import gaussian
 from torch import nn
 from torch.nn import functional as F
 
@@ -30,6 +33,7 @@ from wsol.datasets.index import parse_boxes
 from wsol.localization import localize
 from wsol.metrics import DELTA, box_accuracy
 
+CENTRE_SIGMA = 0.25  # of the centre Gaussian, in sides of the frame
 COARSE = 14  # pixels between the corners of the first search for a constant box
 SIGMAS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)  # of the smoothing, in pixels of the map
 COARSE_TAUS = np.arange(0, 1, 0.01)  # enough to choose by
@@ -99,6 +103,16 @@ def constant_box_map(box: NDArray[np.float64]) -> NDArray[np.float64]:
     score = np.zeros((FRAME, FRAME))
     score[y0:y1, x0:x1] = 1  # the protocol puts the far corner one past the object
     return score
+
+
+def centre_gaussian_map() -> NDArray[np.float64]:
+    """Isotropic Gaussian (224, 224) around the middle of the frame, above 0 and below 1.
+
+    Its deviation chooses which tau belongs to which square, not which squares there are: a quarter
+    of the side spreads them over the thresholds, from a few pixels to the whole frame.
+    """
+    profile = gaussian(FRAME, CENTRE_SIGMA * FRAME)
+    return np.outer(profile, profile)
 
 
 def colour_distance_map(image: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -1,0 +1,266 @@
+"""The few-shot localizer: what it is trained on, what it leaves alone, and that it learns boxes."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from wsol import few_shot, smoke
+from wsol.config import TrainConfig
+from wsol.data import rows_of
+from wsol.datasets.birds import BirdsConfig
+from wsol.datasets.index import INDEX, read_index
+from wsol.datasets.prepare import prepare_birds
+from wsol.evaluation import evaluate_run
+from wsol.few_shot import (
+    FewShotConfig,
+    box_mask,
+    evaluate_few_shot,
+    fit_localizer,
+    foreground_loss,
+    predict_few_shot,
+    split_fullsup,
+)
+from wsol.image_store import ArrayImages
+from wsol.localization import localize
+from wsol.names import METHODS
+from wsol.runs import build_network
+from wsol.study import config_from, train_from_disk
+
+QUICK = dict(epochs=1, batch_size=8)
+
+
+def rows_with(labels: list[int]) -> pd.DataFrame:
+    return pd.DataFrame({"image_id": [f"{i}.jpg" for i in range(len(labels))], "label": labels})
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 6), min_size=5, max_size=80), st.integers(0, 9))
+def test_the_split_takes_every_image_once_and_a_fifth_of_each_class(labels, seed):
+    rows = rows_with(labels)
+    fitted, held_out = split_fullsup(rows, seed)
+    ids = [*fitted["image_id"], *held_out["image_id"]]
+    assert sorted(ids) == sorted(rows["image_id"])
+    assert len(held_out) == len(labels) // 5
+    for label in set(labels):
+        exact = labels.count(label) / 5
+        assert abs((held_out["label"] == label).sum() - exact) < 1
+    for part in (fitted, held_out):
+        assert list(part.index) == list(range(len(part)))
+
+
+def test_classes_of_five_and_of_ten_images_give_exactly_a_fifth():
+    _, held_out = split_fullsup(rows_with([0] * 5 + [1] * 10 + [2] * 5), seed=0)
+    assert held_out["label"].value_counts().to_dict() == {0: 1, 1: 2, 2: 1}
+
+
+def test_a_seed_fixes_the_split():
+    rows = rows_with([0] * 40)
+    splits = [list(split_fullsup(rows, seed)[1]["image_id"]) for seed in (3, 3, 4)]
+    assert splits[0] == splits[1] != splits[2]
+
+
+def test_four_images_are_too_few():
+    with pytest.raises(ValueError, match="4 images of train-fullsup; a split needs at least 5"):
+        split_fullsup(rows_with([0] * 4), seed=0)
+
+
+def test_a_mask_is_the_boxes_in_the_squashed_image():
+    row = pd.DataFrame({"boxes": ["10 20 30 40;50 0 60 10"], "width": 100, "height": 40})
+    mask = box_mask(next(row.itertuples()), 20)
+    assert mask.dtype == np.uint8
+    expected = np.zeros((20, 20))
+    expected[10:20, 2:6] = 1  # a pixel is 5 wide and 2 high
+    expected[0:5, 10:12] = 1
+    assert (mask == expected).all()
+
+
+def test_the_loss_compares_with_the_share_of_the_box_in_each_location():
+    S, masks = torch.randn(2, 1, 3, 3), torch.zeros(2, 1, 6, 6)
+    masks[0, 0, :3, :2] = 1
+    target = torch.zeros(2, 1, 3, 3)
+    target[0, 0, 0, 0], target[0, 0, 1, 0] = 1, 0.5
+    expected = F.binary_cross_entropy(S.sigmoid(), target)
+    assert float(foreground_loss(S, masks)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_an_image_and_its_mask_are_flipped_together():
+    marked = np.zeros((1, 3, 8, 8), dtype=np.uint8)
+    marked[0, :, 2:4, 0:3] = 255
+    rows = pd.DataFrame({"boxes": ["0 2 3 4"], "width": 8, "height": 8})
+    pairs = few_shot._Pairs(ArrayImages(marked), rows)
+    torch.manual_seed(0)
+    found = [pairs[0] for _ in range(20)]
+    assert all((image[0] == 255 * mask[0]).all() for image, mask in found)
+    left = [bool(mask[0, 2, 0]) for _, mask in found]
+    assert any(left)
+    assert not all(left)
+
+
+def squares(n: int) -> tuple[ArrayImages, pd.DataFrame]:
+    """Images of 32 x 32 noise with a bright square of 12 x 12, and their rows."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 120, (n, 3, 32, 32), dtype=np.uint8)
+    corners = rng.integers(0, 20, (n, 2))
+    for image, (x, y) in zip(images, corners, strict=True):
+        image[:, y : y + 12, x : x + 12] += 120
+    rows = rows_with([0] * n).assign(
+        boxes=[f"{x} {y} {x + 12} {y + 12}" for x, y in corners], width=32, height=32
+    )
+    return ArrayImages(images), rows.assign(mask="", ignore="")
+
+
+@pytest.fixture
+def classifier():
+    return build_network(TrainConfig("cam", backbone="small8", input_size=32), 3).eval()
+
+
+@pytest.mark.parametrize("attach", ["early", "late"])
+def test_it_learns_where_bright_squares_are(classifier, attach):
+    images, rows = squares(40)
+    config = FewShotConfig(attach=attach, epochs=15, batch_size=8, learning_rate=0.01)
+    localizer, history = fit_localizer(classifier.backbone, images, rows, config)
+    assert len(history) == 15
+    assert history[-1] < 0.5 * history[0]
+    found = predict_few_shot(localizer, classifier, images)["foreground"]
+    assert found.shape == (40, *[32 // (4 if attach == "early" else 8)] * 2)
+    assert (localize(found, rows).iou_largest >= 0.5).mean(axis=0).max() > 0.9
+
+
+@pytest.mark.parametrize("tune", [True, False])
+def test_the_classifier_is_left_as_it_was(classifier, tune):
+    state = {name: value.clone() for name, value in classifier.state_dict().items()}
+    images, rows = squares(16)
+    torch.manual_seed(7)
+    before = torch.random.get_rng_state()
+    config = FewShotConfig(tune_backbone=tune, **QUICK)
+    localizer, _ = fit_localizer(classifier.backbone, images, rows, config)
+    assert (torch.random.get_rng_state() == before).all()
+    assert all((value == state[name]).all() for name, value in classifier.state_dict().items())
+    assert not classifier.training
+    assert not localizer.training
+    assert all(p.grad is None for p in classifier.parameters())
+    own = localizer.backbone.state_dict()
+    same = all((value == state[f"backbone.{name}"]).all() for name, value in own.items())
+    assert same is not tune
+
+
+def test_a_seed_fixes_the_localizer(classifier):
+    images, rows = squares(16)
+    maps = []
+    for seed in (1, 1, 2):
+        config = FewShotConfig(seed=seed, **QUICK)
+        localizer, _ = fit_localizer(classifier.backbone, images, rows, config)
+        maps.append(predict_few_shot(localizer, classifier, images)["foreground"])
+    assert (maps[0] == maps[1]).all()
+    assert (maps[0] != maps[2]).any()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"attach": "middle"}, "attach is 'middle'; known: early, late"),
+        ({"epochs": 0}, "epochs is 0; it must be at least 1"),
+        ({"learning_rate": 0}, "learning_rate is 0; it must be above 0"),
+        ({"weight_decay": -1}, "must not be negative"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        FewShotConfig(**values)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Index, root and weights of a CAM run of one epoch on the smallest birds."""
+    folder = tmp_path_factory.mktemp("few_shot")
+    prepare_birds(folder / "birds", BirdsConfig(**smoke.BIRDS), workers=1)
+    config = config_from(smoke.TRAIN | {"method": "cam", "backbone": "small8"})
+    train_from_disk(config, folder / "birds", folder / "cam-0")
+    index = read_index(folder / "birds" / INDEX)
+    return index, folder / "birds", folder / "cam-0" / "weights.safetensors"
+
+
+def spied(monkeypatch) -> list[set[str]]:
+    """The image_ids and files of everything that a localizer is fitted on, from now on."""
+    seen = []
+
+    def spy(backbone, images, rows, config):
+        files = {path.partition("/birds/")[2] for path in images.paths}
+        assert files == set(rows["path"])
+        seen.append(set(rows["image_id"]))
+        return fit_localizer(backbone, images, rows, config)
+
+    monkeypatch.setattr(few_shot, "fit_localizer", spy)
+    return seen
+
+
+def test_no_image_is_fitted_that_chooses_or_tests(run, monkeypatch):
+    index, root, weights = run
+    seen = spied(monkeypatch)
+    tables = evaluate_few_shot(weights, index, root, FewShotConfig(**QUICK)).evaluation.tables
+    (fitted,) = seen
+    chosen = set(tables["foreground", "train-fullsup"].rows["image_id"])
+    tested = set(tables["foreground", "test"].rows["image_id"])
+    assert len(fitted) == 16
+    assert len(chosen) == 4
+    assert fitted.isdisjoint(chosen)
+    assert fitted | chosen == set(rows_of(index, "train-fullsup")["image_id"])
+    assert tested == set(rows_of(index, "test")["image_id"])
+    assert tested.isdisjoint(fitted | chosen)
+
+
+def test_boxes_of_the_test_split_change_nothing_but_its_own_iou(run):
+    index, root, weights = run
+    moved = index.copy()
+    moved.loc[moved["split"] == "test", "boxes"] = "0 0 3 3"
+    one, other = (
+        evaluate_few_shot(weights, some, root, FewShotConfig(**QUICK)) for some in (index, moved)
+    )
+    assert one.history == other.history
+    assert one.evaluation.choices.equals(other.evaluation.choices)
+    for split in ("train-fullsup", "test"):
+        assert (
+            one.evaluation.maps[split]["foreground"] == other.evaluation.maps[split]["foreground"]
+        ).all()
+    tables = [r.evaluation.tables["foreground", "test"] for r in (one, other)]
+    assert (tables[0].steps_largest != tables[1].steps_largest).any()
+
+
+def test_boxes_of_the_held_out_images_do_not_train(run):
+    index, root, weights = run
+    _, held_out = split_fullsup(rows_of(index, "train-fullsup"), seed=0)
+    moved = index.copy()
+    moved.loc[moved["image_id"].isin(held_out["image_id"]), "boxes"] = "0 0 3 3"
+    one, other = (
+        evaluate_few_shot(weights, some, root, FewShotConfig(**QUICK)) for some in (index, moved)
+    )
+    assert one.history == other.history
+
+
+def test_classes_are_those_of_the_classifier_to_the_last_bit(run, tmp_path):
+    index, root, weights = run
+    config = FewShotConfig(seed=4, **QUICK)
+    result = evaluate_few_shot(weights, index, root, config, meta={"dataset": "birds"}).evaluation
+    plain = evaluate_run(weights, index, root, kinds=("class",))
+    assert (result.maps["test"]["logits"] == plain.maps["test"]["logits"]).all()
+    table, theirs = result.tables["foreground", "test"], plain.tables["class", "test"]
+    assert table.rows.equals(theirs.rows)
+    meta = {key: table.meta[key] for key in ("method", "map", "seed", "dataset", "backbone")}
+    assert meta == {
+        "method": "few-shot",
+        "map": "foreground",
+        "seed": "4",
+        "dataset": "birds",
+        "backbone": "small8",
+    }
+    assert table.meta["protocol"] == theirs.meta["protocol"]
+    assert METHODS["few-shot", "foreground"] == "Few-shot supervised"
+    result.save_tables(tmp_path, "few-shot-4")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "few-shot-4-foreground-test.npz",
+        "few-shot-4-foreground-train-fullsup.npz",
+    ]

@@ -1,0 +1,307 @@
+"""Post-hoc maps: torchcam beside our class map and plain autograd; nothing is left behind."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchcam.methods import CAM
+
+from wsol.config import TrainConfig
+from wsol.image_store import ArrayImages
+from wsol.images import to_float
+from wsol.map_tables import evaluate_maps
+from wsol.maps import predict
+from wsol.names import METHODS
+from wsol.plots import METHOD_STYLE
+from wsol.posthoc import (
+    EXTRACTORS,
+    KINDS,
+    LAYERS,
+    evaluate_posthoc,
+    layer_of,
+    parse_kind,
+    posthoc_maps,
+    predict_posthoc,
+)
+from wsol.runs import build_network
+
+K, SIDE = 5, 32  # classes, pixels
+GRIDS = {"early": SIDE // 4, "middle": SIDE // 8, "late": SIDE // 8}
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    """Six layers with random weights; the biases of the class head are not zero."""
+    network = build_network(TrainConfig("cam", seed=3, backbone="small8", input_size=SIDE), K)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (7, 3, SIDE, SIDE), generator=generator, dtype=torch.uint8)
+
+
+@pytest.fixture(scope="module")
+def labels() -> torch.Tensor:
+    return torch.tensor([0, 4, 2, 2, 1, 3, 0])
+
+
+def bare_class_maps(network, images, labels) -> np.ndarray:
+    """Our class map of the label without the bias of the class head, (N, h, w)."""
+    bias = network.class_head.bias.detach().numpy()
+    return predict(network, images, labels)["class"] - bias[labels][:, None, None]
+
+
+def pooled_network(network: nn.Module) -> nn.Module:
+    """The network of the papers: global average pooling in front of a linear layer."""
+    fc = nn.Linear(network.backbone.late_channels, K)
+    fc.weight = nn.Parameter(network.class_head.weight.detach()[:, :, 0, 0].clone())
+    fc.bias = nn.Parameter(network.class_head.bias.detach().clone())
+
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.fc = network.backbone, fc
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.backbone(x)[1].mean((2, 3)))
+
+    return Pooled().eval()
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("method", EXTRACTORS)
+def test_maps_are_finite_not_negative_and_at_the_grid_of_the_layer(
+    network, images, labels, method, layer
+):
+    found = posthoc_maps(network, images, labels, method, layer)
+    assert found.shape == (len(images), GRIDS[layer], GRIDS[layer])
+    assert found.dtype == np.float32
+    assert np.isfinite(found).all()
+    assert (found >= 0).all()
+    assert found.max() > 0
+
+
+def test_torchcams_own_cam_is_our_class_map(network, images, labels):
+    pooled = pooled_network(network)
+    with CAM(pooled, pooled.backbone.late, pooled.fc) as extract:
+        with torch.inference_mode():
+            logits = pooled(to_float(images))
+        (found,) = extract(labels.tolist(), normalized=False)
+    ours = predict(network, images, labels)
+    np.testing.assert_allclose(logits, ours["logits"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found, bare_class_maps(network, images, labels), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["gradcam", "xgradcam"])
+def test_on_the_last_features_a_map_is_proportional_to_the_positive_part_of_cam(
+    network, images, labels, method
+):
+    found = posthoc_maps(network, images, labels, method, "late")
+    positive = np.maximum(bare_class_maps(network, images, labels), 0)
+    # The gradient of a mean over h w locations is the weight over h w.
+    np.testing.assert_allclose(found * GRIDS["late"] ** 2, positive, rtol=1e-3, atol=1e-5)
+
+
+def test_on_the_last_features_layercam_takes_the_positive_weights_of_the_class(
+    network, images, labels
+):
+    found = posthoc_maps(network, images, labels, "layercam", "late")
+    weights = network.class_head.weight.detach()[labels, :, 0, 0].clamp_min(0)  # (N, C)
+    with torch.inference_mode():
+        late = network.backbone(to_float(images))[1]
+    expected = torch.einsum("nc,nchw->nhw", weights, late) / late[0, 0].numel()
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
+
+
+def gradients(network, image, label) -> tuple[torch.Tensor, torch.Tensor]:
+    """Early activations (C, h, w) of one image and the gradient of the label's logit there."""
+    backbone = network.backbone
+    early = backbone.early((to_float(image[None]) - backbone.mean) / backbone.std).detach()
+    early.requires_grad_()
+    logits = network.class_head(backbone.late(early)).mean((2, 3))
+    (gradient,) = torch.autograd.grad(logits[0, label], early)
+    return early.detach()[0], gradient[0]
+
+
+def by_hand(method: str, A: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+    """Map (h, w) by the equations of the papers, channel by channel."""
+    found = torch.zeros(A.shape[1:])
+    for a, d in zip(A, g, strict=True):
+        if method == "gradcam":
+            weight = d.mean()
+        elif method == "xgradcam":
+            weight = (d * a).sum() / (a.sum() + 1e-8)
+        elif method == "layercam":
+            weight = d.clamp_min(0)
+        else:
+            alpha = torch.where(d == 0, 0, d**2 / (2 * d**2 + a.sum() * d**3))
+            weight = (alpha * d.clamp_min(0)).sum()
+        found += weight * a
+    return found.clamp_min(0)
+
+
+@pytest.mark.parametrize("method", ["gradcam", "gradcampp", "xgradcam", "layercam"])
+def test_a_map_of_the_early_features_is_that_of_plain_autograd(network, images, labels, method):
+    found = posthoc_maps(network, images, labels, method, "early")
+    for one, image, label in zip(found, images, labels, strict=True):
+        expected = by_hand(method, *gradients(network, image, label))
+        np.testing.assert_allclose(one, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_scorecam_weights_channels_by_the_logit_of_the_masked_image(network, images, labels):
+    found = posthoc_maps(network, images[:2], labels[:2], "scorecam", "early")
+    for one, image, label in zip(found, images, labels, strict=False):
+        x = to_float(image[None])
+        with torch.inference_mode():
+            A = network.backbone(x)[0]
+            low, high = A.amin((2, 3), keepdim=True), A.amax((2, 3), keepdim=True)
+            masks = F.interpolate((A - low) / (high - low + 1e-8), (SIDE, SIDE), mode="bilinear")
+            masked = network(x * masks[0][:, None]).logits[:, label]
+            weights = (masked - network(x).logits[0, label]).softmax(0)
+        expected = torch.einsum("c,chw->hw", weights, A[0]).clamp_min(0)
+        np.testing.assert_allclose(one, expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", EXTRACTORS)
+def test_the_number_of_images_at_a_time_changes_nothing(network, images, labels, method):
+    whole = posthoc_maps(network, images, labels, method, "middle")
+    for batch in (1, 3):
+        parts = posthoc_maps(network, images, labels, method, "middle", batch)
+        np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-6)
+
+
+def test_images_from_disk_give_what_a_tensor_gives(network, images, labels):
+    stored = ArrayImages(images)
+    found = posthoc_maps(network, stored, labels, "gradcam", "early")
+    assert (found == posthoc_maps(network, images, labels, "gradcam", "early")).all()
+
+
+@pytest.mark.parametrize("method", ["gradcam", "scorecam"])
+def test_the_network_is_left_as_it_was(images, labels, method):
+    network = build_network(TrainConfig("cam", backbone="small8", input_size=SIDE), K)
+    network.train()
+    network.backbone.late[1].eval()
+    network.class_head.bias.requires_grad_(False)
+    network.class_head.weight.grad = torch.ones_like(network.class_head.weight)
+    modes = [module.training for module in network.modules()]
+    asks = [parameter.requires_grad for parameter in network.parameters()]
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    posthoc_maps(network, images, labels, method, "early")
+    assert [module.training for module in network.modules()] == modes
+    assert [parameter.requires_grad for parameter in network.parameters()] == asks
+    assert all((value == state[name]).all() for name, value in network.state_dict().items())
+    graded = {name for name, p in network.named_parameters() if p.grad is not None}
+    assert graded == {"class_head.weight"}
+    assert (network.class_head.weight.grad == 1).all()
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
+
+
+def test_a_training_network_gives_the_maps_of_evaluation_mode(network, images, labels):
+    expected = posthoc_maps(network, images, labels, "gradcam", "early")
+    network.train()
+    try:
+        found = posthoc_maps(network, images, labels, "gradcam", "early")
+    finally:
+        network.eval()
+    assert (found == expected).all()
+
+
+def test_tokens_of_a_transformer_become_maps():
+    config = TrainConfig("cam", backbone="deit-s", input_size=32)
+    network = build_network(config, 3).eval()
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    for layer in LAYERS:
+        found = posthoc_maps(network, images, torch.tensor([0, 2]), "layercam", layer)
+        assert found.shape == (2, 2, 2)
+        assert np.isfinite(found).all()
+
+
+def test_predictions_are_those_of_the_evaluation(network, images, labels):
+    found = predict_posthoc(network, images, labels, ["layercam-early"])
+    plain = predict(network, images, labels)
+    assert set(found) == {"logits", "class", "layercam-early"}
+    assert all((found[name] == plain[name]).all() for name in plain)
+
+
+def test_what_is_not_known_is_refused(network, images, labels):
+    with pytest.raises(ValueError, match="unknown layer 'first'; known: early, middle, late"):
+        layer_of(network.backbone, "first")
+    with pytest.raises(ValueError, match="unknown method 'cam'"):
+        posthoc_maps(network, images, labels, "cam", "early")
+    for kind in ("gradcam", "gradcam-first", "cam-early", "early-gradcam"):
+        with pytest.raises(ValueError, match=f"unknown map '{kind}'"):
+            parse_kind(kind)
+
+
+def test_a_timm_network_has_only_its_last_features():
+    network = build_network(TrainConfig("cam", backbone="timm/resnet18", input_size=32), 3)
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.tensor([0, 1])
+    assert posthoc_maps(network, images, labels, "gradcam", "late").shape == (2, 1, 1)
+    with pytest.raises(ValueError, match="has no early layer of its own"):
+        posthoc_maps(network, images, labels, "gradcam", "early")
+
+
+def test_every_map_of_a_cam_run_has_a_name():
+    names = [METHODS["cam", kind] for kind in KINDS]
+    assert len(set(names)) == len(KINDS) == len(EXTRACTORS) * len(LAYERS)
+    assert METHODS["cam", "gradcam-early"] == "Grad-CAM, early layer"
+
+
+def test_every_post_hoc_row_of_the_report_has_a_style_of_its_own():
+    styles = [METHOD_STYLE[METHODS["cam", kind]] for kind in KINDS]
+    assert len(set(styles)) == len(KINDS)
+
+
+@pytest.fixture(scope="module")
+def birds_run(tmp_path_factory):
+    """Smallest birds and a CAM run of one epoch on them: index, root and weights."""
+    from wsol import smoke
+    from wsol.datasets.birds import BirdsConfig
+    from wsol.datasets.index import INDEX, read_index
+    from wsol.datasets.prepare import prepare_birds
+    from wsol.study import config_from, train_from_disk
+
+    folder = tmp_path_factory.mktemp("posthoc")
+    prepare_birds(folder / "birds", BirdsConfig(**smoke.BIRDS), workers=1)
+    config = config_from(smoke.TRAIN | {"method": "cam", "backbone": "small8", "seed": 5})
+    train_from_disk(config, folder / "birds", folder / "cam-5")
+    index = read_index(folder / "birds" / INDEX)
+    return index, folder / "birds", folder / "cam-5" / "weights.safetensors"
+
+
+def test_a_run_is_evaluated_as_its_class_map_is(birds_run, tmp_path):
+    from wsol.evaluation import evaluate_run
+
+    index, root, weights = birds_run
+    result = evaluate_posthoc(weights, index, root, ["gradcam-early"], meta={"dataset": "birds"})
+    plain = evaluate_run(weights, index, root, meta={"dataset": "birds"})
+    for split in ("train-fullsup", "test"):
+        ours, theirs = result.tables["class", split], plain.tables["class", split]
+        assert ours.meta == theirs.meta
+        assert (ours.steps_largest == theirs.steps_largest).all()
+        posthoc = result.tables["gradcam-early", split]
+        assert posthoc.rows.equals(theirs.rows)  # predictions are the network's
+        expected = {"map": "gradcam-early", "read_out": posthoc.meta["read_out"]}
+        assert posthoc.meta == theirs.meta | expected
+    result.save_tables(tmp_path, "cam-5")
+    assert (tmp_path / "cam-5-gradcam-early-test.npz").is_file()
+
+
+def test_the_class_map_goes_the_same_way_through_both_evaluations(birds_run):
+    """`evaluate_maps` is the second half of `evaluate_run`."""
+    from wsol.data import rows_of
+    from wsol.evaluation import evaluate_run
+
+    index, root, weights = birds_run
+    plain = evaluate_run(weights, index, root)
+    rows = {split: rows_of(index, split) for split in plain.maps}
+    about = plain.tables["class", "test"].meta
+    again = evaluate_maps(plain.maps, rows, root, ("class",), about)
+    assert again.choices.equals(plain.choices)
+    for key, table in plain.tables.items():
+        assert (table.steps_largest == again.tables[key].steps_largest).all()
+        assert table.meta == again.tables[key].meta

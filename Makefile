@@ -43,8 +43,11 @@ study: reproduce
 study-%:
 	@$(WITH_VENV) python -m dvc --wait-for-lock repro --single-item study/dvc.yaml:$*
 
+# The notebooks share runs/smoke, so they run one after the other; the tests, file by file, in two
+# processes of one thread each.
 test: setup
-	@$(WITH_VENV) TQDM_DISABLE=1 python -m pytest --nbval-lax --nbval-current-env tests notebooks
+	@$(WITH_VENV) TQDM_DISABLE=1 OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile tests
+	@$(WITH_VENV) TQDM_DISABLE=1 python -m pytest --nbval-lax --nbval-current-env notebooks
 
 bench: setup
 	@$(WITH_VENV) OMP_NUM_THREADS=1 python benchmarks/evaluator.py

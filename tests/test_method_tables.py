@@ -10,6 +10,8 @@ from wsol import study_plots
 from wsol.localization_table import LevelBoxes, LocalizationTable
 from wsol.method_tables import N_BINS, crossed, error_by_size, methods_table, write_crossed
 from wsol.metrics import evaluate
+from wsol.names import METHODS
+from wsol.plots import METHOD_STYLE
 from wsol.report import per_run
 
 N = 40
@@ -98,3 +100,22 @@ def test_figures_show_every_row(folder: Path) -> None:
     )
     bars = study_plots.failure_bars(shares).axes[0].patches
     assert {round(bar.get_width()) for bar in bars if bar.get_width()} == {30, 20}
+
+
+def test_every_row_of_the_report_has_a_name_and_a_style_of_its_own() -> None:
+    names = list(METHODS.values())
+    assert set(names) <= set(METHOD_STYLE)
+    assert len(set(names)) == len(names)
+
+
+def test_the_readme_quotes_the_methods() -> None:
+    root = Path(__file__).parents[1]
+    committed = root / "reports" / "tables" / "methods.md"
+    if not committed.is_file():
+        pytest.skip("there is no report of the study yet")
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    lines = [line for line in committed.read_text(encoding="utf-8").splitlines() if "|" in line]
+    for line in lines[2:]:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        quoted = [cells[1], cells[3], *cells[4:9]]  # method, seeds, errors from Top-1 to oracle
+        assert f"| {' | '.join(quoted)} |" in readme

@@ -48,14 +48,20 @@ HELD_OUT = 5  # every fifth image of train-fullsup chooses, the others train
 
 @dataclass(frozen=True)
 class FewShotConfig:
-    """How the localizer is trained. Raises ValueError for values that make no sense."""
+    """How the localizer is trained. Raises ValueError for values that make no sense.
+
+    The defaults are the best of twelve trials, with one seed, by the GT-known error of the 40
+    held-out images of a set of birds at the best tau and read-out: 0 %, mean IoU .73. With 30
+    epochs 0 % and .71; with a peak rate of .003 2.5 %, on the early features, at the
+    same .01, 5 %, and with the head alone trained, at .003, 20 %. One image is 2.5 points.
+    """
 
     seed: int = 0  # of the split, the head, the order and the flips
-    attach: str = "early"  # features under the foreground head
+    attach: str = "late"  # features under the foreground head, or "early"
     tune_backbone: bool = True  # train the features too, not the head alone
     epochs: int = 60
     batch_size: int = 16
-    learning_rate: float = 0.003  # peak
+    learning_rate: float = 0.01  # peak
     weight_decay: float = 0.01
 
     def __post_init__(self) -> None:

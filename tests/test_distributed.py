@@ -109,10 +109,12 @@ def birds(tmp_path_factory) -> Path:
 # --- training
 
 
-def without_batch_statistics(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+def without_batch_statistics(
+    inputs: int, outputs: int, stride: int = 1, size: int = 3
+) -> nn.Sequential:
     """As `conv_block`, with group normalization, which looks at one image at a time."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
+        nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False),
         nn.GroupNorm(4, outputs),
         nn.ReLU(inplace=True),
     )

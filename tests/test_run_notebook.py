@@ -57,7 +57,7 @@ def test_a_later_section_wins_and_an_entry_is_a_parameter(tmp_path: Path) -> Non
     params.write_text(
         "train: {lr: 1e-3, epochs: 2}\nmethods:\n  cam: {lr: 0.5}\nseeds: [0, 1]\nname: '007'\n"
     )
-    got = runner.read_sections(params, ["train", "methods.cam", "seeds", "name"])
+    got = runner.read_sections([params], ["train", "methods.cam", "seeds", "name"])
     assert got == {"lr": 0.5, "epochs": 2, "seeds": [0, 1], "name": "007"}
 
 
@@ -71,7 +71,7 @@ def test_a_section_that_is_missing_or_not_flat_is_refused(
     params = tmp_path / "params.yaml"
     params.write_text("deep: {a: {x: 1}, b: 2}\n")
     with pytest.raises(runner.Refusal, match=words):
-        runner.read_sections(params, [section])
+        runner.read_sections([params], [section])
 
 
 @pytest.mark.parametrize("word", ["seed", "=3", "5=3", "a b=3"])

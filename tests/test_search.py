@@ -53,7 +53,7 @@ def test_the_command_prints_them(capsys) -> None:
 
 
 def test_the_settings_of_the_study_are_those_of_the_best_trial() -> None:
-    committed = ROOT / "reports" / "study" / "search.csv"
+    committed = ROOT / "reports" / "tables" / "search.csv"
     if not committed.is_file():
         pytest.skip("there is no report of the study yet")
     table = pd.read_csv(committed)

@@ -25,20 +25,25 @@ def batch_of(n: int = 8, side: int = 48) -> Batch:
     return Batch(images, labels, torch.rand(4, 3, side, side, generator=generator), 0.9)
 
 
+def fit(method, network, batch: Batch, config) -> None:
+    """Forty steps on one batch."""
+    optimizer = torch.optim.AdamW(network.parameters(), 0.01)
+    torch.manual_seed(2)
+    network.train()
+    for _ in range(40):
+        optimizer.zero_grad()
+        method.losses(network, batch, config)["loss"].backward()
+        optimizer.step()
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_learns_a_small_batch_by_heart(name):
     method, batch = get_method(name), batch_of()
     options = {"hide_rate": 0.2} if name == "has" else {}
     options |= {"cutmix_rate": 0.5} if name == "cutmix" else {}
     network, config = network_of(method, **options), method.Config(**options)
-    optimizer = torch.optim.AdamW(network.parameters(), 0.01)
-    torch.manual_seed(2)
     first = F.cross_entropy(network.eval()(batch.images).logits, batch.labels).item()
-    for _ in range(40):
-        network.train()
-        optimizer.zero_grad()
-        method.losses(network, batch, config)["loss"].backward()
-        optimizer.step()
+    fit(method, network, batch, config)
     last = F.cross_entropy(network.train()(batch.images).logits, batch.labels).item()
     assert last < 0.5 * first
 

@@ -8,9 +8,9 @@ from torch.nn import functional as F
 from torchcam.methods import CAM
 
 from wsol.config import TrainConfig
+from wsol.evaluation import evaluate_maps
 from wsol.image_store import ArrayImages
 from wsol.images import to_float
-from wsol.map_tables import evaluate_maps
 from wsol.maps import predict
 from wsol.names import METHODS
 from wsol.plots import METHOD_STYLE

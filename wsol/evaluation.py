@@ -97,7 +97,31 @@ def evaluate_run(
             s: _predict_to_disk(weights, index, root, s, Path(maps) / s, execution, resume_dir)
             for s in rows
         }
-    about = _about(config, root, n_background) | dict(meta or {})
+    about = about_run(config, root, n_background) | dict(meta or {})
+    return evaluate_maps(found, rows, root, kinds, about, workers)
+
+
+def evaluate_maps(
+    found: Mapping[str, Mapping[str, NDArray]],
+    rows: Mapping[str, pd.DataFrame],
+    root: str | Path,
+    kinds: tuple[str, ...],
+    about: Mapping[str, str],
+    workers: int = 1,
+) -> RunEvaluation:
+    """Localize with maps of `train-fullsup` and `test`; read-out and tau are of the former.
+
+    Parameters
+    ----------
+    found : by split what `wsol.maps.predict` returns: ``logits`` (N, K), maps (N, h, w) by kind
+    rows : by split, the N rows of the index table, in the order of the maps
+    root : folder that the paths of the masks start from
+    kinds : maps to evaluate
+    about : what the tables say of the run: method, backbone, seed, protocol, dataset, ...
+    workers : threads that turn maps into boxes
+
+    Raises ValueError if maps and rows differ in number, or a row has no box.
+    """
     masks = MaskReader(Path(root)) if (rows[TEST]["mask"] != "").all() else None
 
     def table(split: str, kind: str, name: str, values: NDArray) -> LocalizationTable:
@@ -107,7 +131,7 @@ def evaluate_run(
             found[split]["logits"],
             masks=masks if split == TEST else None,
             workers=workers,
-            meta=about | {"map": kind, "read_out": name, "split": split},
+            meta=dict(about) | {"map": kind, "read_out": name, "split": split},
         )
 
     tried = {
@@ -120,10 +144,10 @@ def evaluate_run(
         tables[kind, FULLSUP] = tried[kind, name]
         values = read_outs(found[TEST], (kind,))[kind, name]
         tables[kind, TEST] = table(TEST, kind, name, values)
-    return RunEvaluation(tables, choices, found)
+    return RunEvaluation(tables, choices, dict(found))
 
 
-def _about(config: TrainConfig, root: str | Path, n_background: int | None) -> dict[str, str]:
+def about_run(config: TrainConfig, root: str | Path, n_background: int | None) -> dict[str, str]:
     """What the tables of a run say of it."""
     if not get_method(config.method).USES_BACKGROUND:
         n_background = 0

@@ -33,12 +33,12 @@ from torchvision.tv_tensors import Image, Mask
 from wsol.data import rows_of
 from wsol.datasets.index import parse_boxes
 from wsol.distributed import choose_device
-from wsol.evaluation import FULLSUP, TEST, RunEvaluation, _about
+from wsol.evaluation import FULLSUP, TEST, RunEvaluation, about_run, evaluate_maps
 from wsol.image_store import Images, open_images
 from wsol.images import to_float
-from wsol.map_tables import evaluate_maps
 from wsol.maps import BATCH, predict_batch
-from wsol.models import Backbone, conv_block
+from wsol.methods.background import foreground_head
+from wsol.models import Backbone
 from wsol.runs import load_network
 
 METHOD, KIND = "few-shot", "foreground"
@@ -77,13 +77,13 @@ class FewShotConfig:
 
 
 class Localizer(nn.Module):
-    """A copy of a backbone, and a class-agnostic foreground head like the background method's."""
+    """A copy of a backbone, and one of the background method's foreground heads."""
 
     def __init__(self, backbone: Backbone, attach: str) -> None:
         super().__init__()
         self.backbone, self.attach = copy.deepcopy(backbone), attach
         channels = backbone.early_channels if attach == "early" else backbone.late_channels
-        self.head = nn.Sequential(conv_block(channels, channels), nn.Conv2d(channels, 1, 1))
+        self.head = foreground_head(channels, "conv")
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits S (B, 1, h, w) of images (B, 3, H, W) in [0, 1]."""
@@ -255,6 +255,6 @@ def evaluate_few_shot(
     localizer, history = fit_localizer(classifier.backbone, images(fitted), fitted, config)
     rows = {FULLSUP: held_out, TEST: rows_of(index, TEST)}
     found = {s: predict_few_shot(localizer, classifier, images(some)) for s, some in rows.items()}
-    about = _about(trained, root, None) | {"method": METHOD, "seed": str(config.seed)}
+    about = about_run(trained, root, None) | {"method": METHOD, "seed": str(config.seed)}
     result = evaluate_maps(found, rows, root, (KIND,), about | dict(meta or {}), workers)
     return FewShotResult(result, history, fitted, held_out)

@@ -13,9 +13,9 @@ import pandas as pd
 
 from wsol.boxes import FRAME
 from wsol.localization_table import LocalizationTable
-from wsol.metrics import choose_tau
+from wsol.metrics import choose_tau, column_of
 from wsol.names import METHODS
-from wsol.report import localization_error, read_pair, read_pairs
+from wsol.report import in_order, localization_error, read_pair, read_pairs
 from wsol.stats import wrong_images
 
 ANSWERS = ["prediction", "rank"]
@@ -71,7 +71,7 @@ def error_by_size(folder: Path) -> pd.DataFrame:
         if test.level_boxes is None:
             continue
         size = 100 * _shares(test)
-        wrong = wrong_images(test)[:, np.abs(test.thresholds - choose_tau(fullsup)).argmin()]
+        wrong = wrong_images(test)[:, column_of(test, choose_tau(fullsup))]
         edges = np.quantile(size, np.linspace(0, 1, N_BINS + 1))
         bins = np.clip(np.searchsorted(edges, size, side="right") - 1, 0, N_BINS - 1)
         about = {"dataset": test.meta["dataset"]}
@@ -82,9 +82,7 @@ def error_by_size(folder: Path) -> pd.DataFrame:
             rows.append(about | row | {"gt_known_loc_error": 100 * wrong[here].mean()})
     keys = ["dataset", "method", "size_low", "size_high", "n_images"]
     table = pd.DataFrame(rows).groupby(keys, sort=False)["gt_known_loc_error"].mean()
-    order = list(METHODS.values())
-    found = table.reset_index()
-    return found.sort_values("method", key=lambda m: m.map(order.index), kind="stable")
+    return in_order(table.reset_index())
 
 
 def _shares(table: LocalizationTable) -> np.ndarray:

@@ -30,10 +30,9 @@ from torchcam.methods import GradCAM, LayerCAM, ScoreCAM, XGradCAM
 
 from wsol.data import rows_of
 from wsol.distributed import choose_device
-from wsol.evaluation import FULLSUP, TEST, RunEvaluation, _about
+from wsol.evaluation import FULLSUP, TEST, RunEvaluation, about_run, evaluate_maps
 from wsol.image_store import Images, open_images
 from wsol.images import to_float
-from wsol.map_tables import evaluate_maps
 from wsol.maps import BATCH, predict_batch
 from wsol.models import Backbone
 from wsol.runs import load_network
@@ -206,5 +205,5 @@ def evaluate_posthoc(
         images = open_images(paths, config.input_size, cache)
         labels = torch.from_numpy(some["label"].to_numpy().copy())
         found[split] = predict_posthoc(network, images, labels, kinds)
-    about = _about(config, root, None) | (meta or {})
+    about = about_run(config, root, None) | (meta or {})
     return evaluate_maps(found, rows, root, ("class", *kinds), about, workers)

@@ -84,11 +84,10 @@ def per_run(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _in_order(table: pd.DataFrame) -> pd.DataFrame:
-    """Sort by data set and by the order of the methods in `METHODS`."""
+def in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """Sort by the order of the methods in `METHODS`; rows of one method keep theirs."""
     order = list(METHODS.values())
-    rank = table["method"].map(order.index)
-    return table.assign(rank=rank).sort_values(["dataset", "rank"]).drop(columns="rank")
+    return table.sort_values("method", key=lambda m: m.map(order.index), kind="stable")
 
 
 def localization_error(runs: pd.DataFrame) -> pd.DataFrame:
@@ -102,7 +101,8 @@ def localization_error(runs: pd.DataFrame) -> pd.DataFrame:
         columns[f"{name}_mean"] = groups[name].mean()
         columns[f"{name}_sd"] = groups[name].std()
     columns |= {f"{name}_mean": groups[name].mean() for name in MEANS}
-    return _in_order(pd.DataFrame(columns).reset_index()).reset_index(drop=True)
+    table = in_order(pd.DataFrame(columns).reset_index())
+    return table.sort_values("dataset", kind="stable", ignore_index=True)
 
 
 def background_images(runs: pd.DataFrame) -> pd.DataFrame:

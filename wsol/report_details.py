@@ -9,7 +9,7 @@ from wsol.failures import failure_shares
 from wsol.localization_table import LocalizationTable
 from wsol.metrics import choose_tau
 from wsol.names import METHODS
-from wsol.report import read_pairs
+from wsol.report import in_order, read_pairs
 from wsol.stats import paired_bootstrap
 
 COMPARED = ("gt_known_loc_error", "top1_loc_error")
@@ -38,9 +38,7 @@ def failures(folder: Path) -> pd.DataFrame:
         parts.append(shares.reset_index().assign(**about))
     keys = ["dataset", "method", "reason"]
     means = pd.concat(parts).groupby(keys, sort=False)[["top1_loc_error", "gt_known_loc_error"]]
-    table = means.mean().reset_index()
-    order = list(METHODS.values())
-    return table.sort_values("method", key=lambda m: m.map(order.index), kind="stable")
+    return in_order(means.mean().reset_index())
 
 
 def differences(folder: Path, resamples: int = 2000) -> pd.DataFrame:
@@ -58,9 +56,7 @@ def differences(folder: Path, resamples: int = 2000) -> pd.DataFrame:
             continue
         for error in COMPARED:
             rows += _compared((test, fullsup), cam[test.meta["seed"]], error, resamples)
-    order = list(METHODS.values())
-    table = pd.DataFrame(rows)
-    return table.sort_values("method", key=lambda m: m.map(order.index), kind="stable")
+    return in_order(pd.DataFrame(rows))
 
 
 def _compared(pair: Pair, cam: Pair, error: str, resamples: int) -> Sequence[dict]:

@@ -11,7 +11,6 @@ from wsol.failures import ELSEWHERE, MULTIPLE, TOO_LARGE, TOO_SMALL
 from wsol.plots import BLUE, GREY, METHOD_STYLE, ORANGE, RED, SKY, style
 
 REASON_COLOURS = {TOO_SMALL: RED, TOO_LARGE: SKY, MULTIPLE: ORANGE, ELSEWHERE: GREY}
-DEFAULT = (GREY, "-")  # of a row that has no style of its own
 
 
 def failure_bars(failures: pd.DataFrame) -> Figure:
@@ -41,7 +40,7 @@ def error_by_size(sizes: pd.DataFrame, shown: list[str]) -> Figure:
         figure, axes = plt.subplots(figsize=(9, 4.2))
         for name in shown:
             line = sizes[sizes["method"] == name]
-            colour, dashes = METHOD_STYLE.get(name, DEFAULT)
+            colour, dashes = METHOD_STYLE[name]
             places = np.arange(len(line))
             error = line["gt_known_loc_error"]
             axes.plot(places, error, color=colour, linestyle=dashes, marker="o", label=name)

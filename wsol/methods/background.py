@@ -134,7 +134,7 @@ class Step(NamedTuple):
     images: Tensor  # (B + B', 3, H, W), background images last
     labels: Tensor  # (B,)
     others: Tensor  # (B,) labels of the pasted pieces
-    pasted: Tensor  # (1, 1, H, W) share of each pixel that is of the piece: 0 or 1
+    pasted: Tensor | None  # (1, 1, H, W) 1 where the piece is, else 0; None without one
 
 
 def losses(network: nn.Module, batch: Batch, config: Config) -> dict[str, Tensor]:
@@ -164,7 +164,7 @@ def step_of(batch: Batch, config: Config) -> Step:
     Patches are hidden in background images too: they must not tell the two sets apart.
     """
     images, background, others = batch.images, batch.background, batch.labels
-    pasted = images.new_zeros(1, 1, *images.shape[2:])
+    pasted = None
     if config.match_colours:
         background = match_colours(background, images)
     if config.combine == "cutmix" and torch.rand(()) < config.combined().cutmix_rate:
@@ -179,16 +179,18 @@ def step_of(batch: Batch, config: Config) -> Step:
 
 def mixed_class_loss(logits: Tensor, step: Step) -> Tensor:
     """Cross entropy of (B, K), each label weighted by the share of pixels that show it."""
-    share = step.pasted.mean().item()
     loss = class_loss(logits, step.labels)
-    return loss if share == 0 else (1 - share) * loss + share * class_loss(logits, step.others)
+    if step.pasted is None:
+        return loss
+    share = step.pasted.mean().item()
+    return (1 - share) * loss + share * class_loss(logits, step.others)
 
 
 def label_map(class_maps: Tensor, step: Step) -> Tensor:
     """A[y] of each location's own class, (B, h, w) of (B, K, h, w)."""
     rows = torch.arange(len(class_maps), device=class_maps.device)
     own = class_maps[rows, step.labels]
-    if not step.pasted.any():
+    if step.pasted is None:
         return own
     share = F.adaptive_avg_pool2d(step.pasted, own.shape[-2:])[0]  # (1, h, w)
     return (1 - share) * own + share * class_maps[rows, step.others]

@@ -8,8 +8,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from wsol.failures import ELSEWHERE, MULTIPLE, TOO_LARGE, TOO_SMALL
-from wsol.plots import BLUE, GREY, METHOD_STYLE, ORANGE, RED, SKY, style
+from wsol.plots import GREY, METHOD_STYLE, ORANGE, RED, SKY, style
 
+_MARKERS = "osD^v<>PXph*8d"  # one per method: several share a colour
 REASON_COLOURS = {TOO_SMALL: RED, TOO_LARGE: SKY, MULTIPLE: ORANGE, ELSEWHERE: GREY}
 
 
@@ -59,14 +60,14 @@ def cost_against_error(table: pd.DataFrame, step: Mapping[str, float]) -> Figure
     step : time of a step over CAM's, by method
     """
     known = table[table["method"].isin(step)]
+    errors = zip(known["method"], known["gt_known_loc_error_mean"], strict=True)
     with style():
-        figure, axes = plt.subplots(figsize=(7.5, 4.4))
-        for name, error in zip(known["method"], known["gt_known_loc_error_mean"], strict=True):
-            colour = BLUE if name == "Background images" else GREY
-            axes.plot(step[name], error, "o", color=colour)
-            place = dict(textcoords="offset points", xytext=(6, 4))
-            axes.annotate(name, (step[name], error), **place)
-        axes.set(ylim=(0, 100), xlim=(0.8, 1.25 * max(step.values())))
+        figure, axes = plt.subplots(figsize=(8.5, 4.4))
+        for marker, (name, error) in zip(_MARKERS, errors, strict=False):
+            look = dict(color=METHOD_STYLE[name][0], markeredgecolor="black", markersize=9)
+            axes.plot(step[name], error, marker, label=name, **look)
+        axes.set(ylim=(0, 100), xlim=(0.8, 1.1 * max(step.values())))
         axes.set_ylabel("GT-known localization error (%)")
         axes.set_xlabel("time of a training step over CAM's")
+        figure.legend(loc="outside right upper")
     return figure

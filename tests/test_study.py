@@ -80,7 +80,7 @@ def test_a_control_is_drawn_again_when_its_drawing_is_to_differ(control: Path) -
     assert (control / "birds" / "birds.json").stat().st_mtime_ns > before
 
 
-def test_the_readme_quotes_the_controls() -> None:
+def test_the_page_of_the_methods_quotes_the_controls() -> None:
     committed = ROOT / "reports" / "tables" / "controls.csv"
     if not committed.is_file():
         pytest.skip("there is no report of the study yet")
@@ -90,14 +90,14 @@ def test_the_readme_quotes_the_controls() -> None:
         value = Decimal(table.at[(name, method), column])  # the digits of the file, not a float's
         return str(value.quantize(Decimal(unit), ROUND_HALF_UP))
 
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
     for name in table.index.unique("dataset"):
         cells = []
         for error, ratio in (("gt_known_loc_error", "0.01"), ("top1_loc_error", None)):
             cells += [quoted(name, method, f"{error}_mean") for method in METHODS_COMPARED]
             cells += [quoted(name, METHODS_COMPARED[1], "gt_known_ratio", ratio)] if ratio else []
         cells += [" / ".join(quoted(name, method, "cls_error_mean") for method in METHODS_COMPARED)]
-        assert f"| {' | '.join(cells)} |" in readme, name
+        assert f"| {' | '.join(cells)} |" in page, name
 
 
 def _tables(hits: int, folder: Path, method: str = "background", seed: int = 0) -> None:

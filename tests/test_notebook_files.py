@@ -8,7 +8,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from wsol.notebook_code import notebook_code, write_all
-from wsol.render import page, page_names, render
+from wsol.render import page, page_names, relink, render, with_prose
 
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5E"
@@ -22,7 +22,7 @@ def _notebook() -> nbformat.NotebookNode:
         new_markdown_cell("# A `title` & *more*\n\nProse."),
         new_code_cell("seed = 0  \n", metadata=tags),
         new_code_cell("\n"),
-        new_code_cell("print(seed < 1)"),
+        new_code_cell("print(seed < 1)", metadata={"alt": "A dark pixel <&>."}),
     ]
     cells[3].outputs = [
         new_output("stream", name="stdout", text="True <&>\n"),
@@ -69,6 +69,48 @@ def test_a_page_stands_alone_and_says_what_the_notebook_says() -> None:
     assert re.findall(r"<script|<link|https?://|@import", text) == []
     assert len(text) < 20_000
     assert text == page(notebook, "a.ipynb")
+
+
+def test_a_figure_says_what_it_shows_or_there_is_no_page() -> None:
+    notebook = _notebook()
+    assert 'alt="A dark pixel &lt;&amp;&gt;."' in page(notebook, "a.ipynb")
+    del notebook.cells[3].metadata["alt"]
+    with pytest.raises(ValueError, match=r"a\.ipynb, cell 3: a figure without `alt`"):
+        page(notebook, "a.ipynb")
+
+
+def test_a_page_has_the_prose_of_the_notebook_as_it_is_now() -> None:
+    executed, source = _notebook(), _notebook()
+    for cell, own in zip(executed.cells, source.cells, strict=True):
+        cell["id"] = own["id"]
+    del executed.cells[3].metadata["alt"]
+    source.cells[0].source, source.cells[3].source = "# Mended", "print('never run')"
+    merged = with_prose(executed, source)
+    assert merged.cells[0].source == "# Mended"
+    assert merged.cells[3].source == "print(seed < 1)"
+    assert merged.cells[3].metadata["alt"] == source.cells[3].metadata["alt"]
+    assert executed.cells[0].source != "# Mended"
+
+
+def test_a_widget_is_the_figure_beside_it() -> None:
+    notebook = _notebook()
+    plain = page(notebook, "a.ipynb")
+    view = {"model_id": "0", "version_major": 2, "version_minor": 0}
+    notebook.cells[3].outputs[1].data["application/vnd.jupyter.widget-view+json"] = view
+    assert page(notebook, "a.ipynb") == plain
+    assert len(notebook.cells[3].outputs[1].data) == 3  # the notebook itself keeps it
+
+
+def test_links_are_moved_with_their_page() -> None:
+    body = '<a href="40.ipynb#x">a</a> <a href="../wsol/m.py">b</a> <img src="https://x.y/z.png">'
+    moved = relink(
+        body, "notebooks", "reports/notebooks", {"notebooks/40.ipynb": "reports/p/4.html"}
+    )
+    assert re.findall(r'"(.*?)"', moved) == [
+        "../p/4.html#x",
+        "../../wsol/m.py",
+        "https://x.y/z.png",
+    ]
 
 
 def test_pages_of_one_notebook_are_told_apart_by_their_folders() -> None:

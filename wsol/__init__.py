@@ -10,6 +10,9 @@ import re
 from importlib import metadata
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "check_torch_pair", "localize", "published"]
+
+_ON_DEMAND = {"localize": "wsol.own_images", "published": "wsol.publish"}
 
 _FIX = (
     "Install the pair that requirements.lock pins (`make reproduce` does), or take both from the "
@@ -65,7 +68,7 @@ _check_installed()
 
 
 def __getattr__(name: str) -> object:
-    """Load `wsol.localize` on demand."""
-    if name == "localize":
-        return importlib.import_module("wsol.own_images").localize
+    """Load `wsol.localize` and `wsol.published` on demand."""
+    if name in _ON_DEMAND:
+        return getattr(importlib.import_module(_ON_DEMAND[name]), name)
     raise AttributeError(f"module 'wsol' has no attribute {name!r}")

@@ -11,7 +11,8 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 def normalize(notebook: NotebookNode) -> NotebookNode:
     """Return an executed notebook without times, random ids, versions and progress bars.
 
-    Widgets, which is what tqdm draws, have random ids and are dead on a page. Sources, tags,
+    Widgets, which is what tqdm draws, have random ids and are dead on a page; the figure that an
+    explorer has beside them stays. Sources, tags,
     counts and results stay. The argument is changed and returned.
     """
     notebook.metadata = NotebookNode(
@@ -33,7 +34,8 @@ def _normalize_outputs(outputs: list[NotebookNode]) -> list[NotebookNode]:
     kept: list[NotebookNode] = []
     streams: dict[str, NotebookNode] = {}
     for output in outputs:
-        if _WIDGET in output.get("data", {}):
+        widget = output.get("data", {}).pop(_WIDGET, None)
+        if widget is not None and "image/png" not in output.data:
             continue
         if output.output_type != "stream":
             if "text/plain" in output.get("data", {}):

@@ -91,7 +91,8 @@ def overlay(
     levels = np.round(255 * score.clip(0, 1)).astype(np.uint8)
     colour = cv2.applyColorMap(levels, cv2.COLORMAP_MAGMA)[..., ::-1]  # from BGR
     opacity = OPACITY * levels[..., None] / 255
-    drawn = np.round((1 - opacity) * image + opacity * colour).astype(np.uint8)
+    mixed = np.round((1 - opacity) * image + opacity * colour)
+    drawn = np.ascontiguousarray(mixed, np.uint8)  # OpenCV draws into no other
     x0, y0, x1, y1 = np.round(np.asarray(box, np.float64)).astype(int).tolist()
     if x1 > x0 and y1 > y0:
         thickness = max(1, round(min(height, width) / 100))

@@ -18,6 +18,7 @@ from wsol.metrics import choose_tau
 from wsol.runs import load_network
 
 KINDS = ("class", "foreground", "product")
+BOXES = "boxes.json"  # of a published run: read-out and tau of each map
 
 
 class BoxSettings(NamedTuple):
@@ -75,6 +76,8 @@ def box_settings(
 ) -> BoxSettings:
     """Tau and read-out that were chosen on `train-fullsup`, or those that are given.
 
+    Without an evaluation they are those that a published run has beside its weights.
+
     Raises ValueError if there are neither, if one is out of its range, or if the tables of the
     evaluation are not the run's.
     """
@@ -84,6 +87,9 @@ def box_settings(
         table = _fullsup_table(Path(evaluation), Path(run), config, kind)
         tau = choose_tau(table) if tau is None else tau
         read_out = read_out or table.meta["read_out"]
+    elif tau is None and (Path(run) / BOXES).is_file():
+        told = json.loads((Path(run) / BOXES).read_text("utf-8"))[kind]
+        tau, read_out = told["tau"], told["read_out"]
     if tau is None:
         raise ValueError(
             f"no threshold for the maps of {run}: run notebooks/40_evaluate.ipynb for it and give "

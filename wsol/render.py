@@ -7,11 +7,11 @@ Each page stands alone: styles and pictures are inside, scripts there are none.
 
 import argparse
 import html
-import logging
+import posixpath
 import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nbformat
@@ -33,6 +33,11 @@ pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
 .input_area { background: var(--shade); border-left: 3px solid var(--line);
   padding: .5rem .8rem; margin: 1rem 0 .4rem; }
 .output_subarea { margin: .4rem 0; overflow-x: auto; }
+figure { margin: 1rem 0; }
+figcaption { color: var(--faint); font-size: 14px; }
+.wide { overflow-x: auto; }
+.text td, .text th { text-align: left; white-space: normal; vertical-align: top; }
+td a { color: inherit; text-decoration-color: var(--line); }
 .output_stderr pre { color: var(--faint); }
 .output_error pre { color: #a40000; }
 table { border-collapse: collapse; margin: .6rem 0; font-size: 14px; }
@@ -52,7 +57,8 @@ footer { margin-top: 3rem; color: var(--faint); font-size: 13px; }
 .highlight .nf, .highlight .nc, .highlight .nb { color: #8a4b00; }
 """
 
-_NO_ALT = 'alt="No description has been provided for this image"'
+NOTEBOOKS = Path("notebooks")  # from the working directory, the root of the project
+_WIDGET = "application/vnd.jupyter.widget-view+json"  # needs a server; its figure stands beside it
 
 _PAGE = """\
 <!DOCTYPE html>
@@ -72,7 +78,9 @@ _PAGE = """\
 """
 
 
-def page(notebook: NotebookNode, name: str) -> str:
+def page(
+    notebook: NotebookNode, name: str, out: str = "", pages: Mapping[str, str] | None = None
+) -> str:
     """Return an executed notebook as one HTML page.
 
     Parameters
@@ -81,6 +89,13 @@ def page(notebook: NotebookNode, name: str) -> str:
         Executed notebook. Formulas are shown as they are typed: TeX would need a script.
     name
         What the foot of the page calls it; the title too if the notebook has no heading.
+    out, pages
+        Folder of the page, and the pages of other notebooks, see `relink`.
+
+    Raises
+    ------
+    ValueError
+        If a figure has no alternative text, `alt` in the metadata of its cell.
     """
     exporter = HTMLExporter(
         template_name="basic",
@@ -88,14 +103,69 @@ def page(notebook: NotebookNode, name: str) -> str:
         exclude_output_prompt=True,
         embed_images=True,
     )
-    exporter.log.setLevel(logging.ERROR)  # it misses alternative texts, which no notebook can give
-    body, _ = exporter.from_notebook_node(notebook)
+    body, _ = exporter.from_notebook_node(_described(notebook, name))
     compact = re.sub(r"\n\s*\n+", "\n\n", body)
-    compact = compact.replace(_NO_ALT, 'alt="Figure"')
-    return _page(title_of(notebook) or name, compact.strip(), f"{name}, as it was executed.")
+    compact = relink(compact, NOTEBOOKS.as_posix(), out, pages or {}) if out else compact
+    return html_page(title_of(notebook) or name, compact.strip(), f"{name}, as it was executed.")
 
 
-def _page(title: str, body: str, foot: str) -> str:
+def _described(notebook: NotebookNode, name: str) -> NotebookNode:
+    """The notebook without widgets, each of whose figures says what it shows."""
+    notebook = nbformat.from_dict(notebook)
+    for number, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            data.pop(_WIDGET, None)
+            if any(kind.startswith("image/") for kind in data) and not cell.metadata.get("alt"):
+                raise ValueError(
+                    f"{name}, cell {number}: a figure without `alt` in the metadata of its cell"
+                )
+    return notebook
+
+
+def with_prose(executed: NotebookNode, source: NotebookNode) -> NotebookNode:
+    """Return an executed notebook with the prose and the `alt` texts of its source as it is now.
+
+    What is computed is the executed notebook's: prose may be mended without computing again.
+    Cells belong together by their ids.
+    """
+    executed = nbformat.from_dict(executed)
+    now = {cell.id: cell for cell in source.cells}
+    for cell in executed.cells:
+        own = now.get(cell.id)
+        if own is None:
+            continue
+        if cell.cell_type == own.cell_type == "markdown":
+            cell.source = own.source
+        if "alt" in own.metadata:
+            cell.metadata["alt"] = own.metadata["alt"]
+    return executed
+
+
+def relink(body: str, source: str, out: str, pages: Mapping[str, str]) -> str:
+    """Return HTML that was written in one folder so that its links hold in another.
+
+    Parameters
+    ----------
+    source, out
+        Both folders, from the root of the project.
+    pages
+        What links to a file shall lead to in its place, both from the root.
+    """
+
+    def moved(match: re.Match) -> str:
+        attribute, target = match.groups()
+        if re.match(r"[a-zA-Z]+:|#|/", target):
+            return match.group(0)
+        path, mark, fragment = target.partition("#")
+        whole = posixpath.normpath(posixpath.join(source, path))
+        return f'{attribute}="{posixpath.relpath(pages.get(whole, whole), out)}{mark}{fragment}"'
+
+    return re.sub(r'\b(href|src)="([^"]+)"', moved, body)
+
+
+def html_page(title: str, body: str, foot: str) -> str:
+    """Return a whole page in the style of all of them: title and foot are text, body is HTML."""
     title, foot = html.escape(title), html.escape(foot)
     return _PAGE.format(title=title, style=_STYLE, body=body, foot=foot)
 
@@ -119,19 +189,35 @@ def page_names(executed: Sequence[Path]) -> list[str]:
     return [f"{name}.html" for name in names]
 
 
-def render(executed: Sequence[Path], out: Path) -> list[Path]:
-    """Write a page for each executed notebook into `out`, and an index of them."""
+def pages_of(pages: Sequence[str]) -> dict[str, str]:
+    """Return, by notebook, the first of its pages: their names begin with the notebook's."""
+    found: dict[str, str] = {}
+    for path in pages:
+        name = posixpath.basename(path).removesuffix(".html").partition("-")[0]
+        found.setdefault(f"{NOTEBOOKS.as_posix()}/{name}.ipynb", path)
+    return found
+
+
+def render(executed: Sequence[Path], out: Path, others: Sequence[str] = ()) -> list[Path]:
+    """Write a page for each executed notebook into `out`, and an index of them.
+
+    others : pages made elsewhere, to which links to their notebooks lead
+    """
     out.mkdir(parents=True, exist_ok=True)
-    written, entries = [], []
-    for path, name in zip(executed, page_names(executed), strict=True):
-        notebook = nbformat.read(path, as_version=4)
+    written, entries, names = [], [], page_names(executed)
+    pages = pages_of([*(f"{out.as_posix()}/{name}" for name in names), *others])
+    for path, name in zip(executed, names, strict=True):
+        notebook, source = nbformat.read(path, as_version=4), NOTEBOOKS / path.name
+        if source.is_file():
+            notebook = with_prose(notebook, nbformat.read(source, as_version=4))
         target = out / name
-        target.write_text(page(notebook, path.name), encoding="utf-8", newline="\n")
+        text = page(notebook, path.name, out.as_posix(), pages)
+        target.write_text(text, encoding="utf-8", newline="\n")
         written.append(target)
         stem = target.stem
         entries.append(f'<li><a href="{name}">{stem}</a>: {html.escape(title_of(notebook))}</li>')
     body = "<h1>Executed notebooks</h1>\n<ul>\n" + "\n".join(entries) + "\n</ul>"
-    index = _page("Executed notebooks", body, "Written by wsol.render.")
+    index = html_page("Executed notebooks", body, "Written by wsol.render.")
     (out / "index.html").write_text(index, encoding="utf-8", newline="\n")
     return [*written, out / "index.html"]
 
@@ -141,8 +227,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="wsol.render", description="Notebooks as HTML.")
     parser.add_argument("executed", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--others", nargs="*", default=[], help="pages made elsewhere")
     arguments = parser.parse_args(words)
-    for path in render(arguments.executed, arguments.out):
+    for path in render(arguments.executed, arguments.out, arguments.others):
         print(path.as_posix())
     return 0
 

@@ -1,0 +1,30 @@
+"""A figure of boxes in anybody's pictures."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from wsol.own_exports import overlay
+from wsol.own_images import Found
+from wsol.own_pictures import Source, read_picture
+from wsol.plots import style
+
+
+def found_rows(rows: Mapping[str, Sequence[Found]], pictures: Sequence[Source]) -> Figure:
+    """One row per entry of `rows`, one column per picture: score map, box in green, class, score.
+
+    rows : by what stands beside the row, one answer for each of the pictures
+    """
+    with style():
+        size = (1.75 * len(pictures) + 1.4, 2.0 * len(rows))
+        figure, panels = plt.subplots(len(rows), len(pictures), figsize=size, squeeze=False)
+        for line, (name, found) in zip(panels, rows.items(), strict=True):
+            for axes, picture, one in zip(line, pictures, found, strict=True):
+                axes.imshow(overlay(read_picture(picture), one.score_map, one.box))
+                axes.set(xticks=[], yticks=[])
+                words = one.class_name.rpartition(".")[2].replace("_", " ")
+                axes.set_title(f"{words}, {one.score:.2f}", fontsize=8)
+                axes.grid(False)
+            line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    return figure

@@ -175,3 +175,41 @@ def test_imports_go_one_way() -> None:
 
     assert outside("wsol.datasets") == {"wsol.paths"}
     assert outside("wsol.methods") == {"wsol.distributed", "wsol.models", "wsol.paths"}
+
+
+def test_the_guide_for_contributors_names_files_and_names_that_there_are() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    folders = "wsol|tests|params|study|notebooks|data"
+    named = set(re.findall(rf"`((?:{folders})/[\w./-]+)`", text))
+    named |= set(re.findall(r"\]\(([^)#:]+)", text))
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    for file, names in {
+        "wsol/names.py": ["METHODS"],
+        "wsol/plots.py": ["METHOD_STYLE"],
+        "wsol/search.py": ["SPACE"],
+        "wsol/tables.py": ["HEADERS"],
+        "wsol/datasets/preparation.py": ["KINDS", "UNPACK"],
+    }.items():
+        code = (ROOT / file).read_text(encoding="utf-8")
+        assert all(f"\n{name}" in code and f"`{name}`" in text for name in names), file
+
+
+def test_the_citation_has_what_its_format_asks_for() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= set(citation)
+    assert citation["type"] in {"software", "dataset"}
+    assert citation["license"] == PYPROJECT["project"]["license"]
+    for work in (citation, *citation["references"]):
+        assert work["title"]
+        assert all("name" in a or {"family-names", "given-names"} & set(a) for a in work["authors"])
+    assert all(
+        {"type", "value"} <= set(i) for r in citation["references"] for i in r["identifiers"]
+    )
+
+
+def test_the_changelog_begins_with_the_version_of_the_package() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions = re.findall(r"^## \[(.+?)\]", text, flags=re.MULTILINE)
+    assert versions[0] == PYPROJECT["project"]["version"]

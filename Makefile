@@ -2,6 +2,9 @@
 # make study       after that, the study of all methods, ablations and controls (hours; goes on
 #                  where it was stopped); reports/study
 # make test        install, then the tests, notebooks included
+# make check       install, then ruff (rules and format) and mypy; seconds, changes nothing
+# make docs        install, then pages of the functions and their docstrings: build/docs
+# make site        the same, with reports/ around them: build/site, what GitHub Pages shows
 # make bench       install, then write reports/tables/benchmark.csv and benchmark_training.csv
 # make lab         install, then JupyterLab on this machine only
 # make lock        write requirements.lock anew from pyproject.toml
@@ -21,7 +24,7 @@ STAMP := .venv/wsol-installed
 WITH_VENV := PATH="$$PWD/.venv/bin:$$PATH" JUPYTER_PREFER_ENV_PATH=1
 UV := $(VENV_PYTHON) -m uv --quiet pip
 
-.PHONY: reproduce study test bench lab lock clean distclean setup
+.PHONY: reproduce study test check docs site bench lab lock clean distclean setup
 .DELETE_ON_ERROR:
 
 # A moved or copied folder still has the old one's wsol installed: install it again.
@@ -48,6 +51,25 @@ study-%:
 test: setup
 	@$(WITH_VENV) TQDM_DISABLE=1 OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile tests
 	@$(WITH_VENV) TQDM_DISABLE=1 python -m pytest --nbval-lax --nbval-current-env notebooks
+
+check: setup
+	@$(WITH_VENV) python -m ruff check .
+	@$(WITH_VENV) python -m ruff format --check .
+	@$(WITH_VENV) python -m mypy
+
+# pdoc looks for the types of a generated `__init__` where they were not imported; the pages have
+# the names all the same.
+docs: setup
+	@rm -rf build/docs
+	@$(WITH_VENV) python -W 'ignore:Error parsing type annotation' -m pdoc --docformat numpy \
+	    --output-directory build/docs wsol
+
+site: docs
+	@rm -rf build/site
+	@mkdir -p build/site
+	@cp -R reports/. build/site
+	@cp -R build/docs build/site/api
+	@cp .github/pages/index.html build/site/index.html
 
 bench: setup
 	@$(WITH_VENV) OMP_NUM_THREADS=1 python benchmarks/evaluator.py
@@ -82,7 +104,7 @@ lock:
 
 clean:
 	rm -rf runs build data/birds* .dvc/cache .dvc/tmp wsol.egg-info
-	rm -rf .pytest_cache .ruff_cache .hypothesis notebooks/.ipynb_checkpoints
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis notebooks/.ipynb_checkpoints
 	find wsol tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean

@@ -67,7 +67,8 @@ docs: setup
 site: docs
 	@rm -rf build/site
 	@mkdir -p build/site
-	@cp -R reports/. build/site
+	@git ls-files -z -- reports docs notebooks params study wsol data benchmarks README.md LICENSE \
+	    | tar -cf - --null -T - | tar -xf - -C build/site
 	@cp -R build/docs build/site/api
 	@cp .github/pages/index.html build/site/index.html
 

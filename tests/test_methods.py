@@ -2,6 +2,9 @@
 
 import dataclasses
 import math
+import sys
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -368,3 +371,24 @@ def test_the_bottleneck_has_a_third_of_the_weights_of_all_channels():
         for kind in ("bottleneck", "conv")
     )
     assert 0.25 < small / large < 0.35
+
+
+def test_the_method_that_the_readme_adds_works():
+    """The page says that this is all of it, so it is run as it stands there."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (code,) = (
+        block.partition("```")[0]
+        for block in readme.split("```python\n")[1:]
+        if "USES_BACKGROUND" in block
+    )
+    method = ModuleType("hide_square")
+    sys.modules["hide_square"] = method  # where dataclasses look for it
+    exec(compile(code, "hide_square.py", "exec"), method.__dict__)
+    network, batch = network_of(method), batch_of(with_background=method.USES_BACKGROUND)
+    plain = cam.losses(network, batch, cam.Config())["loss"]
+    images = batch.images.clone()
+    loss = method.losses(network, batch, method.Config())["loss"]
+    loss.backward()
+    assert loss.isfinite()
+    assert loss != plain
+    assert torch.equal(batch.images, images)

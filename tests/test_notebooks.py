@@ -81,3 +81,10 @@ def test_no_two_methods_have_a_setting_of_the_same_name() -> None:
     names = [field.name for method in METHODS for field in fields(get_method(method).Config)]
     assert len(names) == len(set(names))
     assert set(names).isdisjoint(field.name for field in fields(TrainConfig))
+
+
+def test_the_index_of_the_notebooks_has_each_with_its_question() -> None:
+    index = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
+    for name, notebook in NOTEBOOKS.items():
+        question = notebook.cells[0].source.partition("\n")[0].removeprefix("# ")
+        assert f"| [{name}]({name}.ipynb) | {question} |" in index

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from wsol.boxes import FRAME, box_iou, largest_box, resize_boxes, score_map
 from wsol.data import rows_of
 from wsol.datasets.index import INDEX, parse_boxes, read_index
+from wsol.evaluation import read_outs
 from wsol.examples import Source, rank_by_iou
 from wsol.failures import REASONS, RIGHT, WRONG_CLASS, failure_reasons
 from wsol.images import load_image
 from wsol.localization_table import LocalizationTable
-from wsol.maps import READ_OUTS, load_maps
+from wsol.maps import load_maps
 from wsol.metrics import choose_tau
 from wsol.names import METHODS
 from wsol.own_exports import overlay
@@ -122,8 +123,8 @@ def draw(gallery: Gallery, run: str, kind: str, number: int, tau: float) -> Draw
     They are those of the evaluation, which cuts at the same thresholds (multiples of 0.001).
     """
     folder, _, test, _ = gallery.sources[run, kind]
-    read_out = READ_OUTS[test.meta["read_out"]]
-    score = score_map(read_out(np.asarray(load_maps(folder)[kind][number], np.float64)))
+    own = {name: maps[number : number + 1] for name, maps in load_maps(folder).items()}
+    score = score_map(read_outs(own, (kind,))[kind, test.meta["read_out"]][0])
     box = largest_box(score, tau)
     return Drawn(score, box, float(box_iou(box[None], truth(gallery, number)).max()))
 

@@ -21,7 +21,7 @@ from nbformat import NotebookNode
 # The last lines colour code: keywords, text, numbers, comments, names of functions and classes.
 _STYLE = """\
 :root { --ink: #222; --faint: #667; --line: #dde; --shade: #f6f7f9; }
-body { max-width: 56rem; margin: 2rem auto; padding: 0 1rem; color: var(--ink);
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: var(--ink);
   font: 16px/1.55 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
 h1, h2, h3 { line-height: 1.25; margin: 1.8em 0 .5em; }
 h1 { margin-top: 0; }
@@ -38,11 +38,13 @@ figcaption { color: var(--faint); font-size: 14px; }
 .wide { overflow-x: auto; }
 .text td, .text th { text-align: left; white-space: normal; vertical-align: top; }
 td a { color: inherit; text-decoration-color: var(--line); }
+th { max-width: 9rem; }
 .output_stderr pre { color: var(--faint); }
 .output_error pre { color: #a40000; }
 table { border-collapse: collapse; margin: .6rem 0; font-size: 14px; }
 th, td { padding: .2rem .7rem; text-align: right; white-space: nowrap; border: 0;
   border-bottom: 1px solid var(--line); }
+th { white-space: normal; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; }
 footer { margin-top: 3rem; color: var(--faint); font-size: 13px; }
 @media print {

@@ -36,6 +36,10 @@ FIGURES = {
     "error_against_tau.png": "GT-known error against the threshold of the score map; dots mark the "
     "threshold that was chosen on train-fullsup.",
 }
+MAPS = (
+    "Five test images under every method, ranked by the IoU of the background method: white, the "
+    "ground truth; in colour, the box of the map."
+)
 NOT_REPRODUCED = """
 - **The paper's own numbers.** Only its abstract was at hand. It claims the state of the art of its
   day on CUB-200-2011 and ILSVRC2016; no number of it could be found, so none is compared.
@@ -83,7 +87,7 @@ def quoted(reports: Path) -> str:
     parts = []
     for name, rows in table.fillna("-").groupby("dataset", sort=False):
         shown = rows[list(headers)].rename(columns=headers).map(html.escape)
-        parts.append(f"<h3>{html.escape(str(name))}</h3>\n{_table(shown)}")
+        parts.append(f"<h3>{html.escape(str(name))}</h3>\n{_table(shown, 'text')}")
     return "\n".join(parts)
 
 
@@ -112,13 +116,14 @@ def open_choices(document: Path) -> str:
     return f'<div class="wide text">{body}</div>'
 
 
+def _figure(file: str, text: str) -> str:
+    image = f'<img src="{file}" alt="{html.escape(text)}">'
+    return f"<figure>{image}<figcaption>{html.escape(text)}</figcaption></figure>"
+
+
 def _figures(reports: Path) -> str:
-    return "\n".join(
-        f'<figure><img src="figures/{name}" alt="{html.escape(text)}">'
-        f"<figcaption>{html.escape(text)}</figcaption></figure>"
-        for name, text in FIGURES.items()
-        if (reports / "figures" / name).is_file()
-    )
+    known = ((f"figures/{name}", text) for name, text in FIGURES.items())
+    return "\n".join(_figure(file, text) for file, text in known if (reports / file).is_file())
 
 
 def _list(links: Mapping[str, str]) -> str:
@@ -150,8 +155,9 @@ threshold and read-out chosen on <code>train-fullsup</code> for every row; proto
 <p>Six methods of the literature, post-hoc maps, plain uses of the same background images and a
 localizer trained on boxes, every choice changed one at a time, and ten controls, two of which the
 method must lose: <a href="methods.html">all methods, choices and controls</a>.</p>
+{_figure("study/maps.png", MAPS)}
 <h2>What it cost</h2>
-<p>Mean over the seeds, two CPU threads, ten epochs of 2,000 images of 96 x 96 pixels. All methods:
+<p>Mean over the seeds, two CPU threads, ten epochs of 2,400 images of 96 x 96 pixels. All methods:
 <a href="tables/benchmark_training.csv">benchmark_training.csv</a>.</p>
 {cost(reports)}
 <h2>What the paper leaves open, and what we chose</h2>

@@ -1,0 +1,142 @@
+"""The explorers: what they show is what the evaluation counted."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wsol import explorer, smoke
+from wsol.background_audit import audit
+from wsol.boxes import FRAME
+from wsol.datasets.backgrounds import read_manifest
+from wsol.explorer_widgets import WIDGET, BackgroundExplorer, explore
+from wsol.failures import failure_shares
+from wsol.metrics import column_of
+from wsol.paths import project_root
+
+RUNS = ("cam-0", "background-0")
+
+
+@pytest.fixture(scope="module")
+def shown():
+    root = project_root() / "runs" / "smoke"
+    for name in RUNS:
+        smoke.ensure_evaluation(root / "evaluate" / name, root / "train" / name, root / "birds")
+    return explore([root / "evaluate" / name for name in RUNS], root / "birds")
+
+
+def test_every_run_has_its_maps(shown) -> None:
+    gallery = shown.gallery
+    assert gallery.runs == list(RUNS)
+    assert gallery.kinds("cam-0") == ["class"]
+    assert set(gallery.kinds("background-0")) == {"class", "foreground", "product"}
+
+
+@pytest.mark.parametrize("tau", [0.1, 0.437, 0.8])
+def test_box_and_iou_are_those_of_the_evaluation(shown, tau: float) -> None:
+    gallery = shown.gallery
+    for run in gallery.runs:
+        for kind in gallery.kinds(run):
+            test = gallery.sources[run, kind][2]
+            counted = test.iou_largest[:, column_of(test, tau)]
+            boxes = test.level_boxes.at(tau)
+            for number in (0, 7, 19):
+                drawn = explorer.draw(gallery, run, kind, number, tau)
+                assert drawn.box.tolist() == boxes[number].tolist()
+                assert drawn.iou == pytest.approx(counted[number], abs=1e-4)
+
+
+def test_orders_are_rankings_and_failures_are_those_of_the_report(shown) -> None:
+    gallery = shown.gallery
+    images = len(gallery.rows)
+    worst = explorer.numbers(gallery, "cam-0", "class", explorer.WORST)
+    tau = explorer.chosen_tau(gallery, "cam-0", "class")
+    ious = [explorer.draw(gallery, "cam-0", "class", n, tau).iou for n in worst]
+    assert ious == sorted(ious)
+    assert explorer.numbers(gallery, "cam-0", "class", explorer.BEST) == worst[::-1]
+    assert explorer.numbers(gallery, "cam-0", "class", explorer.FIRST) == list(range(images))
+    test = gallery.sources["cam-0", "class"][2]
+    shares = failure_shares(test.level_boxes.at(tau), test.level_boxes.ground_truth())
+    for reason, share in shares["gt_known_loc_error"].items():
+        if reason not in ("right", "wrong class"):
+            found = explorer.numbers(gallery, "cam-0", "class", f"failure: {reason}")
+            assert len(found) == round(share * images / 100)
+    wrong = explorer.numbers(gallery, "cam-0", "class", "failure: wrong class")
+    assert set(wrong) == set(np.flatnonzero(test.rows["rank"] > 0))
+    with pytest.raises(ValueError, match="unknown order"):
+        explorer.numbers(gallery, "cam-0", "class", "prettiest first")
+
+
+def test_the_slider_moves_the_box_and_the_button_brings_it_back(shown) -> None:
+    shown.run.value, shown.map.value = "background-0", "foreground"
+    shown.order.value = explorer.FIRST
+    own, before = shown.tau.value, (shown.iou.value, shown.still().tobytes())
+    shown.tau.value = 0.9 if own < 0.5 else 0.1
+    assert (shown.iou.value, shown.still().tobytes()) != before
+    shown.back.click()
+    assert shown.tau.value == own
+    assert (shown.iou.value, shown.still().tobytes()) == before
+
+
+def test_other_runs_keep_the_map_where_they_have_it(shown) -> None:
+    shown.run.value, shown.map.value = "background-0", "product"
+    shown.run.value = "cam-0"
+    assert shown.map.value == "class"
+    assert shown.tau.value == pytest.approx(explorer.chosen_tau(shown.gallery, "cam-0", "class"))
+    assert "IoU 0." in shown.iou.value
+
+
+def test_side_by_side_has_a_picture_of_every_run(shown) -> None:
+    shown.map.value = "class"
+    shown.beside.value = True
+    assert len(shown.pictures.children) == 1 + len(RUNS)
+    assert shown.still().shape == (FRAME, FRAME * (1 + len(RUNS)), 3)
+    shown.beside.value = False
+    assert len(shown.pictures.children) == 2
+
+
+def test_an_order_without_images_says_so(shown) -> None:
+    gallery, empty = shown.gallery, None
+    for order in explorer.orders(gallery):
+        if not explorer.numbers(gallery, shown.run.value, shown.map.value, order):
+            empty = order
+    assert empty is not None
+    shown.order.value = empty
+    assert shown.iou.value == "No image of this kind."
+    shown.order.value = explorer.WORST
+    assert "IoU" in shown.iou.value
+
+
+def test_without_widgets_there_is_a_figure(shown) -> None:
+    bundle = shown._repr_mimebundle_()
+    assert set(bundle) == {WIDGET, "image/png", "text/plain"}
+
+
+def test_runs_without_tables_are_missed(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no tables of cam-0"):
+        explore([tmp_path / "cam-0"], tmp_path)
+
+
+def test_decisions_of_the_background_explorer_are_in_the_manifest(tmp_path: Path) -> None:
+    from shutil import copytree
+
+    root = project_root() / "runs" / "smoke"
+    run = root / "train" / "background-0"
+    smoke.ensure_run(run, root / "birds")
+    folder = copytree(root / "birds" / "background", tmp_path / "background")
+    ranked = audit(folder, run)
+    background = BackgroundExplorer(folder, ranked, run)
+    background.decision.value = "drop"
+    background.next.click()
+    assert background.image.value == 1
+    assert background.decision.value == "undecided"
+    background.decision.value = "keep"
+    said = read_manifest(folder).set_index("file")["decision"]
+    assert said[ranked["file"][0]] == "drop"
+    assert said[ranked["file"][1]] == "keep"
+    assert "1 dropped, 1 kept" in background.told.value
+    background.image.value = 0
+    assert background.decision.value == "drop"
+    before = background.still().tobytes()
+    background.tau.value = 0.95
+    assert background.still().tobytes() != before

@@ -2,6 +2,9 @@
 # make study       after that, the study of all methods, ablations and controls (hours; goes on
 #                  where it was stopped); reports/study
 # make test        install, then the tests, notebooks included
+# make test-browser
+#                  install, then all notebooks in JupyterLab and all report pages, in a Chromium;
+#                  pictures of them in runs/browser
 # make bench       install, then write reports/tables/benchmark.csv and benchmark_training.csv
 # make lab         install, then JupyterLab on this machine only
 # make lock        write requirements.lock anew from pyproject.toml
@@ -21,7 +24,7 @@ STAMP := .venv/wsol-installed
 WITH_VENV := PATH="$$PWD/.venv/bin:$$PATH" JUPYTER_PREFER_ENV_PATH=1
 UV := $(VENV_PYTHON) -m uv --quiet pip
 
-.PHONY: reproduce study test bench lab lock clean distclean setup
+.PHONY: reproduce study test test-browser bench lab lock clean distclean setup
 .DELETE_ON_ERROR:
 
 # A moved or copied folder still has the old one's wsol installed: install it again.
@@ -48,6 +51,10 @@ study-%:
 test: setup
 	@$(WITH_VENV) TQDM_DISABLE=1 OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile tests
 	@$(WITH_VENV) TQDM_DISABLE=1 python -m pytest --nbval-lax --nbval-current-env notebooks
+
+# Not a part of `test`: it wants a Chromium, and says so and is content where there is none.
+test-browser: setup
+	@$(WITH_VENV) python -m pytest --durations=0 --durations-min=1 browser_tests
 
 bench: setup
 	@$(WITH_VENV) OMP_NUM_THREADS=1 python benchmarks/evaluator.py
@@ -83,7 +90,7 @@ lock:
 clean:
 	rm -rf runs build data/birds* .dvc/cache .dvc/tmp wsol.egg-info
 	rm -rf .pytest_cache .ruff_cache .hypothesis notebooks/.ipynb_checkpoints
-	find wsol tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find wsol tests browser_tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean
 	rm -rf .venv

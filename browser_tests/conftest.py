@@ -7,12 +7,13 @@ from lab import NO_CHROMIUM, Lab, chromium_flags, find_chromium, running_lab
 from playwright.sync_api import Browser, Page, sync_playwright
 
 
-def pytest_sessionstart() -> None:
-    """Leave at once, and without a fault, where there is no browser."""
+def pytest_cmdline_main() -> int | None:
+    """Say so and leave, without a fault, where there is no browser."""
     with sync_playwright() as playwright:
-        found = find_chromium(playwright)
-    if not found:
-        pytest.exit(NO_CHROMIUM, returncode=0)
+        if find_chromium(playwright):
+            return None  # pytest goes on
+    print(NO_CHROMIUM)
+    return 0
 
 
 @pytest.fixture(scope="session")

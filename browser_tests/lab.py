@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-from playwright.sync_api import Locator, Page, Playwright
+from playwright.sync_api import Page, Playwright
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "runs" / "browser"  # pictures, and the copies of the notebooks that are run
@@ -33,7 +33,7 @@ NO_CHROMIUM = (
 # in the page, not only those in view. Without autosave, a copy is written when a test says so.
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-    "notebook-extension/tracker": {"windowingMode": "none"},
+    "notebook-extension/tracker": {"windowingMode": "none", "scrollPastEnd": False},
     "docmanager-extension/plugin": {"autosave": False},
 }
 
@@ -245,14 +245,15 @@ class OpenNotebook:
     def screenshot(self, file: Path) -> None:
         """Take a picture of the notebook from its first to its last cell."""
         panel = self.page.locator(PANEL)
-        self.page.set_viewport_size({"width": 1400, "height": self._height(panel)})
+        cells = panel.locator(".jp-WindowedPanel-outer").first
+        hidden = cells.evaluate("e => e.scrollHeight - e.clientHeight")
+        size = self.page.viewport_size
+        height = min(size["height"] + hidden + 40, TALLEST)
+        self.page.set_viewport_size({"width": size["width"], "height": height})
         self.page.wait_for_timeout(500)  # the page is laid out anew
+        cells.evaluate("e => e.scrollTo(0, 0)")
+        self.page.wait_for_timeout(200)
         panel.screenshot(path=file)
-
-    def _height(self, panel: Locator) -> int:
-        scrolled = panel.locator(".jp-WindowedPanel-outer").first
-        hidden = scrolled.evaluate("e => e.scrollHeight - e.clientHeight")
-        return min(self.page.viewport_size["height"] + hidden + 40, TALLEST)
 
 
 @contextmanager

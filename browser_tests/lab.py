@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-from playwright.sync_api import Page, Playwright
+from playwright.sync_api import Page, Playwright, Response
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "runs" / "browser"  # pictures, and the copies of the notebooks that are run
@@ -237,9 +237,9 @@ class OpenNotebook:
 
     def save(self) -> nbformat.NotebookNode:
         """Save the copy through the menu, and read what was saved."""
-        before = self.copy.stat().st_mtime_ns
-        self.command("File", "docmanager:save")
-        wait_until(lambda: self.copy.stat().st_mtime_ns > before, "the notebook is saved", 30)
+        with self.page.expect_response(_is_save) as answer:
+            self.command("File", "docmanager:save")
+        assert answer.value.ok
         return self.read()
 
     def screenshot(self, file: Path) -> None:
@@ -248,12 +248,17 @@ class OpenNotebook:
         cells = panel.locator(".jp-WindowedPanel-outer").first
         hidden = cells.evaluate("e => e.scrollHeight - e.clientHeight")
         size = self.page.viewport_size
-        height = min(size["height"] + hidden + 40, TALLEST)
+        height = min(size["height"] + hidden, TALLEST)
         self.page.set_viewport_size({"width": size["width"], "height": height})
         self.page.wait_for_timeout(500)  # the page is laid out anew
         cells.evaluate("e => e.scrollTo(0, 0)")
         self.page.wait_for_timeout(200)
         panel.screenshot(path=file)
+
+
+def _is_save(answer: Response) -> bool:
+    """Whether the server answers that a file is written."""
+    return answer.request.method == "PUT" and "/api/contents/" in answer.url
 
 
 @contextmanager

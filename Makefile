@@ -54,7 +54,7 @@ test: setup
 
 # Not a part of `test`: it wants a Chromium, and says so and is content where there is none.
 test-browser: setup
-	@$(WITH_VENV) python -m pytest --durations=0 --durations-min=1 browser_tests
+	@$(WITH_VENV) python -m pytest --tb=short --durations=0 --durations-min=1 browser_tests
 
 bench: setup
 	@$(WITH_VENV) OMP_NUM_THREADS=1 python benchmarks/evaluator.py

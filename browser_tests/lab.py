@@ -247,9 +247,8 @@ class OpenNotebook:
         panel = self.page.locator(PANEL)
         cells = panel.locator(".jp-WindowedPanel-outer").first
         hidden = cells.evaluate("e => e.scrollHeight - e.clientHeight")
-        size = self.page.viewport_size
-        height = min(size["height"] + hidden, TALLEST)
-        self.page.set_viewport_size({"width": size["width"], "height": height})
+        width, height = self.page.evaluate("[innerWidth, innerHeight]")
+        self.page.set_viewport_size({"width": width, "height": min(height + hidden, TALLEST)})
         self.page.wait_for_timeout(500)  # the page is laid out anew
         cells.evaluate("e => e.scrollTo(0, 0)")
         self.page.wait_for_timeout(200)

@@ -1,6 +1,7 @@
 """The explorer notebook, used by keyboard: another tau gives another box and another IoU."""
 
 import re
+from collections.abc import Iterator
 
 import pytest
 from lab import OUT, PANEL, ROOT, Lab, OpenNotebook, opened, wait_until
@@ -44,7 +45,7 @@ def _differs(now: tuple[str, list[str]], before: tuple[str, list[str]]) -> bool:
 
 
 @pytest.fixture
-def explorer(lab: Lab, page: Page) -> OpenNotebook:
+def explorer(lab: Lab, page: Page) -> Iterator[OpenNotebook]:
     with opened(lab, page, EXPLORER) as tab:
         tab.run_all()
         wait_until(lambda: re.search(r"IoU\D*\d\.\d\d", _iou(tab)), "the IoU is shown", 60)
@@ -78,6 +79,6 @@ def test_another_tau_gives_another_box(explorer: OpenNotebook) -> None:
 def _keys(handle: Locator) -> list[str]:
     """Return the keys that move the handle far, to the side with more room."""
     now, low, high = (
-        float(handle.get_attribute(f"aria-value{which}")) for which in ("now", "min", "max")
+        float(handle.get_attribute(f"aria-value{which}") or 0) for which in ("now", "min", "max")
     )
     return ["ArrowRight" if high - now >= now - low else "ArrowLeft"] * 5

@@ -4,15 +4,16 @@ from pathlib import Path
 
 import pytest
 from lab import OUT, ROOT, Lab, opened
+from nbformat import NotebookNode
 from playwright.sync_api import Page
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-def _outputs(notebook: dict, kind: str) -> list[dict]:
+def _outputs(notebook: NotebookNode, kind: str) -> list[NotebookNode]:
     """Return the outputs of one type, in order."""
-    codes = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    return [o for cell in codes for o in cell["outputs"] if o["output_type"] == kind]
+    codes = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [o for cell in codes for o in cell.outputs if o.output_type == kind]
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

@@ -5,6 +5,9 @@
 # make check       install, then ruff (rules and format) and mypy; seconds, changes nothing
 # make docs        install, then pages of the functions and their docstrings: build/docs
 # make site        the same, with reports/ around them: build/site, what GitHub Pages shows
+# make test-browser
+#                  install, then all notebooks in JupyterLab and all report pages, in a Chromium;
+#                  pictures of them in runs/browser
 # make bench       install, then write reports/tables/benchmark.csv and benchmark_training.csv
 # make lab         install, then JupyterLab on this machine only
 # make lock        write requirements.lock anew from pyproject.toml
@@ -24,7 +27,7 @@ STAMP := .venv/wsol-installed
 WITH_VENV := PATH="$$PWD/.venv/bin:$$PATH" JUPYTER_PREFER_ENV_PATH=1
 UV := $(VENV_PYTHON) -m uv --quiet pip
 
-.PHONY: reproduce study test check docs site bench lab lock clean distclean setup
+.PHONY: reproduce study test test-browser check docs site bench lab lock clean distclean setup
 .DELETE_ON_ERROR:
 
 # A moved or copied folder still has the old one's wsol installed: install it again.
@@ -72,6 +75,10 @@ site: docs
 	@cp -R build/docs build/site/api
 	@cp .github/pages/index.html build/site/index.html
 
+# Not a part of `test`: it wants a Chromium, and says so and is content where there is none.
+test-browser: setup
+	@$(WITH_VENV) python -m pytest --tb=short --durations=0 --durations-min=1 browser_tests
+
 bench: setup
 	@$(WITH_VENV) OMP_NUM_THREADS=1 python benchmarks/evaluator.py
 	@$(WITH_VENV) TQDM_DISABLE=1 python benchmarks/training.py
@@ -106,7 +113,7 @@ lock:
 clean:
 	rm -rf runs build data/birds* .dvc/cache .dvc/tmp wsol.egg-info
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis notebooks/.ipynb_checkpoints
-	find wsol tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find wsol tests browser_tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean
 	rm -rf .venv

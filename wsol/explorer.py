@@ -109,6 +109,8 @@ def numbers(gallery: Gallery, run: str, kind: str, order: str) -> list[int]:
 
 def _reasons(test: LocalizationTable, fullsup: LocalizationTable) -> NDArray[np.str_]:
     found, tau = test.level_boxes, choose_tau(fullsup)
+    if found is None:
+        raise ValueError("the localization tables have no boxes: evaluate the run again")
     return failure_reasons(found.at(tau), found.ground_truth())
 
 

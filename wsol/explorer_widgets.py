@@ -208,7 +208,8 @@ class BackgroundExplorer(Explorer):
     def _decide(self, change: dict) -> None:
         file = self._file()
         if change["new"] in (KEEP, DROP) and change["new"] != self.decisions[file]:
-            decide(self.folder, **{change["new"]: [file]})
+            dropped = [file] if change["new"] == DROP else []
+            decide(self.folder, drop=dropped, keep=[] if dropped else [file])
             self.decisions[file] = change["new"]
         self._tell()
 

@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -70,7 +71,7 @@ def _maps() -> dict[str, NDArray]:
 
 
 def _arrow(axes: Axes, start: tuple, end: tuple, colour: str = GREY, dashes: str = "-") -> None:
-    look = dict(arrowstyle="-|>", color=colour, linewidth=1.6, linestyle=dashes)
+    look: dict[str, Any] = dict(arrowstyle="-|>", color=colour, linewidth=1.6, linestyle=dashes)
     axes.annotate("", end, start, arrowprops=look)
 
 
@@ -85,16 +86,18 @@ def method_figure() -> Figure:
         axes.axis("off")
         for name, (x, y) in PLACES.items():
             panel = figure.add_axes((x, y, *SIZE))
-            scale = dict(vmin=-peak, vmax=peak) if name.startswith("S") else dict(vmin=0, vmax=1)
+            scale: dict[str, Any] = (
+                dict(vmin=-peak, vmax=peak) if name.startswith("S") else dict(vmin=0, vmax=1)
+            )
             panel.imshow(maps[name], **({} if "image" in name else dict(cmap="magma") | scale))
             panel.set(xticks=[], yticks=[])
-        words = dict(ha="center", fontsize=10)
+        words: dict[str, Any] = dict(ha="center", fontsize=10)
         axes.text(0.095, 0.885, "object image, label known", **words)
         axes.text(0.1, 0.075, "background image: no object", **words)
         axes.text(0.525, 0.885, "foreground map S (logits)", **words)
         axes.text(0.715, 0.885, "mask M, S normalized", **words)
         axes.text(0.905, 0.885, "class map A of the label", **words)
-        box = dict(boxstyle="round,pad=0.6", facecolor="white", edgecolor=GREY)
+        box: dict[str, Any] = dict(boxstyle="round,pad=0.6", facecolor="white", edgecolor=GREY)
         axes.text(0.31, 0.49, "one network\nfor both", va="center", bbox=box, **words)
         for y in (0.71, 0.27):
             _arrow(axes, (0.175, y), (0.262, 0.5 + (y - 0.49) * 0.3))

@@ -21,7 +21,10 @@ def found_rows(rows: Mapping[str, Sequence[Found]], pictures: Sequence[Source]) 
         figure, panels = plt.subplots(len(rows), len(pictures), figsize=size, squeeze=False)
         for line, (name, found) in zip(panels, rows.items(), strict=True):
             for axes, picture, one in zip(line, pictures, found, strict=True):
-                axes.imshow(overlay(read_picture(picture), one.score_map, one.box))
+                shown = read_picture(picture)
+                if one.score_map is not None:
+                    shown = overlay(shown, one.score_map, one.box)
+                axes.imshow(shown)
                 axes.set(xticks=[], yticks=[])
                 words = one.class_name.rpartition(".")[2].replace("_", " ")
                 axes.set_title(f"{words}, {one.score:.2f}", fontsize=8)

@@ -40,7 +40,7 @@ SETTINGS = {
 PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"
 CELLS = f"{PANEL} .jp-Notebook .jp-Cell"
 PROMPTS = f"{PANEL} .jp-CodeCell .jp-InputPrompt"
-ERRORS = f'{PANEL} [data-mime-type="application/vnd.jupyter.error"]'
+RED = f'{PANEL} [data-mime-type="application/vnd.jupyter.stderr"]'  # exceptions too
 TALLEST = 16000  # px; Chromium draws no taller picture
 PATIENCE = 240  # s for a notebook, which takes seconds on an idle machine
 
@@ -146,6 +146,7 @@ def running_lab() -> Iterator[Lab]:
     command += [f"--IdentityProvider.token={lab.token}"]
     command += ["--allow-root"] if os.geteuid() == 0 else []
     OUT.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else nothing would end the server
     with tempfile.TemporaryDirectory() as folder, (OUT / "jupyterlab.log").open("w") as log:
         server = subprocess.Popen(
             command,
@@ -209,7 +210,7 @@ class OpenNotebook:
 
     def errors(self) -> list[str]:
         """Return the tracebacks in the page."""
-        return self.page.locator(ERRORS).all_inner_texts()
+        return self.page.locator(RED, has_text="Traceback").all_inner_texts()
 
     def run_all(self) -> None:
         """Run all cells and wait for the last; an exception ends the wait as well.

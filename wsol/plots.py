@@ -100,7 +100,7 @@ def save(figure: Figure, path: str | Path, dpi: int = 120) -> None:
 
 
 def _percent_axis(axes: Axes, label: str) -> None:
-    axes.set(ylim=(0, 100), ylabel=label)
+    axes.set(ylim=(0, 102), ylabel=label)  # a line at 100 shows as a whole
 
 
 def error_against_tau(runs: Sequence[tuple[str, pd.DataFrame, float]]) -> Figure:
@@ -176,11 +176,17 @@ def training_curves(histories: pd.DataFrame) -> Figure:
                 )
             axes.set(title=loss.replace("_", " "), xlabel="epoch")
             axes.set_ylim(0, 1.08 * histories[loss].max())
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.set_xticks(_whole(histories["epoch"].max()))
         panels[0][0].set_title("total loss")
         handles, labels = panels[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure
+
+
+def _whole(last: int, most: int = 8) -> list[int]:
+    """Ticks at whole epochs from 1 to `last`, no more than `most`."""
+    step = -(-last // most)
+    return list(range(step, last + 1, step)) if step > 1 else list(range(1, last + 1))
 
 
 def picture_rows(rows: Mapping[str, NDArray], count: int) -> Figure:

@@ -47,7 +47,7 @@ def error_by_size(sizes: pd.DataFrame, shown: list[str]) -> Figure:
             axes.plot(places, error, color=colour, linestyle=dashes, marker="o", label=name)
         ends = zip(line["size_low"], line["size_high"], strict=True)
         axes.set_xticks(places, [f"{low:.0f} to {high:.0f} %" for low, high in ends])
-        axes.set(ylim=(0, 100), ylabel="GT-known localization error (%)")
+        axes.set(ylim=(0, 102), ylabel="GT-known localization error (%)")
         axes.set_xlabel("share of the picture that the object's box covers")
         figure.legend(loc="outside right upper")
     return figure
@@ -66,7 +66,7 @@ def cost_against_error(table: pd.DataFrame, step: Mapping[str, float]) -> Figure
         for marker, (name, error) in zip(_MARKERS, errors, strict=False):
             look = dict(color=METHOD_STYLE[name][0], markeredgecolor="black", markersize=9)
             axes.plot(step[name], error, marker, label=name, **look)
-        axes.set(ylim=(0, 100), xlim=(0.8, 1.1 * max(step.values())))
+        axes.set(ylim=(0, 102), xlim=(0.8, 1.1 * max(step.values())))
         axes.set_ylabel("GT-known localization error (%)")
         axes.set_xlabel("time of a training step over CAM's")
         figure.legend(loc="outside right upper")

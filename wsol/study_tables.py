@@ -20,7 +20,7 @@ from wsol.tables import rounded
 ERRORS = ["gt_known_loc_error", "top1_loc_error", "cls_error"]  # %
 JUDGE = "top1_loc_error"  # by which the search chooses
 BETTER, SAME, WORSE = "better", "same", "worse"
-WINS, LOSES = "wins", "loses"
+WINS, LOSES, DRAWS = "wins", "loses", "neither"
 
 Pair = tuple[LocalizationTable, LocalizationTable]  # of test and of train-fullsup
 
@@ -139,8 +139,8 @@ def control_outcomes(
     """Whether the background method beats CAM in each control, as expected or not.
 
     Columns: control, seed, difference of the GT-known error on `test` from CAM's in points, low,
-    high (95 %), expected, written, why, outcome (wins if the interval lies below 0, else loses),
-    came. The class maps of both.
+    high (95 %), expected, written, why, outcome (wins or loses if the interval lies below or
+    above 0, else neither), came. The class maps of both.
     """
     rows = []
     for name, folder in folders.items():
@@ -149,7 +149,8 @@ def control_outcomes(
             d = difference(pair, cams[seed])
             about = {"control": name, "seed": int(seed), "difference": d.difference}
             about |= {"low": d.low, "high": d.high}
-            rows.append(about | _judged(expectations[name], WINS if d.high < 0 else LOSES))
+            outcome = WINS if d.high < 0 else LOSES if d.low > 0 else DRAWS
+            rows.append(about | _judged(expectations[name], outcome))
     return pd.DataFrame(rows)
 
 

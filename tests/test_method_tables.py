@@ -93,7 +93,7 @@ def test_figures_show_every_row(folder: Path) -> None:
     assert [line.get_label() for line in figure.axes[0].lines] == names
     runs = methods_table(per_run(folder), {}, {})
     figure = study_plots.cost_against_error(runs, {"CAM": 1.0, "Background images": 1.8})
-    assert [text.get_text() for text in figure.axes[0].texts] == ["CAM"]
+    assert [point.get_label() for point in figure.axes[0].lines] == ["CAM"]
     shares = pd.DataFrame(
         {"method": ["a", "a", "b"], "reason": ["too small", "right", "elsewhere"]}
         | {"gt_known_loc_error": [30.0, 70.0, 20.0]}

@@ -37,6 +37,8 @@ figure { margin: 1rem 0; }
 figcaption { color: var(--faint); font-size: 14px; }
 .wide { overflow-x: auto; }
 .text td, .text th { text-align: left; white-space: normal; vertical-align: top; }
+.text td[style*=right], .text th[style*=right] { text-align: right; }
+.text td[style*=right] { white-space: nowrap; }
 td a { color: inherit; text-decoration-color: var(--line); }
 th { max-width: 9rem; }
 .output_stderr pre { color: var(--faint); }

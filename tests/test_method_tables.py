@@ -12,7 +12,7 @@ from wsol.method_tables import N_BINS, crossed, error_by_size, methods_table, wr
 from wsol.metrics import evaluate
 from wsol.names import METHODS
 from wsol.plots import METHOD_STYLE
-from wsol.report import per_run
+from wsol.report import in_order, per_run
 
 N = 40
 TAUS = np.array([0.0, 0.5])
@@ -119,3 +119,13 @@ def test_the_page_of_the_methods_quotes_them() -> None:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         quoted = [cells[1], cells[3], *cells[4:9]]  # method, seeds, errors from Top-1 to oracle
         assert f"| {' | '.join(quoted)} |" in page
+
+
+def test_a_method_without_a_name_is_called_what_its_file_is_and_comes_last() -> None:
+    assert METHODS["hide_square", "class"] == "hide_square"
+    assert METHODS["hide_square", "foreground"] == "hide_square: foreground map"
+    assert METHOD_STYLE["hide_square"] not in METHOD_STYLE.values()
+    assert "hide_square" not in METHODS.values()
+    table = pd.DataFrame({"method": ["hide_square", "Background images", "CAM", "hide_square"]})
+    ordered = in_order(table.assign(n=range(4)))
+    assert ordered["n"].tolist() == [2, 1, 0, 3]

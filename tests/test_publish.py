@@ -5,12 +5,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 import wsol
 from wsol.datasets.birds import SPECIES, bird_picture
 from wsol.localization_table import LocalizationTable
+from wsol.localize_own import main
 from wsol.metrics import choose_tau, localization_errors
 from wsol.publish import FOLDER, publish
 from wsol.tables import rounded
@@ -106,3 +108,13 @@ def test_a_given_threshold_wins_over_the_published_one(tmp_path: Path) -> None:
     (same,) = wsol.localize(tmp_path, run, **boxes)
     (other,) = wsol.localize(tmp_path, run, tau=0.9, read_out=boxes["read_out"])
     assert own.box.tolist() == same.box.tolist() != other.box.tolist()
+
+
+def test_the_command_takes_the_name_of_a_published_run(tmp_path: Path) -> None:
+    image = bird_picture(np.random.default_rng(0), SPECIES[0]).image
+    Image.fromarray(image).save(tmp_path / "a.png")
+    words = ["birds/background-0", str(tmp_path / "a.png"), "--out", str(tmp_path / "boxes")]
+    assert main(words) == 0
+    (found,) = wsol.localize(tmp_path / "a.png", wsol.published("birds/background-0"))
+    (row,) = pd.read_csv(tmp_path / "boxes" / "boxes.csv").itertuples()
+    assert [row.x0, row.y0, row.x1, row.y1] == pytest.approx(found.box, abs=0.01)

@@ -83,7 +83,9 @@ class RunExplorer(Explorer):
         self.image = widgets.Dropdown(description="image", layout=layout)
         self.tau = _slider(0.5)
         self.back = widgets.Button(description="tau of train-fullsup", layout=_wide())
-        self.beside = widgets.Checkbox(description="all runs side by side, each at its own tau")
+        self.beside = widgets.Checkbox(
+            description="all runs side by side, each at its own tau", indent=False, layout=_wide()
+        )
         self.iou = widgets.HTML()
         self.pictures = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap"))
         for control in (self.image, self.tau, self.beside):

@@ -24,13 +24,16 @@ from wsol.own_exports import overlay, to_coco, to_csv
 from wsol.own_images import Found, iterate_images
 from wsol.own_pictures import picture_files, read_picture
 from wsol.own_settings import KINDS
+from wsol.publish import FOLDER
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m wsol.localize_own", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("run", metavar="RUN", help="folder of a trained run")
+    parser.add_argument(
+        "run", metavar="RUN", help="folder of a trained run, or a published one: birds/background-0"
+    )
     parser.add_argument("images", metavar="IMAGES", nargs="+", help="files, or folders of them")
     parser.add_argument("--evaluation", metavar="DIR", help="localization tables of the run")
     parser.add_argument("--out", metavar="DIR", required=True, type=Path)
@@ -58,13 +61,19 @@ def _write_overlay(found: Found, number: int, folder: Path) -> None:
     Image.fromarray(drawn).save(folder / f"{number:05d}-{Path(found.image).stem}.jpg", quality=90)
 
 
+def _run(name: str) -> Path:
+    """The folder of a run, which may be the name of a published one."""
+    known = (FOLDER / name / "weights.safetensors").is_file()
+    return FOLDER / name if known and not Path(name).is_dir() else Path(name)
+
+
 def localize_files(given: argparse.Namespace) -> tuple[list[Found], list[str]]:
     """What was found, without the score maps, and what could not be read."""
     files, skipped = list(dict.fromkeys(_files(given.images))), []
     names = ("evaluation", "map", "tau", "read_out", "data", "batch_size", "device", "top")
     found = iterate_images(
         files,
-        given.run,
+        _run(given.run),
         errors="skip" if given.skip else "raise",
         skipped=skipped,
         **{name: getattr(given, name) for name in names},

@@ -34,37 +34,47 @@ POSTHOC_COLOURS = {
 }
 LAYER_DASHES = {"early": "-", "middle": "--", "late": ":"}
 
+
+class Styles(dict[str, tuple[str, str]]):
+    """Colour and dashes by row; a row that has none yet is black and dash-dotted."""
+
+    def __missing__(self, row: str) -> tuple[str, str]:
+        return BLACK, "-."
+
+
 # Colour and dashes of every row of the report.
-METHOD_STYLE: dict[str, tuple[str, str]] = {
-    "CAM": (RED, "-"),
-    "HaS": (SKY, "-"),
-    "ACoL": (SKY, "--"),
-    "SPG": (PURPLE, "-"),
-    "ADL": (PURPLE, "--"),
-    "CutMix": (YELLOW, "-"),
-    "BAS": (ORANGE, "-"),
-    **{
-        f"{method}, {layer} layer": (colour, dashes)
-        for layer, dashes in LAYER_DASHES.items()
-        for method, colour in POSTHOC_COLOURS.items()
-    },
-    "Background images in batch statistics": (GREY, "-"),
-    "Background images as a class": (GREEN, ":"),
-    "Background images as a class: all but it": (GREEN, "-."),
-    "Background images as a class: product": (YELLOW, "-."),
-    "CAM's class, box of the foreground map": (RED, "--"),
-    "Background images": (BLUE, "-"),
-    "Background images: foreground map": (GREEN, "--"),
-    "Background images: product": (PURPLE, "-."),
-    "Background images and HaS": (SKY, "-."),
-    "Background images and ADL": (PURPLE, ":"),
-    "Background images and CutMix": (YELLOW, ":"),
-    "Few-shot supervised": (BLACK, "--"),
-    "Constant box": (GREY, ":"),
-    "Centre Gaussian": (GREY, "--"),
-    "Colour-distance saliency": (ORANGE, ":"),
-    "5x5 patch classifier": (SKY, ":"),
-}
+METHOD_STYLE = Styles(
+    {
+        "CAM": (RED, "-"),
+        "HaS": (SKY, "-"),
+        "ACoL": (SKY, "--"),
+        "SPG": (PURPLE, "-"),
+        "ADL": (PURPLE, "--"),
+        "CutMix": (YELLOW, "-"),
+        "BAS": (ORANGE, "-"),
+        **{
+            f"{method}, {layer} layer": (colour, dashes)
+            for layer, dashes in LAYER_DASHES.items()
+            for method, colour in POSTHOC_COLOURS.items()
+        },
+        "Background images in batch statistics": (GREY, "-"),
+        "Background images as a class": (GREEN, ":"),
+        "Background images as a class: all but it": (GREEN, "-."),
+        "Background images as a class: product": (YELLOW, "-."),
+        "CAM's class, box of the foreground map": (RED, "--"),
+        "Background images": (BLUE, "-"),
+        "Background images: foreground map": (GREEN, "--"),
+        "Background images: product": (PURPLE, "-."),
+        "Background images and HaS": (SKY, "-."),
+        "Background images and ADL": (PURPLE, ":"),
+        "Background images and CutMix": (YELLOW, ":"),
+        "Few-shot supervised": (BLACK, "--"),
+        "Constant box": (GREY, ":"),
+        "Centre Gaussian": (GREY, "--"),
+        "Colour-distance saliency": (ORANGE, ":"),
+        "5x5 patch classifier": (SKY, ":"),
+    }
+)
 STYLE = {
     "figure.dpi": 100,
     "figure.constrained_layout.use": True,
@@ -99,6 +109,12 @@ def save(figure: Figure, path: str | Path, dpi: int = 120) -> None:
     figure.savefig(path, metadata={"Software": None}, dpi=dpi)
 
 
+def _place(row: str) -> int:
+    """Where a row stands in the report; one without a style comes last."""
+    order = list(METHOD_STYLE)
+    return order.index(row) if row in order else len(order)
+
+
 def _percent_axis(axes: Axes, label: str) -> None:
     axes.set(ylim=(0, 102), ylabel=label)  # a line at 100 shows as a whole
 
@@ -112,7 +128,7 @@ def error_against_tau(runs: Sequence[tuple[str, pd.DataFrame, float]]) -> Figure
     with style():
         figure, axes = plt.subplots(figsize=(9, 4.4))
         drawn: dict[str, object] = {}
-        for name, curve, tau in sorted(runs, key=lambda run: list(METHOD_STYLE).index(run[0])):
+        for name, curve, tau in sorted(runs, key=lambda run: _place(run[0])):
             colour, dashes = METHOD_STYLE[name]
             error = curve["gt_known_loc_error"]
             (line,) = axes.plot(curve["tau"], error, color=colour, linestyle=dashes, linewidth=1.2)

@@ -39,14 +39,15 @@ figcaption { color: var(--faint); font-size: 14px; }
 .text td, .text th { text-align: left; white-space: normal; vertical-align: top; }
 .text td[style*=right], .text th[style*=right] { text-align: right; }
 .text td[style*=right] { white-space: nowrap; }
-td a { color: inherit; text-decoration-color: var(--line); }
-th { max-width: 9rem; }
+.wide:not(.text) td a { color: inherit; text-decoration-color: var(--line); }
+thead th { max-width: 9rem; }
+code { overflow-wrap: anywhere; }
 .output_stderr pre { color: var(--faint); }
 .output_error pre { color: #a40000; }
 table { border-collapse: collapse; margin: .6rem 0; font-size: 14px; }
 th, td { padding: .2rem .7rem; text-align: right; white-space: nowrap; border: 0;
   border-bottom: 1px solid var(--line); }
-th { white-space: normal; vertical-align: bottom; }
+thead th { white-space: normal; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; }
 footer { margin-top: 3rem; color: var(--faint); font-size: 13px; }
 @media print {

@@ -85,9 +85,10 @@ def per_run(folder: Path) -> pd.DataFrame:
 
 
 def in_order(table: pd.DataFrame) -> pd.DataFrame:
-    """Sort by the order of the methods in `METHODS`; rows of one method keep theirs."""
-    order = list(METHODS.values())
-    return table.sort_values("method", key=lambda m: m.map(order.index), kind="stable")
+    """Sort by the order of the methods in `METHODS`, others last; rows of one keep theirs."""
+    order = {name: place for place, name in enumerate(METHODS.values())}
+    places = lambda names: names.map(order).fillna(len(order))  # noqa: E731
+    return table.sort_values("method", key=places, kind="stable")
 
 
 def localization_error(runs: pd.DataFrame) -> pd.DataFrame:

@@ -185,9 +185,9 @@ def _document(root: Path, source: str, page: str, pages: Mapping[str, str]) -> s
     text = (root / source).read_text("utf-8")
     title = text.partition("\n")[0].lstrip("# ")
     folder, out = source.rpartition("/")[0], page.rpartition("/")[0]
-    body = relink(markdown2html(text), folder, out, pages).replace(
-        "<table>", '<table class="text">'
-    )
+    body = relink(markdown2html(text), folder, out, pages)
+    body = body.replace("<table>", '<div class="wide text"><table>')
+    body = body.replace("</table>", "</table></div>")
     back = relink('<p><a href="reports/index.html">Report</a></p>', "", out, {})
     (root / page).parent.mkdir(parents=True, exist_ok=True)
     whole = html_page(title, f"{back}\n{body}", source)

@@ -156,15 +156,16 @@ def test_a_control_without_a_cam_is_compared_with_that_of_the_main_set(tmp_path)
     for seed in (0, 1):
         _tables(10, tmp_path / "main" / "evaluate", "cam", seed)
     _tables(36, tmp_path / "noise" / "evaluate", "background", 0)
-    _tables(9, tmp_path / "worse" / "evaluate", "background", 0)
-    folders = {name: tmp_path / name for name in ("noise", "worse")}
+    _tables(9, tmp_path / "even" / "evaluate", "background", 0)
+    _tables(1, tmp_path / "worse" / "evaluate", "background", 0)
+    folders = {name: tmp_path / name for name in ("noise", "even", "worse")}
     table = control_table(folders, tmp_path / "main")
     assert set(table["method"]) == {"CAM", "Background images"}
-    assert table["n_seeds"].tolist() == [1] * 4  # CAM with the seeds of the control alone
+    assert table["n_seeds"].tolist() == [1] * 6  # CAM with the seeds of the control alone
     expected = {"expected": "loses", "written": "before", "why": "so"}
     found = control_outcomes(folders, dict.fromkeys(folders, expected), tmp_path / "main")
-    assert found["outcome"].tolist() == ["wins", "loses"]
-    assert found["came"].tolist() == [False, True]
+    assert found["outcome"].tolist() == ["wins", "neither", "loses"]
+    assert found["came"].tolist() == [False, False, True]
 
 
 def test_the_study_lists_controls_and_trials_that_there_are() -> None:

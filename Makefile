@@ -97,7 +97,7 @@ $(STAMP): requirements.lock pyproject.toml
 	    || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	    || { echo 'Python 3.11 or newer is needed, and "$(PYTHON)" is not: name one, as in' \
 	              '"make PYTHON=python3.11 $(MAKECMDGOALS)".' >&2; exit 1; }
-	@echo 'Installing the pinned environment into .venv (about 6 GB) ...'
+	@echo 'Installing the pinned environment into .venv (about 6 GB, some minutes) ...'
 	@test -x $(VENV_PYTHON) || $(PYTHON) -m venv .venv
 	@$(VENV_PYTHON) -m pip install --quiet uv==$(UV_VERSION)
 	@$(UV) sync --python $(VENV_PYTHON) --require-hashes --compile-bytecode requirements.lock

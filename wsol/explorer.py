@@ -29,6 +29,7 @@ from wsol.maps import load_maps
 from wsol.metrics import choose_tau
 from wsol.names import METHODS
 from wsol.own_exports import overlay
+from wsol.own_settings import spoken
 from wsol.plots import Drawn
 from wsol.report import read_pair
 
@@ -153,13 +154,8 @@ def answer(gallery: Gallery, run: str, kind: str, number: int) -> str:
     """What a run says the image shows, and whether that is right."""
     row = gallery.sources[run, kind][2].rows.iloc[number]
     names = gallery.rows.drop_duplicates("label").set_index("label")["class_name"]
-    said, shown = (_words(names.get(row[name], "?")) for name in ("prediction", "label"))
+    said, shown = (spoken(names.get(row[name], "?")) for name in ("prediction", "label"))
     return f"{said}, right" if row["rank"] == 0 else f"{said}, wrong: it is {shown}"
-
-
-def _words(class_name: str) -> str:
-    """A class as one says it: "001.Red_capped_Finch" is "Red capped Finch"."""
-    return class_name.rpartition(".")[2].replace("_", " ")
 
 
 def title(run: str, kind: str) -> str:

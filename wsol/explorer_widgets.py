@@ -27,6 +27,7 @@ from wsol.images import load_images, to_float
 from wsol.metrics import DELTA
 from wsol.own_exports import overlay
 from wsol.own_settings import open_run
+from wsol.plots import Drawn
 
 SIDE = 280  # of a picture on the screen, pixels
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -121,8 +122,8 @@ class RunExplorer(Explorer):
         self.image.value = found[0] if found else None
         self._show()
 
-    def _panels(self) -> list[tuple[NDArray[np.uint8], str]]:
-        """Pictures and captions of the present state, the plain image first."""
+    def _drawn(self) -> list[tuple[str, float, Drawn]]:
+        """Run, tau and map of what is shown, the chosen run first; nothing without an image."""
         if self.image.value is None:
             return []
         number, kind = self.image.value, self.map.value
@@ -134,30 +135,33 @@ class RunExplorer(Explorer):
                 for run in others
                 if run != self.run.value
             ]
+        return [(r, tau, explorer.draw(self.gallery, r, kind, number, tau)) for r, tau in shown]
+
+    def _panels(self, shown: list[tuple[str, float, Drawn]]) -> list[tuple[NDArray[np.uint8], str]]:
+        """Pictures and captions, the plain image first."""
+        number, kind = self.image.value, self.map.value
         panels = [(explorer.picture(self.gallery, number), "image, ground truth in white")]
-        for run, tau in shown:
-            drawn = explorer.draw(self.gallery, run, kind, number, tau)
+        for run, tau, drawn in shown:
             caption = f"{explorer.title(run, kind)}: IoU {drawn.iou:.2f} at tau {tau:.3f}"
             panels.append((explorer.picture(self.gallery, number, drawn), caption))
         return panels
 
     def _show(self, *_: object) -> None:
-        panels = self._panels()
-        if not panels:
+        shown = self._drawn()
+        if not shown:
             self.iou.value = "No image of this kind."
             self.pictures.children = ()
             return
-        run, kind, number = self.run.value, self.map.value, self.image.value
-        drawn = explorer.draw(self.gallery, run, kind, number, self.tau.value)
+        run, _, drawn = shown[0]
         right = "right" if drawn.iou >= DELTA else "wrong"
-        said = escape(explorer.answer(self.gallery, run, kind, number))
+        said = escape(explorer.answer(self.gallery, run, self.map.value, self.image.value))
         self.iou.value = f"<b>IoU {drawn.iou:.2f}</b>, box {right}; class: {said}"
-        self.pictures.children = tuple(_panel(*panel) for panel in panels)
+        self.pictures.children = tuple(_panel(*panel) for panel in self._panels(shown))
 
     def still(self) -> NDArray[np.uint8]:
-        panels = self._panels()
-        blank = np.full((FRAME, FRAME, 3), 255, np.uint8)
-        return np.concatenate([image for image, _ in panels] or [blank], axis=1)
+        if not (shown := self._drawn()):
+            return np.full((FRAME, FRAME, 3), 255, np.uint8)
+        return np.concatenate([image for image, _ in self._panels(shown)], axis=1)
 
 
 def _panel(image: NDArray[np.uint8], caption: str) -> widgets.VBox:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from wsol.own_exports import overlay
 from wsol.own_images import Found
 from wsol.own_pictures import Source, read_picture
+from wsol.own_settings import spoken
 from wsol.plots import style
 
 SHORT = 384  # pixels of the shorter side that pictures are enlarged to, at most
@@ -30,8 +31,7 @@ def found_rows(rows: Mapping[str, Sequence[Found]], pictures: Sequence[Source]) 
                     shown = overlay(shown, one.score_map, times * one.box)
                 axes.imshow(shown)
                 axes.set(xticks=[], yticks=[])
-                words = one.class_name.rpartition(".")[2].replace("_", " ")
-                axes.set_title(f"{words}, {one.score:.2f}", fontsize=8)
+                axes.set_title(f"{spoken(one.class_name)}, {one.score:.2f}", fontsize=8)
                 axes.grid(False)
             line[0].set_ylabel(name, rotation=0, ha="right", va="center")
     return figure

@@ -128,3 +128,8 @@ def class_names(run: str | Path, data: str | Path | None, num_classes: int) -> l
     if named.index.max() + 1 != num_classes:
         raise ValueError(f"{path} has {named.index.max() + 1} classes, the network {num_classes}")
     return [named.get(label, str(label)) for label in range(num_classes)]
+
+
+def spoken(class_name: str) -> str:
+    """A class as one says it: "001.Red_capped_Finch" is "Red capped Finch"."""
+    return class_name.rpartition(".")[2].replace("_", " ")

@@ -21,7 +21,7 @@ from pathlib import Path
 from wsol.localization_table import LocalizationTable
 from wsol.metrics import choose_tau, cls_error, localization_errors
 from wsol.names import METHODS
-from wsol.own_settings import BOXES, KINDS
+from wsol.own_settings import BOXES, KINDS, spoken
 from wsol.stats import error_interval, wilson_interval
 from wsol.tables import rounded
 
@@ -108,7 +108,7 @@ def model_card(
     (some, *_) = test.values()
     images, data = len(some.rows), some.meta["dataset"].capitalize()
     told = [f"| {kind} | {boxes[kind]['read_out']} | {boxes[kind]['tau']:.3f} |" for kind in boxes]
-    names = ", ".join(text.partition(".")[2].replace("_", " ") for text in run["class_names"])
+    names = ", ".join(map(spoken, run["class_names"]))
     return f"""\
 # {METHODS[config["method"], "class"]}, seed {config["seed"]}: {name}
 

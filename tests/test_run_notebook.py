@@ -1,5 +1,6 @@
 """Parameters reach a notebook with their types, and wrong ones are refused before it runs."""
 
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -158,6 +159,23 @@ def test_two_runs_leave_identical_notebooks(tmp_path: Path) -> None:
     assert stderr.text == "a note\n"
     assert result.data["text/plain"] == "<object>"
     assert [path.name for path in outs[0].parent.iterdir()] == ["a.ipynb"]
+
+
+@pytest.mark.parametrize(("name", "transport"), [("t", "ipc"), ("t" * 120, "tcp")])
+def test_kernels_take_no_ports_unless_they_must(
+    name: str, transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, out = tmp_path / "a.ipynb", tmp_path / "out" / "a.ipynb"
+    code = "import ipykernel, json\njson.load(open(ipykernel.get_connection_file()))['transport']"
+    nbformat.write(new_notebook(cells=[new_code_cell(code)]), path)
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder, name)
+        temporary.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+        runner.run_notebook(path, out, {})
+        assert not list(temporary.iterdir())
+    result = nbformat.read(out, as_version=4).cells[0].outputs[0]
+    assert result.data["text/plain"] == repr(transport)
 
 
 def test_normalizing_keeps_the_results_and_what_a_terminal_would_show() -> None:

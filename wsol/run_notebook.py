@@ -12,9 +12,12 @@ import argparse
 import ast
 import difflib
 import os
+import socket
 import sys
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from wsol import yaml12
 from wsol.executed_notebook import normalize
 from wsol.paths import project_root
 
+_LONGEST_SOCKET_PATH = 103  # bytes; of the systems that have such sockets, macOS allows the fewest
 _KINDS = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
 
 
@@ -159,6 +163,7 @@ def _execute(
     source: nbformat.NotebookNode, out: Path, folder: Path, parameters: Mapping[str, Any]
 ) -> None:
     import papermill  # takes a second, which a refusal need not wait for
+    from traitlets.config import Config
 
     # The kernel must import the wsol of this folder, which is not the installed one when
     # `dvc exp run` works in a copy, and must not fill the notebook with progress bars.
@@ -166,16 +171,34 @@ def _execute(
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     os.environ["TQDM_DISABLE"] = "1"
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
-    papermill.execute_notebook(
-        source,
-        str(out.resolve()).replace("{", "{{").replace("}", "}}"),  # papermill formats its paths
-        dict(parameters),
-        kernel_name="python3",
-        language="python",
-        progress_bar=sys.stderr.isatty(),
-        cwd=folder,
-        extra_arguments=["--log-level=CRITICAL"],  # a kernel notes its own shutdown as an error
-    )
+    with kernel_sockets() as manager:
+        papermill.execute_notebook(
+            source,
+            str(out.resolve()).replace("{", "{{").replace("}", "}}"),  # papermill formats its paths
+            dict(parameters),
+            kernel_name="python3",
+            language="python",
+            progress_bar=sys.stderr.isatty(),
+            cwd=folder,
+            extra_arguments=["--log-level=CRITICAL"],  # a kernel notes its own shutdown as an error
+            config=Config(KernelManager=manager),
+        )
+
+
+@contextmanager
+def kernel_sockets() -> Iterator[dict[str, str]]:
+    """Give the settings of a kernel manager whose kernel is reached by files, not by ports.
+
+    The ports of a kernel are chosen before it starts and bound by it seconds later: notebooks that
+    start side by side, as those of `make study` do, now and then get the same ones, and one of
+    them fails (https://github.com/nteract/papermill/issues/511). Files in a folder of one's own
+    cannot clash. Where the system has no such sockets, or the path of its temporary folder is too
+    long for one, the settings are empty and ports it is.
+    """
+    with tempfile.TemporaryDirectory(prefix="wsol-") as folder:
+        stem = os.path.join(folder, "kernel")
+        fits = len(os.fsencode(f"{stem}-9")) <= _LONGEST_SOCKET_PATH
+        yield {"transport": "ipc", "ip": stem} if hasattr(socket, "AF_UNIX") and fits else {}
 
 
 def _reason(error: BaseException) -> str:

@@ -99,6 +99,14 @@ def test_the_numbers_are_those_of_the_library(given):
     assert low <= found["gt_known_loc_error"] <= high
 
 
+def test_what_is_printed_says_which_numbers_are_at_the_best_tau(given, capsys):
+    assert run(given, *fullsup_of(given))[0] == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert "chosen on train-fullsup" in first
+    oracle = [line.split()[0] for line in lines if line.endswith(evaluate.BEST_TAU)]
+    assert oracle == ["maxboxacc", "maxboxacc_v2"]
+
+
 def test_without_fullsup_the_tau_is_the_oracle_and_has_no_interval(given):
     code, found = run(given)
     assert code == 0

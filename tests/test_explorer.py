@@ -9,6 +9,7 @@ from wsol import explorer, smoke
 from wsol.background_audit import audit
 from wsol.boxes import FRAME
 from wsol.datasets.backgrounds import read_manifest
+from wsol.examples import load_example
 from wsol.explorer_widgets import WIDGET, BackgroundExplorer, explore
 from wsol.failures import failure_shares
 from wsol.metrics import column_of
@@ -44,6 +45,17 @@ def test_box_and_iou_are_those_of_the_evaluation(shown, tau: float) -> None:
                 drawn = explorer.draw(gallery, run, kind, number, tau)
                 assert drawn.box.tolist() == boxes[number].tolist()
                 assert drawn.iou == pytest.approx(counted[number], abs=1e-4)
+
+
+def test_an_example_shows_what_the_evaluation_counted(shown) -> None:
+    gallery = shown.gallery
+    row, sources = gallery.rows.iloc[7], dict(gallery.sources)
+    example = load_example(row, 7, "an example", gallery.root, sources)
+    assert ("background-0", "product") in example.maps
+    for key, drawn in example.maps.items():
+        test = gallery.sources[key][2]
+        counted = test.iou_largest[7, column_of(test, explorer.chosen_tau(gallery, *key))]
+        assert drawn.iou == pytest.approx(counted, abs=1e-4)
 
 
 def test_orders_are_rankings_and_failures_are_those_of_the_report(shown) -> None:

@@ -210,7 +210,7 @@ def test_a_picture_that_cannot_be_read_is_named(home, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     for bad, name in (
         (tmp_path / "broken.jpg", "broken.jpg: cannot be read as an image"),
-        (tmp_path / "none.png", "none.png: cannot be read as an image"),
+        (tmp_path / "none.png", "none.png: there is no such file or folder"),
         (np.zeros((5, 5)), "array 1: a picture is an array of"),
     ):
         with pytest.raises(ValueError, match=name):
@@ -394,3 +394,15 @@ def test_the_command_writes_boxes_and_overlays(home, tmp_path, capsys):
     with Image.open(drawn[5]) as image:
         assert image.size == picture(5).shape[1::-1]
     assert "24 pictures with a box, 1 skipped" in capsys.readouterr().out
+
+
+def test_the_command_names_the_pictures_without_a_box(home, tmp_path, capsys, monkeypatch):
+    boxes = {"a.jpg": np.zeros(4), "b.jpg": np.array([1.0, 2.0, 5.0, 6.0])}
+    found = [Found(name, 9, 9, 1, 0, "0", 1.0, box, None) for name, box in boxes.items()]
+    monkeypatch.setattr(localize_own, "localize_files", lambda given: (found, []))
+    words = [str(home / "background-0"), "a.jpg", "b.jpg", "--out", str(tmp_path / "out")]
+    assert localize_own.main(words) == 0
+    out, err = capsys.readouterr()
+    assert "1 pictures with a box, 0 skipped" in out
+    assert err.count("no box") == 1
+    assert "no box: a.jpg" in err

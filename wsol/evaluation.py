@@ -20,7 +20,7 @@ from wsol.datasets.backgrounds import read_background_set
 from wsol.launch import launch
 from wsol.localization import localize
 from wsol.localization_table import LocalizationTable
-from wsol.maps import READ_OUTS, load_maps, predict, product
+from wsol.maps import load_maps, predict, read_outs
 from wsol.methods import get_method
 from wsol.metrics import choose_tau, max_box_acc
 from wsol.pixels import MaskReader
@@ -48,18 +48,6 @@ class RunEvaluation:
         """Write each table as ``<key>-<map>-<split>.npz``."""
         for (kind, split), table in self.tables.items():
             table.save(Path(folder) / f"{key}-{kind}-{split}.npz")
-
-
-def read_outs(found: Mapping[str, NDArray], kinds: tuple[str, ...]) -> dict[tuple, NDArray]:
-    """Maps (N, h, w) under each (map, read-out) that the predictions of a network allow."""
-    maps = {}
-    for name, read_out in READ_OUTS.items():
-        for kind in kinds:
-            if kind in found:
-                maps[kind, name] = read_out(found[kind])
-            elif kind == "product" and "foreground" in found:
-                maps[kind, name] = product(found["class"], found["foreground"], name)
-    return maps
 
 
 def evaluate_run(

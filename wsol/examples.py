@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from wsol.boxes import FRAME, box_iou, largest_box, resize_boxes, score_map
 from wsol.data import rows_of
 from wsol.datasets.index import parse_boxes
 from wsol.images import load_image
 from wsol.localization_table import LocalizationTable
-from wsol.maps import READ_OUTS, load_maps
+from wsol.maps import load_maps, read_outs
 from wsol.metrics import choose_tau
 from wsol.plots import Drawn, Example
 
@@ -36,19 +37,36 @@ def spread(order: np.ndarray, count: int) -> list[int]:
     return [int(order[round(i)]) for i in np.linspace(0, len(order) - 1, count)]
 
 
+def true_boxes(row: pd.Series) -> NDArray[np.int64]:
+    """Ground-truth boxes (G, 4) in the frame, of an image whose index row is given."""
+    return resize_boxes(parse_boxes(row["boxes"]), (row["width"], row["height"]))
+
+
+def load_picture(root: Path, row: pd.Series) -> NDArray[np.uint8]:
+    """The image of an index row, (FRAME, FRAME, 3) RGB; `root` is the folder of the data set."""
+    return load_image(root / row["path"], FRAME).transpose(1, 2, 0)
+
+
+def draw(source: Source, row: pd.Series, number: int, tau: float) -> Drawn:
+    """Score map, box and IoU at tau of image `number` of `test`, whose index row is given.
+
+    They are those of the evaluation, which cuts at the same thresholds (multiples of 0.001).
+    """
+    folder, kind, test, _ = source
+    own = {name: maps[number : number + 1] for name, maps in load_maps(folder).items()}
+    score = score_map(read_outs(own, (kind,))[kind, test.meta["read_out"]][0])
+    box = largest_box(score, tau)
+    return Drawn(score, box, float(box_iou(box[None], true_boxes(row)).max()))
+
+
 def load_example(
     row: pd.Series, number: int, title: str, root: Path, sources: Mapping[str, Source]
 ) -> Example:
     """Image `number` of `test`, whose index row is given, with the maps that `sources` name."""
-    truth = resize_boxes(parse_boxes(row["boxes"]), (row["width"], row["height"]))
-    maps = {}
-    for name, (folder, kind, test, fullsup) in sources.items():
-        read_out = READ_OUTS[test.meta["read_out"]]
-        score = score_map(read_out(np.asarray(load_maps(folder)[kind][number], np.float64)))
-        box = largest_box(score, choose_tau(fullsup))
-        maps[name] = Drawn(score, box, float(box_iou(box[None], truth).max()))
-    image = load_image(root / row["path"], FRAME).transpose(1, 2, 0)
-    return Example(title, image, truth, maps)
+    maps = {
+        name: draw(source, row, number, choose_tau(source[3])) for name, source in sources.items()
+    }
+    return Example(title, load_picture(root, row), true_boxes(row), maps)
 
 
 def load_examples(

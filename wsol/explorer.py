@@ -17,15 +17,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wsol.boxes import FRAME, box_iou, largest_box, resize_boxes, score_map
+from wsol import examples
 from wsol.data import rows_of
-from wsol.datasets.index import INDEX, parse_boxes, read_index
-from wsol.evaluation import read_outs
+from wsol.datasets.index import INDEX, read_index
 from wsol.examples import Source, rank_by_iou
 from wsol.failures import REASONS, RIGHT, WRONG_CLASS, failure_reasons
-from wsol.images import load_image
 from wsol.localization_table import LocalizationTable
-from wsol.maps import load_maps
 from wsol.metrics import choose_tau
 from wsol.names import METHODS
 from wsol.own_exports import overlay
@@ -121,30 +118,17 @@ def chosen_tau(gallery: Gallery, run: str, kind: str) -> float:
 
 
 def draw(gallery: Gallery, run: str, kind: str, number: int, tau: float) -> Drawn:
-    """Score map, box and IoU of image `number` at tau, in the frame.
-
-    They are those of the evaluation, which cuts at the same thresholds (multiples of 0.001).
-    """
-    folder, _, test, _ = gallery.sources[run, kind]
-    own = {name: maps[number : number + 1] for name, maps in load_maps(folder).items()}
-    score = score_map(read_outs(own, (kind,))[kind, test.meta["read_out"]][0])
-    box = largest_box(score, tau)
-    return Drawn(score, box, float(box_iou(box[None], truth(gallery, number)).max()))
-
-
-def truth(gallery: Gallery, number: int) -> NDArray[np.int64]:
-    """Ground-truth boxes (G, 4) of an image in the frame."""
-    row = gallery.rows.iloc[number]
-    return resize_boxes(parse_boxes(row["boxes"]), (row["width"], row["height"]))
+    """Score map, box and IoU of image `number` at tau, in the frame."""
+    return examples.draw(gallery.sources[run, kind], gallery.rows.iloc[number], number, tau)
 
 
 def picture(gallery: Gallery, number: int, drawn: Drawn | None = None) -> NDArray[np.uint8]:
     """An image (H, W, 3) with its ground truth in white and, if given, a map and its box."""
-    path = gallery.root / gallery.rows.iloc[number]["path"]
-    image = load_image(path, FRAME).transpose(1, 2, 0).copy()
+    row = gallery.rows.iloc[number]
+    image = examples.load_picture(gallery.root, row).copy()
     if drawn is not None:
         image = overlay(image, drawn.score, drawn.box)
-    for x0, y0, x1, y1 in truth(gallery, number).tolist():
+    for x0, y0, x1, y1 in examples.true_boxes(row).tolist():
         for thickness, colour in ((3, (0, 0, 0)), (1, (255, 255, 255))):  # shows on any picture
             cv2.rectangle(image, (x0, y0), (x1 - 1, y1 - 1), colour, thickness)
     return image

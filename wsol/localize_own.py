@@ -24,7 +24,7 @@ from wsol.own_exports import overlay, to_coco, to_csv
 from wsol.own_images import Found, iterate_images
 from wsol.own_pictures import picture_files, read_picture
 from wsol.own_settings import KINDS
-from wsol.publish import FOLDER
+from wsol.publish import run_folder
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -61,19 +61,13 @@ def _write_overlay(found: Found, number: int, folder: Path) -> None:
     Image.fromarray(drawn).save(folder / f"{number:05d}-{Path(found.image).stem}.jpg", quality=90)
 
 
-def _run(name: str) -> Path:
-    """The folder of a run, which may be the name of a published one."""
-    known = (FOLDER / name / "weights.safetensors").is_file()
-    return FOLDER / name if known and not Path(name).is_dir() else Path(name)
-
-
 def localize_files(given: argparse.Namespace) -> tuple[list[Found], list[str]]:
     """What was found, without the score maps, and what could not be read."""
     files, skipped = list(dict.fromkeys(_files(given.images))), []
     names = ("evaluation", "map", "tau", "read_out", "data", "batch_size", "device", "top")
     found = iterate_images(
         files,
-        _run(given.run),
+        run_folder(given.run),
         errors="skip" if given.skip else "raise",
         skipped=skipped,
         **{name: getattr(given, name) for name in names},
@@ -102,8 +96,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for write, name in ((to_csv, "boxes.csv"), (to_coco, "boxes.coco.json")):
         write(found, given.out / name)
         print(given.out / name)
-    boxed = len({one.image for one in found if one.box.any()})
-    print(f"{boxed} pictures with a box, {len(skipped)} skipped")
+    boxed = {one.image for one in found if one.box.any()}
+    for image in dict.fromkeys(one.image for one in found):
+        if image not in boxed:
+            print(
+                f"no box: {image} (its map is constant; a picture of one colour?)", file=sys.stderr
+            )
+    print(f"{len(boxed)} pictures with a box, {len(skipped)} skipped")
     return 0
 
 

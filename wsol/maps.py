@@ -5,6 +5,7 @@ are stored as logits, (N, h, w); a :class:`read-out <READ_OUTS>` turns logits in
 and min-max normalized, and is chosen on `train-fullsup` for every method alike.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,18 @@ def product(class_maps: NDArray, foreground: NDArray, read_out: str) -> NDArray[
         for m in (READ_OUTS[read_out](class_maps), _sigmoid(foreground))
     ]
     return (upsample[0] * upsample[1]).astype(np.float32)
+
+
+def read_outs(found: Mapping[str, NDArray], kinds: tuple[str, ...]) -> dict[tuple, NDArray]:
+    """Maps (N, h, w) under each (map, read-out) that the predictions of a network allow."""
+    maps = {}
+    for name, read_out in READ_OUTS.items():
+        for kind in kinds:
+            if kind in found:
+                maps[kind, name] = read_out(found[kind])
+            elif kind == "product" and "foreground" in found:
+                maps[kind, name] = product(found["class"], found["foreground"], name)
+    return maps
 
 
 def save_maps(folder: str | Path, maps: dict[str, NDArray]) -> None:

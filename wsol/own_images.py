@@ -22,8 +22,8 @@ from torch import nn
 
 from wsol.boxes import FRAME, largest_box, score_map
 from wsol.distributed import choose_device
-from wsol.evaluation import read_outs
 from wsol.images import to_float
+from wsol.maps import read_outs
 from wsol.methods import Outputs
 from wsol.own_pictures import Picture, Source, batches
 from wsol.own_settings import (

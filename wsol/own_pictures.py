@@ -42,6 +42,8 @@ def read_picture(source: Source) -> NDArray[np.uint8]:
             shape = f"{source.shape} {source.dtype}"
             raise ValueError(f"a picture is an array of (H, W, 3) uint8, not of {shape}")
         return source
+    if not Path(source).exists():
+        raise ValueError(f"{source}: there is no such file or folder")
     try:
         with Image.open(source) as image:
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))

@@ -39,11 +39,20 @@ def published(name: str) -> Path:
     Raises ValueError if there is none of that name, and says which there are.
     """
     folder = FOLDER / name
-    if not (folder / "weights.safetensors").is_file():
+    if not _is_published(name):
         known = sorted(path.parent for path in FOLDER.rglob("weights.safetensors"))
         names = ", ".join(path.relative_to(FOLDER).as_posix() for path in known) or "none"
         raise ValueError(f"no published run is called {name!r}; there are: {names}")
     return folder
+
+
+def run_folder(name: str) -> Path:
+    """Folder of a run, given by its path or, where there is no such folder, by a published name."""
+    return published(name) if _is_published(name) and not Path(name).is_dir() else Path(name)
+
+
+def _is_published(name: str) -> bool:
+    return (FOLDER / name / "weights.safetensors").is_file()
 
 
 def _tables(folder: Path, key: str, split: str) -> dict[str, LocalizationTable]:

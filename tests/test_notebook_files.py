@@ -1,14 +1,18 @@
 """What is taken out of notebooks (their code) and made of them (pages)."""
 
+import base64
+import io
 import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from wsol.notebook_code import notebook_code, write_all
-from wsol.render import page, page_names, relink, render, with_prose
+from wsol.render import LARGE, page, page_names, relink, render, with_prose
 
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5E"
@@ -77,6 +81,31 @@ def test_a_figure_says_what_it_shows_or_there_is_no_page() -> None:
     del notebook.cells[3].metadata["alt"]
     with pytest.raises(ValueError, match=r"a\.ipynb, cell 3: a figure without `alt`"):
         page(notebook, "a.ipynb")
+
+
+def test_a_large_figure_is_a_jpeg_that_looks_the_same() -> None:
+    ramp = np.add.outer(np.arange(400), np.arange(500))
+    grain = np.random.default_rng(0).integers(0, 40, (400, 500))
+    photograph = np.stack([ramp // 5, 200 - ramp // 6, ramp // 9], axis=-1) + grain[..., None]
+    alpha = np.full((400, 500, 1), 255)
+    alpha[:20] = 0  # nothing there: the page's white
+    drawn = Image.fromarray(np.concatenate([photograph, alpha], axis=-1).astype(np.uint8))
+    data = io.BytesIO()
+    drawn.save(data, "PNG")
+    png = base64.b64encode(data.getvalue()).decode()
+    assert len(png) > LARGE
+    notebook = _notebook()
+    notebook.cells[3].outputs[1].data["image/png"] = png
+    text = page(notebook, "a.ipynb")
+    assert 'alt="A dark pixel' in text
+    (jpeg,) = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', text)
+    assert "image/png" not in text
+    assert len(jpeg) < len(png) / 2
+    with Image.open(io.BytesIO(base64.b64decode(jpeg))) as image:
+        shown = np.asarray(image, np.float64)
+    assert shown[:16].min() > 250
+    assert np.abs(shown[24:] - photograph[24:]).mean() < 4
+    assert notebook.cells[3].outputs[1].data["image/png"] == png  # the notebook keeps its own
 
 
 def test_a_page_has_the_prose_of_the_notebook_as_it_is_now() -> None:

@@ -121,6 +121,15 @@ def test_a_page_has_the_prose_of_the_notebook_as_it_is_now() -> None:
     assert executed.cells[0].source != "# Mended"
 
 
+def test_a_sentence_in_a_table_may_be_broken_into_lines_and_a_number_not() -> None:
+    notebook = _notebook()
+    sentence = "so many words that no table has room for them in one line"
+    table = f"<table><tr><td>{sentence}</td><td>76.3 ± 3.3</td></tr></table>"
+    notebook.cells[3].outputs = [new_output("display_data", data={"text/html": table})]
+    text = page(notebook, "a.ipynb")
+    assert f'<td class="long">{sentence}</td><td>76.3 ± 3.3</td>' in text
+
+
 def test_a_widget_is_the_figure_beside_it() -> None:
     notebook = _notebook()
     plain = page(notebook, "a.ipynb")

@@ -19,6 +19,9 @@ from wsol.study_tables import (
     control_outcomes,
     control_table,
     readable_controls,
+    readable_outcomes,
+    readable_search,
+    readable_trials,
     search_table,
     trial_table,
 )
@@ -150,6 +153,34 @@ def test_a_trial_is_better_or_worse_by_the_interval_of_its_difference(tmp_path):
     assert table["came"].tolist()[1:] == [False, True, False]
     assert table.at["far", "difference"] == pytest.approx(40)
     assert table.at["far", "settings"] == "pooling=far"
+
+
+def test_what_a_person_reads_says_what_came_and_why() -> None:
+    judged = {"difference": 21.04, "low": 16.5, "high": 26.0, "expected": "same"}
+    judged |= {"written": "before", "why": "it did as well", "outcome": "worse", "came": False}
+    errors = {"gt_known_loc_error": 40.55, "top1_loc_error": 44.5, "cls_error": 8.45}
+    on_test = {f"test_{name}": error for name, error in errors.items()}
+    chosen = {"trial": "as_chosen", "settings": ""} | on_test
+    trial = {"trial": "head_conv", "settings": "head=conv"} | on_test | judged
+    trials = pd.DataFrame([chosen, trial])
+    shown = readable_trials(trials)
+    why = "it did as well (written before the run)"
+    assert shown.loc["head=conv"].to_dict() == {
+        **{"GT-known loc.": "40.6", "Top-1 loc.": "44.5"},
+        **{"Classification": "8.5", "Difference": "21.0 (16.5 to 26.0)", "Expected": "same"},
+        **{"Came": "no: worse", "Why": why},
+    }
+    assert shown.loc["as chosen", ["Difference", "Expected", "Came", "Why"]].tolist() == [""] * 4
+    pd.testing.assert_frame_equal(
+        readable_trials(trials[:1].dropna(axis=1))[shown.columns], shown[:1]
+    )
+    (control,) = readable_outcomes(
+        pd.DataFrame([{"control": "gap_1", "seed": 0} | judged | {"came": True}])
+    ).to_dict("records")
+    assert control["Came"] == "yes"
+    searched = pd.DataFrame([{"method": "HaS", "settings": "x=1", "chosen": True} | errors])
+    found = readable_search(searched).loc["HaS", ["Top-1 loc.", "Chosen"]]
+    assert found.tolist() == ["44.5", "yes"]
 
 
 def test_a_control_without_a_cam_is_compared_with_that_of_the_main_set(tmp_path):

@@ -24,9 +24,10 @@ from PIL import Image
 # The last lines colour code: keywords, text, numbers, comments, names of functions and classes.
 _STYLE = """\
 :root { --ink: #222; --faint: #667; --line: #dde; --shade: #f6f7f9; }
-body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: var(--ink);
+body { max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: var(--ink);
   font: 16px/1.55 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
 h1, h2, h3 { line-height: 1.25; margin: 1.8em 0 .5em; }
+p, li { max-width: 60rem; }
 h1 { margin-top: 0; }
 a { color: #0a5aa8; }
 a.anchor-link { display: none; }
@@ -48,8 +49,9 @@ code { overflow-wrap: anywhere; }
 .output_stderr pre { color: var(--faint); }
 .output_error pre { color: #a40000; }
 table { border-collapse: collapse; margin: .6rem 0; font-size: 14px; }
-th, td { padding: .2rem .7rem; text-align: right; white-space: nowrap; border: 0;
+th, td { padding: .2rem .5rem; text-align: right; white-space: nowrap; border: 0;
   border-bottom: 1px solid var(--line); }
+td.long { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 14rem; }
 thead th { white-space: normal; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; }
 footer { margin-top: 3rem; color: var(--faint); font-size: 13px; }
@@ -65,6 +67,7 @@ footer { margin-top: 3rem; color: var(--faint); font-size: 13px; }
 .highlight .nf, .highlight .nc, .highlight .nb { color: #8a4b00; }
 """
 
+_LONG_CELL = re.compile(r"<td>([^<]{40,})</td>")  # a sentence, which may be broken into lines
 NOTEBOOKS = Path("notebooks")  # from the working directory, the root of the project
 LARGE = 300_000  # characters of a picture, above which a page has it as JPEG
 _WIDGET = "application/vnd.jupyter.widget-view+json"  # needs a server; its figure stands beside it
@@ -114,6 +117,7 @@ def page(
     )
     body, _ = exporter.from_notebook_node(_described(notebook, name))
     compact = re.sub(r"\n\s*\n+", "\n\n", body)
+    compact = _LONG_CELL.sub(r'<td class="long">\1</td>', compact)
     compact = relink(compact, NOTEBOOKS.as_posix(), out, pages or {}) if out else compact
     return html_page(title_of(notebook) or name, compact.strip(), f"{name}, as it was executed.")
 

@@ -15,7 +15,7 @@ from wsol.metrics import choose_tau, localization_errors
 from wsol.names import METHODS
 from wsol.report import localization_error, per_run, read_pairs
 from wsol.stats import Difference, paired_bootstrap
-from wsol.tables import rounded
+from wsol.tables import HEADERS, rounded
 
 ERRORS = ["gt_known_loc_error", "top1_loc_error", "cls_error"]  # %
 JUDGE = "top1_loc_error"  # by which the search chooses
@@ -161,16 +161,59 @@ def _by_seed(folder: Path, method: str) -> dict[str, Pair]:
     return {p[0].meta["seed"]: p for p in pairs if of.items() <= p[0].meta.items()}
 
 
+def _shown_errors(table: pd.DataFrame, prefix: str = "") -> dict[str, list[str]]:
+    """The three errors as text, by their header."""
+    return {HEADERS[error]: list(map(rounded, table[prefix + error])) for error in ERRORS}
+
+
+def _shown_judgement(table: pd.DataFrame) -> dict[str, list[str]]:
+    """Difference and interval, what was expected and came, and why; a row may have none."""
+    found: dict[str, list[str]] = {"Difference": [], "Expected": [], "Came": [], "Why": []}
+    for row in table.to_dict("records"):
+        cells = ["", "", "", ""]
+        if not pd.isna(row.get("difference")):
+            d, low, high = (rounded(row[name]) for name in ("difference", "low", "high"))
+            came = "yes" if row["came"] else f"no: {row['outcome']}"
+            why = f"{row['why']} (written {row['written']} the run)"
+            cells = [f"{d} ({low} to {high})", row["expected"], came, why]
+        for column, cell in zip(found.values(), cells, strict=True):
+            column.append(cell)
+    return found
+
+
+def readable_search(table: pd.DataFrame) -> pd.DataFrame:
+    """What a person reads of `search_table`, as text."""
+    about = {"Method": table["method"], "Settings": table["settings"]}
+    chosen = {"Chosen": ["yes" if chosen else "" for chosen in table["chosen"]]}
+    return pd.DataFrame(about | _shown_errors(table) | chosen).set_index("Method")
+
+
+def readable_trials(table: pd.DataFrame) -> pd.DataFrame:
+    """What a person reads of `trial_table`, as text: errors on `test`, differences in points.
+
+    A trial is called by its settings, or by its name where it has none or many.
+    """
+    short = table["settings"].str.len().between(1, 40)
+    changed = table["settings"].where(short, table["trial"].str.replace("_", " "))
+    shown = _shown_errors(table, "test_") | _shown_judgement(table)
+    return pd.DataFrame({"Changed": changed} | shown).set_index("Changed")
+
+
+def readable_outcomes(table: pd.DataFrame) -> pd.DataFrame:
+    """What a person reads of `control_outcomes`, as text, differences in points."""
+    about = {"Control": table["control"].str.replace("_", " "), "Seed": table["seed"].astype(str)}
+    return pd.DataFrame(about | _shown_judgement(table)).set_index("Control")
+
+
 def readable_controls(table: pd.DataFrame) -> pd.DataFrame:
     """The columns that a person compares, as text, with names in words."""
     columns = {
-        "gt_known_loc_error_mean": ("GT-known loc.", 1),
-        "top1_loc_error_mean": ("Top-1 loc.", 1),
-        "cls_error_mean": ("Classification", 1),
+        **{f"{error}_mean": (HEADERS[error], 1) for error in ERRORS},
         "gt_known_ratio": ("GT-known / CAM's", 2),
         "top1_ratio": ("Top-1 / CAM's", 2),
     }
     shown = table[["dataset", "method", "n_seeds"]].set_axis(["Set", "Method", "Seeds"], axis=1)
+    shown["Set"] = shown["Set"].str.replace("_", " ")
     for name, (header, digits) in columns.items():
         shown[header] = [rounded(value, digits) for value in table[name]]
-    return shown
+    return shown.set_index("Set")

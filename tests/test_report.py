@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from committed import skip_unless_committed
 
 from wsol import report, tables
 from wsol.localization_table import LocalizationTable
@@ -155,7 +156,20 @@ def test_the_committed_report_follows_from_the_committed_tables(tmp_path: Path) 
         ), path.name
 
 
+def test_the_readme_quotes_the_runs_of_a_second_processor() -> None:
+    runs = pd.read_csv(ROOT / "docs" / "second_processor.csv")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    whole = runs[runs["n_background"].isin([0, 400])]
+    errors = [f"{error}_second_processor" for error in ("top1_loc_error", "gt_known_loc_error")]
+    means = whole.groupby("method")[errors].mean().map(tables.rounded)
+    for method, name in (("CAM", "CAM"), ("Background images", "background images")):
+        assert f"{' / '.join(means.loc[method])} % for {name}" in readme
+    moved = [(runs[e] - runs[e.removesuffix("_second_processor")]).abs().max() for e in errors]
+    assert f"moved by up to {tables.rounded(max(moved))} points" in readme
+
+
 def test_the_readme_quotes_the_report() -> None:
+    skip_unless_committed("reports/tables")
     committed = ROOT / "reports" / "tables" / "localization_error.md"
     if not committed.is_file():
         pytest.skip("there is no report yet")

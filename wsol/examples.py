@@ -43,7 +43,7 @@ def true_boxes(row: pd.Series) -> NDArray[np.int64]:
 
 
 def load_picture(root: Path, row: pd.Series) -> NDArray[np.uint8]:
-    """The image of an index row, (FRAME, FRAME, 3) RGB; `root` is the folder of the data set."""
+    """The image of an index row, (H, W, 3) RGB in the frame; `root`: folder of the data set."""
     return load_image(root / row["path"], FRAME).transpose(1, 2, 0)
 
 

@@ -20,7 +20,7 @@ from wsol.datasets.backgrounds import read_background_set
 from wsol.launch import launch
 from wsol.localization import localize
 from wsol.localization_table import LocalizationTable
-from wsol.maps import load_maps, predict, read_outs
+from wsol.maps import load_maps, predict, read_out_map, read_outs
 from wsol.methods import get_method
 from wsol.metrics import choose_tau, max_box_acc
 from wsol.pixels import MaskReader
@@ -130,7 +130,7 @@ def evaluate_maps(
     tables = {}
     for kind, name in choices.loc[choices["chosen"], ["map", "read_out"]].itertuples(index=False):
         tables[kind, FULLSUP] = tried[kind, name]
-        values = read_outs(found[TEST], (kind,))[kind, name]
+        values = read_out_map(found[TEST], kind, name)
         tables[kind, TEST] = table(TEST, kind, name, values)
     return RunEvaluation(tables, choices, dict(found))
 

@@ -12,7 +12,7 @@ from wsol.data import rows_of
 from wsol.datasets.index import parse_boxes
 from wsol.images import load_image
 from wsol.localization_table import LocalizationTable
-from wsol.maps import load_maps, read_outs
+from wsol.maps import load_maps, read_out_map
 from wsol.metrics import choose_tau
 from wsol.plots import Drawn, Example
 
@@ -54,7 +54,7 @@ def draw(source: Source, row: pd.Series, number: int, tau: float) -> Drawn:
     """
     folder, kind, test, _ = source
     own = {name: maps[number : number + 1] for name, maps in load_maps(folder).items()}
-    score = score_map(read_outs(own, (kind,))[kind, test.meta["read_out"]][0])
+    score = score_map(read_out_map(own, kind, test.meta["read_out"])[0])
     box = largest_box(score, tau)
     return Drawn(score, box, float(box_iou(box[None], true_boxes(row)).max()))
 

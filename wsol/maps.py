@@ -77,16 +77,25 @@ def product(class_maps: NDArray, foreground: NDArray, read_out: str) -> NDArray[
     return (upsample[0] * upsample[1]).astype(np.float32)
 
 
+def read_out_map(found: Mapping[str, NDArray], kind: str, name: str) -> NDArray:
+    """One map (N, h, w) of what a network predicted, read out; the product is made of two.
+
+    Raises KeyError if the network has no such map.
+    """
+    if kind == "product" and kind not in found:
+        return product(found["class"], found["foreground"], name)
+    return READ_OUTS[name](found[kind])
+
+
 def read_outs(found: Mapping[str, NDArray], kinds: tuple[str, ...]) -> dict[tuple, NDArray]:
     """Maps (N, h, w) under each (map, read-out) that the predictions of a network allow."""
-    maps = {}
-    for name, read_out in READ_OUTS.items():
-        for kind in kinds:
-            if kind in found:
-                maps[kind, name] = read_out(found[kind])
-            elif kind == "product" and "foreground" in found:
-                maps[kind, name] = product(found["class"], found["foreground"], name)
-    return maps
+    allowed = {*found, "product"} if "foreground" in found else {*found}
+    return {
+        (kind, name): read_out_map(found, kind, name)
+        for name in READ_OUTS
+        for kind in kinds
+        if kind in allowed
+    }
 
 
 def save_maps(folder: str | Path, maps: dict[str, NDArray]) -> None:

@@ -23,7 +23,7 @@ from torch import nn
 from wsol.boxes import FRAME, largest_box, score_map
 from wsol.distributed import choose_device
 from wsol.images import to_float
-from wsol.maps import read_outs
+from wsol.maps import read_out_map
 from wsol.methods import Outputs
 from wsol.own_pictures import Picture, Source, batches
 from wsol.own_settings import (
@@ -79,7 +79,7 @@ def _maps(outputs: Outputs, labels: NDArray[np.int64], settings: BoxSettings) ->
     if outputs.foreground is not None:
         found["foreground"] = outputs.foreground[:, 0]
     arrays = {name: maps.cpu().numpy() for name, maps in found.items()}
-    return read_outs(arrays, (settings.kind,))[settings.kind, settings.read_out]
+    return read_out_map(arrays, settings.kind, settings.read_out)
 
 
 @torch.inference_mode()

@@ -1,0 +1,129 @@
+"""Bytes of small runs, compared with those in golden.json: a refactoring changes none of them.
+
+`python tests/test_golden.py` writes the file anew, which a deliberate change of results needs. The
+bytes of a training depend on the vector instructions of the processor, so there is an entry per
+kind of processor, and the test skips where there is none.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import wsol
+from wsol.datasets.birds import SPECIES, BirdsConfig, bird_picture
+from wsol.datasets.index import INDEX, read_index
+from wsol.datasets.prepare import prepare_birds
+from wsol.evaluation import evaluate_run
+from wsol.few_shot import FewShotConfig, evaluate_few_shot
+from wsol.methods import METHODS
+from wsol.own_exports import to_coco, to_csv
+from wsol.posthoc import evaluate_posthoc
+from wsol.protocol_table import evaluate_protocols
+from wsol.reference_tables import (
+    centre_gaussian_maps,
+    colour_distance_maps,
+    constant_box_maps,
+    patch_classifier_maps,
+    reference_tables,
+    save_references,
+)
+from wsol.study import config_from, train_from_disk
+
+GOLDEN = Path(__file__).with_name("golden.json")
+PROCESSOR = f"{torch.backends.cpu.get_cpu_capability()} {torch.__version__.partition('+')[0]}"
+SIZES = dict(n_train=40, n_fullsup=20, n_test=20, n_background=12)
+TRAIN = dict(epochs=1, batch_size=20, background_batch=10, input_size=64, threads=1)
+META = {"dataset": "birds"}
+
+
+def _digest(*files: Path) -> str:
+    found = hashlib.sha256()
+    for file in files:
+        found.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return found.hexdigest()[:16]
+
+
+def _trainings() -> dict[str, dict[str, object]]:
+    plain = {name: {"method": name} for name in METHODS}
+    combined = {
+        f"background+{name}": {"method": "background", "combine": name}
+        for name in ("has", "adl", "cutmix")
+    }
+    return plain | combined
+
+
+def measure(folder: Path) -> dict[str, str]:
+    """Digests by what was made: data, weights, tables, exported boxes."""
+    data = folder / "birds"
+    prepare_birds(data, BirdsConfig(**SIZES), workers=1)
+    found = {"birds": _digest(*sorted(file for file in data.rglob("*") if file.is_file()))}
+    index = read_index(data / INDEX)
+    for name, settings in _trainings().items():
+        run = folder / "train" / name
+        train_from_disk(config_from(TRAIN | settings | {"seed": 0}), data, run)
+        found[f"train/{name}"] = _digest(run / "weights.safetensors", run / "history.csv")
+        tables = folder / "evaluate" / name
+        evaluate_run(run / "weights.safetensors", index, data, meta=META).save_tables(tables, name)
+        found[f"evaluate/{name}"] = _digest(*sorted(tables.glob("*.npz")))
+    cam = folder / "train" / "cam" / "weights.safetensors"
+    kinds = ("gradcam-early", "gradcampp-middle", "layercam-late", "scorecam-late")
+    evaluate_posthoc(cam, index, data, kinds, meta=META).save_tables(folder / "posthoc", "cam")
+    few_shot = evaluate_few_shot(cam, index, data, FewShotConfig(epochs=2), meta=META)
+    few_shot.evaluation.save_tables(folder / "few_shot", "few-shot")
+    maps = {
+        "constant-box": constant_box_maps(index),
+        "centre-gaussian": centre_gaussian_maps(index),
+        "colour-distance": colour_distance_maps(index, data, 64),
+        "patch-classifier": patch_classifier_maps(index, data, 64, 4000, 0),
+    }
+    for name, (by_split, fitted) in maps.items():
+        tables = reference_tables(name, by_split, fitted, index, data, META)
+        save_references(tables, folder / "references")
+    for name in ("posthoc", "few_shot", "references"):
+        found[name] = _digest(*sorted((folder / name).glob("*.npz")))
+    protocols = [
+        evaluate_protocols(folder / "train" / name / "weights.safetensors", index, data)
+        for name in ("cam", "background")
+    ]
+    pd.concat(protocols).to_csv(folder / "protocols.csv", index=False)
+    found["protocols"] = _digest(folder / "protocols.csv")
+    rng = np.random.default_rng(3)
+    images = [bird_picture(rng, SPECIES[i]).image for i in range(4)]
+    boxes = [
+        one
+        for kind in ("class", "foreground", "product")
+        for one in wsol.localize(images, wsol.published("birds/background-0"), map=kind, top=2)
+    ]
+    to_csv(boxes, folder / "boxes.csv")
+    to_coco(boxes, folder / "boxes.json")
+    found["localize"] = _digest(folder / "boxes.csv", folder / "boxes.json")
+    return found
+
+
+@pytest.mark.slow
+def test_small_runs_have_the_recorded_bytes(tmp_path: Path) -> None:
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    if PROCESSOR not in golden:
+        pytest.skip(f"golden.json has no bytes of this processor and PyTorch: {PROCESSOR}")
+    found = measure(tmp_path)
+    assert {
+        name for name in golden[PROCESSOR] if found.get(name) != golden[PROCESSOR][name]
+    } == set()
+    assert found.keys() == golden[PROCESSOR].keys()
+
+
+if __name__ == "__main__":
+    with TemporaryDirectory() as folder:
+        measured = measure(Path(folder))
+    known = json.loads(GOLDEN.read_text(encoding="utf-8")) if GOLDEN.is_file() else {}
+    changed = [n for n, digest in measured.items() if known.get(PROCESSOR, {}).get(n) != digest]
+    GOLDEN.write_text(json.dumps(known | {PROCESSOR: measured}, indent=1) + "\n", encoding="utf-8")
+    print(f"{GOLDEN.name}: {len(measured)} digests, changed: {', '.join(changed) or 'none'}")
+    sys.exit(0)

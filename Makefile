@@ -37,7 +37,7 @@ endif
 
 reproduce: setup
 	@$(WITH_VENV) python -m dvc repro
-	@$(WITH_VENV) python -m wsol.report
+	@$(WITH_VENV) python -m wsol.report.tables
 
 # Two groups of stages at a time: each trains on one core, which these small networks use better
 # than two. Nothing in a line waits for something else in it.

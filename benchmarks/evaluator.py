@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from reference_loop import iou_curve, iou_curve_of_distinct_levels
 
-from wsol.boxes import best_iou, score_map
+from wsol.evaluation.boxes import best_iou, score_map
 
 TRUTH = np.array([[40, 50, 150, 180]])
 MODES = {"largest": False, "all": True}

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from wsol.datasets import miniatures
-from wsol.datasets.backgrounds import write_manifest
+from wsol.datasets.backgrounds.manifest import write_manifest
 from wsol.datasets.birds import BirdsConfig
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +35,7 @@ MADE |= {"train": ("run", "resume", "cache"), "evaluate": ("out",)}
 EVALUATE = """
 import sys
 from wsol.datasets.index import read_index
-from wsol.evaluation import evaluate_run
+from wsol.evaluation.run import evaluate_run
 data, run, out = sys.argv[1:]
 result = evaluate_run(run + "/weights.safetensors", read_index(data + "/index.csv"), data,
                       maps=out + "/maps", resume_dir=out)
@@ -52,7 +52,7 @@ def commands(source: Path, work: Path) -> dict[str, list[str]]:
     train = [f"--data={data}", f"--out={run}", f"--resume={work / 'resume'}", *settings]
     return {
         "prepare": ["-m", "wsol.datasets.prepare_real", "cub", *cub],
-        "train": ["-m", "wsol.train", *train, f"--set=cache={work / 'cache'}"],
+        "train": ["-m", "wsol.training.loop", *train, f"--set=cache={work / 'cache'}"],
         "evaluate": ["-c", EVALUATE, data, run, str(work / "out")],
     }
 

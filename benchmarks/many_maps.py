@@ -20,9 +20,9 @@ from evaluator import cam_like
 from numpy.lib.format import open_memmap
 
 from wsol.datasets.index import index_table
-from wsol.localization import localize
-from wsol.metrics import max_box_acc
-from wsol.scoremaps import open_score_maps
+from wsol.evaluation.heatmaps import open_score_maps
+from wsol.evaluation.localize import localize
+from wsol.evaluation.metrics import max_box_acc
 
 
 def write_maps(path: Path, n: int) -> None:

@@ -7,7 +7,7 @@ IoU of all boxes is one vectorized call, and the best box per threshold one `red
 import cv2
 import numpy as np
 
-from wsol.boxes import NO_BOX, TAUS, box_iou
+from wsol.evaluation.boxes import NO_BOX, TAUS, box_iou
 
 
 def _boxes(binary: np.ndarray, every: bool) -> list[tuple[int, int, int, int]]:

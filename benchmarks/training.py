@@ -6,7 +6,7 @@
   method passes n_bg images more through the network: 1 + n_bg / n_objects is to be expected of it.
 * loader: batches per second from the cache and from the files, against what the network takes.
 * inference: milliseconds per image of every backbone.
-* gpu, where there is one: ResNet50 at 224 px in bf16, trained by `wsol.train` from the cache,
+* gpu, where there is one: ResNet50 at 224 px in bf16, trained by `wsol.training.loop` from the cache,
   against the bare torchvision network stepping on a resident tensor in the same run.
 
 Ratios belong to one run on one machine: compare ratios, not seconds.
@@ -26,15 +26,14 @@ import torch
 import torchvision
 from PIL import Image
 
-from wsol.batches import TrainData, epoch_batches
-from wsol.config import Execution, TrainConfig
-from wsol.image_store import ArrayImages, open_images
-from wsol.images import load_size
-from wsol.maps import predict_batch
+from wsol.datasets.images import ArrayImages, load_size, open_images
+from wsol.evaluation.predict import predict_batch
 from wsol.methods import METHODS, Batch, get_method
-from wsol.optimizers import build_optimizer
-from wsol.runs import build_network
-from wsol.train import train
+from wsol.training.batches import TrainData, epoch_batches
+from wsol.training.config import Execution, TrainConfig
+from wsol.training.loop import train
+from wsol.training.optimizer import build_optimizer
+from wsol.training.runs import build_network
 
 BACKBONES = ("small16", "vgg16", "vgg16-28", "resnet50", "resnet50-28")
 BACKBONES += ("inceptionv3", "inceptionv3-28", "deit-s")
@@ -156,7 +155,7 @@ def inference_rows(backbones: tuple[str, ...], batch: int, device: torch.device)
 
 
 def gpu_rows(device: torch.device, batch: int = 128, steps: int = 60) -> Iterator[Row]:
-    """ResNet50 in bf16: `wsol.train` from a cache against a bare network on a resident tensor."""
+    """ResNet50 in bf16: `wsol.training.loop` from a cache against a bare network on a resident tensor."""
     settings = dict(backbone="resnet50", input_size=224, batch_size=batch, optimizer="sgd")
     images = np.random.default_rng(0).integers(0, 256, (batch * steps, 3, 256, 256), np.uint8)
     data = TrainData(ArrayImages(images, "benchmark"), torch.arange(batch * steps) % 1000, 1000)

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from wsol.paths import project_root
+from wsol import project_root
 
 
 def skip_unless_committed(*paths: str) -> None:

@@ -12,21 +12,21 @@ import pytest
 from killing import kill_while
 from PIL import Image
 
-from wsol.datasets import checksums as checksums_module
-from wsol.datasets.archives import Limits
-from wsol.datasets.author_formats import (
-    CHECKSUMS,
-    pack_cub,
-    put,
-    tar_bytes,
-    tgz_bytes,
-    write_checksums,
+from wsol.datasets import archives as checksums_module
+from wsol.datasets.archives import (
+    CUB,
+    MASKS,
+    Limits,
+    check_archives,
+    md5_of,
+    read_checksums,
+    unpack_cub,
+    unpack_ilsvrc,
 )
-from wsol.datasets.checksums import check_archives, md5_of, read_checksums
-from wsol.datasets.faults import DatasetError
-from wsol.datasets.preparation import MEMORY, Plan, unpack
+from wsol.datasets.checks import DatasetError
+from wsol.datasets.miniatures import CHECKSUMS, pack_cub, put, tar_bytes, tgz_bytes, write_checksums
+from wsol.datasets.prepare import MEMORY, Plan, unpack
 from wsol.datasets.sources import Source, published
-from wsol.datasets.unpack import CUB, MASKS, unpack_cub, unpack_ilsvrc
 
 TABLES = ("images.txt", "classes.txt", "image_class_labels.txt", "train_test_split.txt")
 IMAGE = "CUB_200_2011/images/001.Black_footed_Albatross/a.jpg"
@@ -258,7 +258,7 @@ def test_nothing_is_unpacked_from_an_archive_that_is_another(archives, tmp_path)
 UNPACK = """
 import sys
 from pathlib import Path
-from wsol.datasets.unpack import unpack_{0} as unpack
+from wsol.datasets.archives import unpack_{0} as unpack
 unpack(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 

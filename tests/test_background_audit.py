@@ -7,14 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from wsol.background_audit import SCORES, TOP, audit, object_scores
-from wsol.batches import TrainData
-from wsol.config import TrainConfig
 from wsol.datasets.background_set import main
-from wsol.datasets.backgrounds import decide, read_manifest, write_manifest
-from wsol.image_store import ArrayImages
+from wsol.datasets.backgrounds.manifest import decide, read_manifest, write_manifest
+from wsol.datasets.images import ArrayImages
+from wsol.inference.audit import SCORES, TOP, audit, object_scores
 from wsol.methods import Outputs
-from wsol.train import train
+from wsol.training.batches import TrainData
+from wsol.training.config import TrainConfig
+from wsol.training.loop import train
 
 L, N, WITH_OBJECT = 32, 24, 4
 

@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from wsol.datasets.background_build import (
+from wsol.datasets.background_set import main
+from wsol.datasets.backgrounds.build import (
     Candidate,
     DataSet,
     build_background_set,
     from_folder,
     from_set,
 )
-from wsol.datasets.background_set import main
-from wsol.datasets.backgrounds import (
+from wsol.datasets.backgrounds.manifest import (
     background_paths,
     decide,
     read_background_set,
@@ -24,9 +24,9 @@ from wsol.datasets.backgrounds import (
     record,
     write_manifest,
 )
-from wsol.datasets.faults import DatasetError
+from wsol.datasets.backgrounds.scenes import Rule, category_of, sample_scenes
+from wsol.datasets.checks import DatasetError
 from wsol.datasets.index import index_table, write_index
-from wsol.datasets.scene_samples import Rule, category_of, sample_scenes
 
 
 def blobs(seed: int) -> Image.Image:

@@ -16,12 +16,23 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from wsol.datasets import downloads, safe_http
 from wsol.datasets.background_set import main
-from wsol.datasets.backgrounds import file_sha256, read_background_set
-from wsol.datasets.downloads import Manners, check_picture, download, read_urls
-from wsol.datasets.faults import DatasetError
-from wsol.datasets.safe_http import Limits, Refused, TryLater, fetch, is_public, resolve
+from wsol.datasets.backgrounds import web as downloads
+from wsol.datasets.backgrounds import web as safe_http
+from wsol.datasets.backgrounds.manifest import file_sha256, read_background_set
+from wsol.datasets.backgrounds.web import (
+    Limits,
+    Manners,
+    Refused,
+    TryLater,
+    check_picture,
+    download,
+    fetch,
+    is_public,
+    read_urls,
+    resolve,
+)
+from wsol.datasets.checks import DatasetError
 
 LOOPBACK = ("127.0.0.0/8",)
 LIMITS = Limits(

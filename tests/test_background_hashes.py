@@ -10,21 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from wsol.datasets import image_hashes
-from wsol.datasets.birds import SPECIES, background_picture, bird_picture
-from wsol.datasets.duplicates import copies_within, leakage
-from wsol.datasets.faults import DatasetError
-from wsol.datasets.image_hashes import (
+from wsol.datasets.backgrounds import copies as image_hashes
+from wsol.datasets.backgrounds.copies import (
     DISTANCE,
     ImageHash,
+    copies_within,
     hash_file,
     hash_files,
+    leakage,
     near_pairs,
     perceptual_hash,
     to_bits,
 )
+from wsol.datasets.birds import SPECIES, background_picture, bird_picture
+from wsol.datasets.checks import DatasetError
 from wsol.datasets.index import index_table
-from wsol.datasets.journal import append_rows, read_journal
+from wsol.datasets.memo import append_rows, read_journal
 
 N = 60  # habitats and birds drawn for the distances
 

@@ -5,11 +5,10 @@ import torch
 from test_other_methods import fit
 from torch.nn import functional as F
 
-from wsol.config import TrainConfig
+from wsol.backbones import build_backbone
 from wsol.methods import Batch, adl, background, background_class, background_norm, cam, cutmix, has
-from wsol.models import build_backbone
-from wsol.runs import build_network, write_run
-from wsol.study import config_from
+from wsol.training.config import TrainConfig, config_from
+from wsol.training.runs import build_network, write_run
 
 K, B, EXTRA, SIDE = 5, 6, 3, 48
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from wsol.datasets.backgrounds import background_paths, read_background_set, write_manifest
-from wsol.datasets.faults import DatasetError
+from wsol.datasets.backgrounds.manifest import background_paths, read_background_set, write_manifest
+from wsol.datasets.checks import DatasetError
 
 FILES = {"b.jpg": b"second", "a.jpg": b"first", "deeper/c.PNG": b"third"}
 

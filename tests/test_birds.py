@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from wsol.boxes import box_iou, resize_boxes
-from wsol.datasets.backgrounds import read_background_set
+from wsol.baselines.references import FRAME, constant_box
+from wsol.datasets.backgrounds.manifest import read_background_set
 from wsol.datasets.birds import (
     SPECIES,
     BirdsConfig,
@@ -25,7 +25,7 @@ from wsol.datasets.birds.bird import paint_bird
 from wsol.datasets.birds.pose import Sitter, draw_pose
 from wsol.datasets.cub import read_cub
 from wsol.datasets.index import parse_boxes
-from wsol.references import FRAME, constant_box
+from wsol.evaluation.boxes import box_iou, resize_boxes
 
 SMALL = BirdsConfig(n_train=21, n_fullsup=3, n_test=4, n_background=5, seed=3)
 LONGER = BirdsConfig(n_train=22, n_fullsup=4, n_test=5, n_background=6, seed=3)

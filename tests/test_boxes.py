@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from wsol.boxes import (
+from wsol.evaluation.boxes import (
     TAUS,
     best_iou,
     box_iou,

@@ -8,16 +8,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from wsol.datasets.checks import DatasetError
 from wsol.datasets.cub import read_cub
-from wsol.datasets.faults import DatasetError
-from wsol.datasets.index import (
-    COLUMNS,
-    format_boxes,
-    parse_boxes,
-    read_index,
-    write_index,
-)
-from wsol.datasets.split_metadata import read_split_metadata
+from wsol.datasets.index import COLUMNS, format_boxes, parse_boxes, read_index, write_index
+from wsol.datasets.metadata import read_split_metadata
 
 METADATA = Path(__file__).parents[2] / "shared" / "wsolevaluation-metadata" / "CUB"
 PATHS = ["001.Crested/a b.png", "001.Crested/c.png", "002.Plain/d.png"]

@@ -6,14 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wsol.data import load_background, load_split, rows_of
+from wsol.datasets.backgrounds.manifest import load_background
 from wsol.datasets.birds import BirdsConfig
-from wsol.datasets.index import INDEX, read_index
-from wsol.datasets.preparation import Plan, prepare
-from wsol.datasets.prepare import prepare_birds
+from wsol.datasets.images import load_image, load_split
+from wsol.datasets.index import INDEX, read_index, rows_of
+from wsol.datasets.prepare import Plan, prepare, prepare_birds
 from wsol.datasets.prepare_real import main
-from wsol.images import load_image
-from wsol.study import config_from
+from wsol.training.config import config_from
 
 TINY = BirdsConfig(n_train=4, n_fullsup=2, n_test=2, n_background=3)
 

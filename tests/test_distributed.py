@@ -14,29 +14,22 @@ from safetensors.torch import load_file
 from spawning import run_in_processes
 from torch import nn
 
-from wsol import models, runs
-from wsol.batches import TrainData, epoch_batches
-from wsol.checkpoints import Checkpoint, Progress
-from wsol.config import Execution, TrainConfig
-from wsol.data import rows_of
+from wsol import backbones as models
 from wsol.datasets.birds import BirdsConfig
-from wsol.datasets.index import INDEX, read_index
+from wsol.datasets.images import ArrayImages
+from wsol.datasets.index import INDEX, read_index, rows_of
 from wsol.datasets.prepare import prepare_birds
-from wsol.distributed import (
-    choose_device,
-    global_mean,
-    mean_over_all,
-    process_group,
-    rank,
-    world_size,
-)
-from wsol.evaluation import evaluate_run
-from wsol.image_store import ArrayImages
-from wsol.localization_table import LocalizationTable
-from wsol.optimizers import build_optimizer
-from wsol.prediction import predict_split
-from wsol.study import train_from_disk
-from wsol.train import state_path, train
+from wsol.evaluation.predict import predict_split
+from wsol.evaluation.run import evaluate_run
+from wsol.evaluation.table import LocalizationTable
+from wsol.methods.base import global_mean, mean_over_all
+from wsol.training import runs
+from wsol.training.batches import TrainData, epoch_batches
+from wsol.training.checkpoint import Checkpoint, Progress
+from wsol.training.config import Execution, TrainConfig
+from wsol.training.distributed import choose_device, process_group, rank, world_size
+from wsol.training.loop import state_path, train, train_from_disk
+from wsol.training.optimizer import build_optimizer
 
 pytestmark = pytest.mark.slow
 K, N, SIDE = 3, 40, 36
@@ -123,7 +116,7 @@ def without_batch_statistics(
 def train_one(out: str, resume: str, pooling: str, stop_after: int = 0) -> None:
     """Train CONFIG, on a network whose images do not see each other, maybe dying on the way."""
     import wsol.methods.background as method
-    from wsol import train as training
+    from wsol.training import loop as training
 
     models.conv_block = method.conv_block = without_batch_statistics
     if stop_after:
@@ -227,7 +220,7 @@ def test_processes_that_would_go_on_from_different_steps_are_refused(tmp_path):
 ORPHANS = """
 import sys
 from pathlib import Path
-from wsol.config import Execution, TrainConfig
+from wsol.training.config import Execution, TrainConfig
 from wsol.study import train_from_disk
 config = TrainConfig(method="cam", backbone="small8", input_size=32, epochs=10_000, batch_size=8,
                      threads=1)

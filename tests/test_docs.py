@@ -25,13 +25,13 @@ SHAPE = re.compile(
 NO_SHAPE = {
     "wsol.datasets.birds.head.paint_eye": "takes a colour",
     "wsol.datasets.birds.head.paint_head": "takes a colour",
-    "wsol.distributed.global_mean": "of values of any shape",
-    "wsol.distributed.mean_over_all": "of values of any shape",
-    "wsol.images.to_float": "of images of any shape",
-    "wsol.prediction.predict_split": "as `wsol.maps.predict`, which says it",
-    "wsol.pretrained.read_weights": "a state dict of any network",
-    "wsol.timm_backbone.first_of": "of features of any shape",
-    "wsol.vit.rename_deit": "a state dict",
+    "wsol.training.distributed.global_mean": "of values of any shape",
+    "wsol.training.distributed.mean_over_all": "of values of any shape",
+    "wsol.datasets.images.to_float": "of images of any shape",
+    "wsol.evaluation.predict.predict_split": "as `wsol.evaluation.predict.predict`, which says it",
+    "wsol.backbones.read_weights": "a state dict of any network",
+    "wsol.backbones.first_of": "of features of any shape",
+    "wsol.backbones.rename_deit": "a state dict",
 }
 
 
@@ -92,9 +92,9 @@ def test_pages_are_made_of_the_docstrings(tmp_path: Path) -> None:
     from pdoc import pdoc, render  # takes a second
 
     render.configure(docformat="numpy")
-    pdoc("wsol.boxes", output_directory=tmp_path)
+    pdoc("wsol.evaluation.boxes", output_directory=tmp_path)
     page = (tmp_path / "wsol" / "boxes.html").read_text(encoding="utf-8")
-    docstring = ast.get_docstring(PUBLIC["wsol.boxes.contour_boxes"]) or ""
+    docstring = ast.get_docstring(PUBLIC["wsol.evaluation.boxes.contour_boxes"]) or ""
     assert docstring.partition(".")[0][:30] in page
     command = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "-m pdoc --docformat numpy" in command

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import v2
 
-from wsol.draws import draw_epoch
-from wsol.images import load_size
+from wsol.datasets.images import load_size
+from wsol.training.batches import draw_epoch
 
 
 def drawn_one_by_one(seed: int, epoch: int, n: int, batch: int, size: int, bg: int, bg_batch: int):

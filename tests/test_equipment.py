@@ -171,7 +171,7 @@ def test_imports_go_one_way() -> None:
         return {needed for name in inner for needed in graph[name]} - inner
 
     assert outside("wsol.datasets") == {"wsol.paths"}
-    assert outside("wsol.methods") == {"wsol.distributed", "wsol.models", "wsol.paths"}
+    assert outside("wsol.methods") == {"wsol.training.distributed", "wsol.backbones", "wsol.paths"}
 
 
 def test_the_guide_for_contributors_names_files_and_names_that_there_are() -> None:
@@ -182,11 +182,11 @@ def test_the_guide_for_contributors_names_files_and_names_that_there_are() -> No
     assert len(named) > 20
     assert [name for name in named if not (ROOT / name).exists()] == []
     for file, names in {
-        "wsol/names.py": ["METHODS"],
-        "wsol/plots.py": ["METHOD_STYLE"],
+        "wsol/report/names.py": ["METHODS"],
+        "wsol/report/figures.py": ["METHOD_STYLE"],
         "wsol/search.py": ["SPACE"],
-        "wsol/tables.py": ["HEADERS"],
-        "wsol/datasets/preparation.py": ["KINDS", "UNPACK"],
+        "wsol/report/format.py": ["HEADERS"],
+        "wsol/datasets/prepare.py": ["KINDS", "UNPACK"],
     }.items():
         code = (ROOT / file).read_text(encoding="utf-8")
         assert all(f"\n{name}" in code and f"`{name}`" in text for name in names), file

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from wsol import evaluate, metrics
-from wsol.datasets.split_metadata import read_split_metadata
-from wsol.localization import localize
-from wsol.localization_table import LocalizationTable
-from wsol.scoremap_evaluation import evaluate_score_maps, summarize
+from wsol import evaluate
+from wsol.datasets.metadata import read_split_metadata
+from wsol.evaluation import metrics
+from wsol.evaluation.localize import localize
+from wsol.evaluation.summary import evaluate_score_maps, summarize
+from wsol.evaluation.table import LocalizationTable
 
 CUB = Path(__file__).parents[2] / "shared" / "wsolevaluation-metadata" / "CUB"
 

@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wsol import explorer, smoke
-from wsol.background_audit import audit
-from wsol.boxes import FRAME
-from wsol.datasets.backgrounds import read_manifest
-from wsol.examples import load_example
-from wsol.explorer_widgets import WIDGET, BackgroundExplorer, explore
-from wsol.failures import failure_shares
-from wsol.metrics import column_of
-from wsol.paths import project_root
+from wsol import project_root, smoke
+from wsol.datasets.backgrounds.manifest import read_manifest
+from wsol.evaluation.boxes import FRAME
+from wsol.evaluation.failures import failure_shares
+from wsol.evaluation.metrics import column_of
+from wsol.inference import explorer
+from wsol.inference.audit import audit
+from wsol.inference.widgets import WIDGET, BackgroundExplorer, explore
+from wsol.report.examples import load_example
 
 RUNS = ("cam-0", "background-0")
 

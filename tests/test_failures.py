@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsol.boxes import box_iou
-from wsol.failures import REASONS, box_failure, failure_reasons, failure_shares
+from wsol.evaluation.boxes import box_iou
+from wsol.evaluation.failures import REASONS, box_failure, failure_reasons, failure_shares
 
 OBJECT = (10, 10, 29, 29)  # 20 x 20 pixels
 

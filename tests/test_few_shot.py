@@ -8,14 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from wsol import few_shot, smoke
-from wsol.config import TrainConfig
-from wsol.data import rows_of
-from wsol.datasets.birds import BirdsConfig
-from wsol.datasets.index import INDEX, read_index
-from wsol.datasets.prepare import prepare_birds
-from wsol.evaluation import evaluate_run
-from wsol.few_shot import (
+from wsol import smoke
+from wsol.baselines import few_shot
+from wsol.baselines.few_shot import (
     FewShotConfig,
     box_mask,
     evaluate_few_shot,
@@ -24,11 +19,16 @@ from wsol.few_shot import (
     predict_few_shot,
     split_fullsup,
 )
-from wsol.image_store import ArrayImages
-from wsol.localization import localize
-from wsol.names import METHODS
-from wsol.runs import build_network
-from wsol.study import config_from, train_from_disk
+from wsol.datasets.birds import BirdsConfig
+from wsol.datasets.images import ArrayImages
+from wsol.datasets.index import INDEX, read_index, rows_of
+from wsol.datasets.prepare import prepare_birds
+from wsol.evaluation.localize import localize
+from wsol.evaluation.run import evaluate_run
+from wsol.report.names import METHODS
+from wsol.training.config import TrainConfig, config_from
+from wsol.training.loop import train_from_disk
+from wsol.training.runs import build_network
 
 QUICK = dict(epochs=1, batch_size=8)
 

@@ -10,13 +10,12 @@ import torch
 from PIL import Image
 
 import wsol
-from wsol.config import TrainConfig
 from wsol.datasets import folder
-from wsol.datasets.faults import DatasetError
-from wsol.datasets.folder import read_folder
+from wsol.datasets.checks import DatasetError
+from wsol.datasets.folder import draw_splits, read_folder
 from wsol.datasets.index import read_index
-from wsol.datasets.splits import draw_splits
-from wsol.study import train_from_disk
+from wsol.training.config import TrainConfig
+from wsol.training.loop import train_from_disk
 
 W, H = 40, 30
 NAMES = [f"{split}/{c}/{i}.png" for split in ("train", "val", "test") for c in "ab" for i in (0, 1)]

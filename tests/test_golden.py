@@ -17,16 +17,9 @@ import pytest
 import torch
 
 import wsol
-from wsol.datasets.birds import SPECIES, BirdsConfig, bird_picture
-from wsol.datasets.index import INDEX, read_index
-from wsol.datasets.prepare import prepare_birds
-from wsol.evaluation import evaluate_run
-from wsol.few_shot import FewShotConfig, evaluate_few_shot
-from wsol.methods import METHODS
-from wsol.own_exports import to_coco, to_csv
-from wsol.posthoc import evaluate_posthoc
-from wsol.protocol_table import evaluate_protocols
-from wsol.reference_tables import (
+from wsol.baselines.few_shot import FewShotConfig, evaluate_few_shot
+from wsol.baselines.posthoc import evaluate_posthoc
+from wsol.baselines.references import (
     centre_gaussian_maps,
     colour_distance_maps,
     constant_box_maps,
@@ -34,7 +27,14 @@ from wsol.reference_tables import (
     reference_tables,
     save_references,
 )
-from wsol.study import config_from, train_from_disk
+from wsol.datasets.birds import SPECIES, BirdsConfig, bird_picture
+from wsol.datasets.index import INDEX, read_index
+from wsol.datasets.prepare import prepare_birds
+from wsol.evaluation.run import evaluate_protocols, evaluate_run
+from wsol.inference.export import to_coco, to_csv
+from wsol.methods import METHODS
+from wsol.training.config import config_from
+from wsol.training.loop import train_from_disk
 
 GOLDEN = Path(__file__).with_name("golden.json")
 PROCESSOR = f"{torch.backends.cpu.get_cpu_capability()} {torch.__version__.partition('+')[0]}"

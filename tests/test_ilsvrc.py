@@ -9,19 +9,19 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from wsol.datasets.archives import Limits
-from wsol.datasets.author_formats import pack_ilsvrc as pack
-from wsol.datasets.author_formats import put, write_checksums
-from wsol.datasets.author_formats import tar_bytes as tar
-from wsol.datasets.author_formats import voc_annotation as xml
-from wsol.datasets.faults import DatasetError
+from wsol.datasets.archives import BOXES, TRAIN, VAL, Limits, unpack_ilsvrc
+from wsol.datasets.checks import DatasetError
 from wsol.datasets.ilsvrc import read_ilsvrc
 from wsol.datasets.index import COLUMNS, INDEX, read_index
+from wsol.datasets.miniatures import pack_ilsvrc as pack
+from wsol.datasets.miniatures import put, write_checksums
+from wsol.datasets.miniatures import tar_bytes as tar
+from wsol.datasets.miniatures import voc_annotation as xml
 from wsol.datasets.prepare_real import main
-from wsol.datasets.unpack import BOXES, TRAIN, VAL, unpack_ilsvrc
-from wsol.evaluation import evaluate_run
-from wsol.metrics import evaluate
-from wsol.study import config_from, train_from_disk
+from wsol.evaluation.metrics import evaluate
+from wsol.evaluation.run import evaluate_run
+from wsol.training.config import config_from
+from wsol.training.loop import train_from_disk
 
 TENCH, GOLDFISH = "n01440764", "n01443537"
 TRAINING = [f"{TENCH}/{TENCH}_{i}.JPEG" for i in (2, 10)] + [f"{GOLDFISH}/{GOLDFISH}_7.JPEG"]

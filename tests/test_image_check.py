@@ -12,13 +12,11 @@ import pytest
 from killing import kill_while
 from PIL import Image
 
-from wsol.datasets import image_check
+from wsol.datasets import checks as image_check
+from wsol.datasets.checks import HEADER, JOURNAL, DatasetError, ImageCheck, as_check, image_sizes
 from wsol.datasets.cub import read_cub
-from wsol.datasets.faults import DatasetError
-from wsol.datasets.image_check import HEADER, JOURNAL, ImageCheck, as_check, image_sizes
 from wsol.datasets.index import INDEX
-from wsol.datasets.outcome import FAULTS
-from wsol.datasets.preparation import Plan, prepare
+from wsol.datasets.prepare import FAULTS, Plan, prepare
 
 SIZES = [(30, 20), (17, 40), (30, 20), (8, 8)]
 
@@ -223,8 +221,8 @@ def make_cub(root: Path, images: int) -> Path:
 PREPARE = """
 import sys
 from pathlib import Path
-from wsol.datasets.image_check import ImageCheck
-from wsol.datasets.preparation import Plan, prepare
+from wsol.datasets.checks import ImageCheck
+from wsol.datasets.prepare import Plan, prepare
 raw, out = map(Path, sys.argv[1:])
 assert prepare(Plan("cub", raw, out, check=ImageCheck(workers=1))).empty
 """

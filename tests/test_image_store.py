@@ -12,11 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from wsol import image_store
-from wsol.batches import TrainData, epoch_batches
-from wsol.config import Execution, TrainConfig
-from wsol.image_store import ArrayImages, FileImages, open_images
-from wsol.images import load_image
+from wsol.datasets import images as image_store
+from wsol.datasets.images import ArrayImages, FileImages, load_image, open_images
+from wsol.training.batches import TrainData, epoch_batches
+from wsol.training.config import Execution, TrainConfig
 
 SIZE = 20
 

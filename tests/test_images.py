@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from wsol.images import load_image, load_images, load_size, to_float, train_transform
+from wsol.datasets.images import load_image, load_images, load_size, to_float, train_transform
 
 
 def write(path: Path, pixels: np.ndarray) -> Path:

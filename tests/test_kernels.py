@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from wsol import boxes, kernels
+from wsol.evaluation import boxes
+from wsol.evaluation import contours as kernels
 
 
 def test_every_file_with_a_compiled_function_counts() -> None:

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from wsol import metrics
-from wsol.boxes import TAUS, best_iou, largest_boxes, resize_boxes, score_map
-from wsol.localization import localize, rank_labels
-from wsol.localization_table import LocalizationTable, in_steps
-from wsol.pixels import MaskReader, pixel_histogram
+from wsol.evaluation import metrics
+from wsol.evaluation.boxes import TAUS, best_iou, largest_boxes, resize_boxes, score_map
+from wsol.evaluation.localize import localize, rank_labels
+from wsol.evaluation.masks import MaskReader, pixel_histogram
+from wsol.evaluation.table import LocalizationTable, in_steps
 
 THRESHOLDS = np.arange(0, 1, 0.1)
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from wsol.images import to_float
-from wsol.maps import READ_OUTS, load_maps, predict, product, save_maps
+from wsol.backbones import build_backbone
+from wsol.datasets.images import to_float
+from wsol.evaluation.predict import READ_OUTS, load_maps, predict, product, save_maps
 from wsol.methods import background, cam
-from wsol.models import build_backbone
 
 K = 5
 

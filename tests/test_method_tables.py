@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 from committed import skip_unless_committed
 
-from wsol import study_plots
-from wsol.localization_table import LevelBoxes, LocalizationTable
-from wsol.method_tables import N_BINS, crossed, error_by_size, methods_table, write_crossed
-from wsol.metrics import evaluate
-from wsol.names import METHODS
-from wsol.plots import METHOD_STYLE
-from wsol.report import in_order, per_run
+from wsol.evaluation.metrics import evaluate
+from wsol.evaluation.table import LevelBoxes, LocalizationTable
+from wsol.report import figures as study_plots
+from wsol.report.figures import METHOD_STYLE
+from wsol.report.names import METHODS
+from wsol.report.study import N_BINS, crossed, error_by_size, methods_table, write_crossed
+from wsol.report.tables import in_order, per_run
 
 N = 40
 TAUS = np.array([0.0, 0.5])

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from wsol.backbones import build_backbone
 from wsol.methods import METHODS, Batch, background, cam, get_method
 from wsol.methods.background import Config
-from wsol.models import build_backbone
 
 B, B2, K = 4, 3, 5
 

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wsol import metrics
-from wsol.boxes import TAUS, best_iou, resize_boxes
-from wsol.localization import localize
-from wsol.localization_table import LocalizationTable
-from wsol.pixels import pixel_histogram
+from wsol.evaluation import metrics
+from wsol.evaluation.boxes import TAUS, best_iou, resize_boxes
+from wsol.evaluation.localize import localize
+from wsol.evaluation.masks import pixel_histogram
+from wsol.evaluation.table import LocalizationTable
 
 PEER = Path(__file__).parent / "data" / "peer_vectors.npz"
 THRESHOLDS = np.array([0.0, 0.25, 0.5, 0.75])

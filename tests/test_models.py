@@ -6,7 +6,7 @@ import pytest
 import torch
 import torchvision
 
-from wsol.models import Backbone, build_backbone, conv_block, parameter_count
+from wsol.backbones import Backbone, build_backbone, conv_block, parameter_count
 
 # torchvision's published totals, and its classifier layers, which a backbone leaves out.
 RESNET50, RESNET50_FC = 25_557_032, 2048 * 1000 + 1000

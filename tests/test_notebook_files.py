@@ -11,8 +11,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from wsol.notebook_code import notebook_code, write_all
-from wsol.render import LARGE, page, page_names, relink, render, with_prose
+from wsol.notebook import notebook_code, write_all
+from wsol.report.pages import LARGE, page, page_names, relink, render, with_prose
 
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5E"

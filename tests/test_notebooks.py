@@ -7,9 +7,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from wsol.config import Execution, TrainConfig
 from wsol.methods import METHODS, get_method
-from wsol.run_notebook import notebook_defaults
+from wsol.notebook import notebook_defaults
+from wsol.training.config import Execution, TrainConfig
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = {

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsol.datasets.author_formats import mask_name, write_openimages_lists
-from wsol.datasets.faults import DatasetError
+from wsol.datasets.checks import DatasetError
 from wsol.datasets.index import COLUMNS, INDEX, parse_boxes, read_index
-from wsol.datasets.openimages import read_openimages
+from wsol.datasets.miniatures import mask_name, write_openimages_lists
+from wsol.datasets.openimages import mask_box, read_openimages, same_proportions
 from wsol.datasets.prepare_real import main
-from wsol.datasets.united_masks import mask_box, same_proportions
-from wsol.evaluation import evaluate_run
-from wsol.metrics import evaluate
-from wsol.pixels import IGNORE, OBJECT, MaskReader
-from wsol.study import config_from, train_from_disk
+from wsol.evaluation.masks import IGNORE, OBJECT, MaskReader
+from wsol.evaluation.metrics import evaluate
+from wsol.evaluation.run import evaluate_run
+from wsol.training.config import config_from
+from wsol.training.loop import train_from_disk
 
 A, B = "val/0bt_c3/1cd9ac0169ec7df0", "val/0bt9lr/3a29f0b33894d4a6"
 TEST_A, TEST_B = "test/0bt_c3/0a51958fcd523ae4", "test/0bt9lr/b4d953e7105da1d8"

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from wsol.config import TrainConfig
-from wsol.models import parameter_count
-from wsol.optimizers import build_optimizer, new_parameters, rate_factor, set_rate
-from wsol.runs import build_network
+from wsol.backbones import parameter_count
+from wsol.training.config import TrainConfig
+from wsol.training.optimizer import build_optimizer, new_parameters, rate_factor, set_rate
+from wsol.training.runs import build_network
 
 SGD = dict(optimizer="sgd", learning_rate=0.01, weight_decay=1e-4, momentum=0.9)
 

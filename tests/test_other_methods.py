@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from wsol.backbones import build_backbone
 from wsol.methods import METHODS, Batch, acol, adl, bas, cam, cutmix, get_method, has, spg
-from wsol.models import build_backbone
 
 K = 5
 

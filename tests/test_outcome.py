@@ -7,18 +7,19 @@ import pytest
 
 from wsol import smoke
 from wsol.datasets import folder, index, miniatures
-from wsol.datasets.faults import SHOWN, DatasetError
+from wsol.datasets.checks import SHOWN, DatasetError
 from wsol.datasets.index import INDEX, index_table, read_index, write_index
-from wsol.datasets.outcome import (
+from wsol.datasets.prepare import (
     FAULTS,
+    Plan,
     boxes_per_image,
     counts,
     fault_table,
     faults_kept,
     index_or_faults,
+    prepare,
     prepared_index,
 )
-from wsol.datasets.preparation import Plan, prepare
 from wsol.datasets.prepare_real import main
 
 ROW = dict(image_id="a", path="a.jpg", split="test", label=0, class_name="A", width=3, height=2)

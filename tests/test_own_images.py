@@ -18,18 +18,18 @@ from PIL import Image
 
 import wsol
 from wsol import localize_own
-from wsol.batches import TrainData
-from wsol.boxes import FRAME, largest_box, resize_boxes
-from wsol.config import TrainConfig
+from wsol.datasets.images import ArrayImages
 from wsol.datasets.index import index_table, write_index
-from wsol.evaluation import evaluate_run
-from wsol.image_store import ArrayImages
-from wsol.localization_table import LocalizationTable
-from wsol.metrics import choose_tau
-from wsol.own_exports import found_table, overlay, to_coco, to_csv
-from wsol.own_images import Found, box_in_image, iterate_images
-from wsol.own_pictures import picture_files, read_picture
-from wsol.train import train
+from wsol.evaluation.boxes import FRAME, largest_box, resize_boxes
+from wsol.evaluation.metrics import choose_tau
+from wsol.evaluation.run import evaluate_run
+from wsol.evaluation.table import LocalizationTable
+from wsol.inference.export import found_table, overlay, to_coco, to_csv
+from wsol.inference.inputs import picture_files, read_picture
+from wsol.inference.localize import Found, box_in_image, iterate_images
+from wsol.training.batches import TrainData
+from wsol.training.config import TrainConfig
+from wsol.training.loop import train
 
 K, N = 3, 24
 NAMES = ("red", "green", "blue")
@@ -92,7 +92,7 @@ def test_importing_wsol_loads_torch_only_when_it_localizes():
         "print(light, wsol.localize.__module__, hasattr(wsol, 'nothing'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True", "wsol.own_images", "False"]
+    assert done.stdout.split() == ["True", "wsol.inference.localize", "False"]
 
 
 # --- boxes

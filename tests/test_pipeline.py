@@ -10,21 +10,26 @@ import nbformat
 import pytest
 from dvc.repo import Repo
 
-from wsol import run_notebook as runner
-from wsol import yaml12
-from wsol.notebook_code import notebook_code
+from wsol import notebook as runner
+from wsol import notebook as yaml12
+from wsol.notebook import notebook_code
 
 ROOT = Path(__file__).parents[1]
 STAGES = {stage.addressing: stage for stage in Repo(os.fspath(ROOT)).index.stages}
 RUNS = {
     name: runner.parse_arguments(shlex.split(stage.cmd)[3:])
     for name, stage in STAGES.items()
-    if stage.cmd.startswith("python -m wsol.run_notebook ")
+    if stage.cmd.startswith("python -m wsol.notebook ")
 }
 
 # Modules that change no number of a training or an evaluation, only how it is shown or found.
 FINDING = {"wsol/__init__.py", "wsol/paths.py", "wsol/smoke.py", "wsol/datasets/__init__.py"}
-SHOWING = {"wsol/examples.py", "wsol/index_plots.py", "wsol/names.py", "wsol/plots.py"}
+SHOWING = {
+    "wsol/report/examples.py",
+    "wsol/report/data_figures.py",
+    "wsol/report/names.py",
+    "wsol/report/figures.py",
+}
 SHOWS = (
     "look",
     "explain",

@@ -26,17 +26,17 @@ second:
 PIPELINE = """\
 stages:
   notebook_code:
-    cmd: python -m wsol.notebook_code notebooks build/notebooks
+    cmd: python -m wsol.notebook notebooks build/notebooks
     deps: [notebooks]
     outs: [build/notebooks/first.py, build/notebooks/second.py]
   first:
-    cmd: python -m wsol.run_notebook notebooks/first.ipynb runs/first.ipynb
+    cmd: python -m wsol.notebook notebooks/first.ipynb runs/first.ipynb
       --section first --set "out=runs/a file.txt"
     deps: [build/notebooks/first.py]
     params: [first]
     outs: [runs/a file.txt]
   second:
-    cmd: python -m wsol.run_notebook notebooks/second.ipynb runs/second.ipynb --section second
+    cmd: python -m wsol.notebook notebooks/second.ipynb runs/second.ipynb --section second
     deps: [build/notebooks/second.py, runs/a file.txt]
     params: [second]
     outs: [runs/second.txt]

@@ -7,14 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchcam.methods import CAM
 
-from wsol.config import TrainConfig
-from wsol.evaluation import evaluate_maps
-from wsol.image_store import ArrayImages
-from wsol.images import to_float
-from wsol.maps import predict
-from wsol.names import METHODS
-from wsol.plots import METHOD_STYLE
-from wsol.posthoc import (
+from wsol.baselines.posthoc import (
     EXTRACTORS,
     KINDS,
     LAYERS,
@@ -24,7 +17,13 @@ from wsol.posthoc import (
     posthoc_maps,
     predict_posthoc,
 )
-from wsol.runs import build_network
+from wsol.datasets.images import ArrayImages, to_float
+from wsol.evaluation.predict import predict
+from wsol.evaluation.run import evaluate_maps
+from wsol.report.figures import METHOD_STYLE
+from wsol.report.names import METHODS
+from wsol.training.config import TrainConfig
+from wsol.training.runs import build_network
 
 K, SIDE = 5, 32  # classes, pixels
 GRIDS = {"early": SIDE // 4, "middle": SIDE // 8, "late": SIDE // 8}
@@ -263,7 +262,8 @@ def birds_run(tmp_path_factory):
     from wsol.datasets.birds import BirdsConfig
     from wsol.datasets.index import INDEX, read_index
     from wsol.datasets.prepare import prepare_birds
-    from wsol.study import config_from, train_from_disk
+    from wsol.training.config import config_from
+    from wsol.training.loop import train_from_disk
 
     folder = tmp_path_factory.mktemp("posthoc")
     prepare_birds(folder / "birds", BirdsConfig(**smoke.BIRDS), workers=1)
@@ -274,7 +274,7 @@ def birds_run(tmp_path_factory):
 
 
 def test_a_run_is_evaluated_as_its_class_map_is(birds_run, tmp_path):
-    from wsol.evaluation import evaluate_run
+    from wsol.evaluation.run import evaluate_run
 
     index, root, weights = birds_run
     result = evaluate_posthoc(weights, index, root, ["gradcam-early"], meta={"dataset": "birds"})
@@ -293,8 +293,8 @@ def test_a_run_is_evaluated_as_its_class_map_is(birds_run, tmp_path):
 
 def test_the_class_map_goes_the_same_way_through_both_evaluations(birds_run):
     """`evaluate_maps` is the second half of `evaluate_run`."""
-    from wsol.data import rows_of
-    from wsol.evaluation import evaluate_run
+    from wsol.datasets.index import rows_of
+    from wsol.evaluation.run import evaluate_run
 
     index, root, weights = birds_run
     plain = evaluate_run(weights, index, root)

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from wsol.data import load_split
 from wsol.datasets.birds import BirdsConfig
+from wsol.datasets.images import load_split
 from wsol.datasets.index import INDEX, read_index
 from wsol.datasets.prepare import prepare_birds
-from wsol.evaluation import evaluate_run
-from wsol.metrics import evaluate
-from wsol.protocol_table import evaluate_protocols, frame_images
-from wsol.protocols import BAS2022, CHOE2020, PROTOCOLS
-from wsol.study import config_from, train_from_disk
+from wsol.evaluation.metrics import evaluate
+from wsol.evaluation.protocols import BAS2022, CHOE2020, PROTOCOLS
+from wsol.evaluation.run import evaluate_protocols, evaluate_run, frame_images
+from wsol.training.config import config_from
+from wsol.training.loop import train_from_disk
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from wsol import protocols
-from wsol.boxes import best_iou, resize_boxes, score_map
-from wsol.protocols import BAS2022, CHOE2020, PSOL2020, TSCAM2021
+from wsol.evaluation import protocols
+from wsol.evaluation.boxes import best_iou, resize_boxes, score_map
+from wsol.evaluation.protocols import BAS2022, CHOE2020, PSOL2020, TSCAM2021
 
 ALL = list(protocols.PROTOCOLS.values())
 maps = arrays(np.float64, st.tuples(*[st.integers(2, 9)] * 2), elements=st.floats(-3, 3, width=16))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from wsol import provenance as module
-from wsol.provenance import git_commit, provenance
+from wsol.training import runs as module
+from wsol.training.runs import git_commit, provenance
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -11,11 +11,11 @@ from PIL import Image
 
 import wsol
 from wsol.datasets.birds import SPECIES, bird_picture
-from wsol.localization_table import LocalizationTable
+from wsol.evaluation.metrics import choose_tau, localization_errors
+from wsol.evaluation.table import LocalizationTable
+from wsol.inference.published import FOLDER, publish
 from wsol.localize_own import main
-from wsol.metrics import choose_tau, localization_errors
-from wsol.publish import FOLDER, publish
-from wsol.tables import rounded
+from wsol.report.format import rounded
 
 ROOT = Path(__file__).parents[1]
 RUNS = sorted(path.parent for path in FOLDER.rglob("weights.safetensors"))

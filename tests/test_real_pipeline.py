@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from wsol import yaml12
+from wsol import notebook as yaml12
 from wsol.datasets import miniatures
-from wsol.datasets.backgrounds import write_manifest
+from wsol.datasets.backgrounds.manifest import write_manifest
 from wsol.datasets.birds import BirdsConfig, draw_birds
-from wsol.localization_table import LocalizationTable
+from wsol.evaluation.table import LocalizationTable
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow

@@ -7,11 +7,10 @@ import nbformat
 import pytest
 import yaml
 
-from wsol.config import Execution, TrainConfig
 from wsol.datasets.sources import FOLDERS
 from wsol.methods import get_method
-from wsol.run_notebook import check_parameters, notebook_defaults, read_sections
-from wsol.study import config_from, execution_from
+from wsol.notebook import check_parameters, notebook_defaults, read_sections
+from wsol.training.config import Execution, TrainConfig, config_from, execution_from
 
 ROOT = Path(__file__).parents[1]
 PARAMS = ROOT / "params"

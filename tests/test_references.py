@@ -6,22 +6,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsol.boxes import TAUS, box_iou, largest_boxes, resize_boxes, score_map
-from wsol.datasets.index import parse_boxes
-from wsol.localization import localize
-from wsol.names import METHODS
-from wsol.reference_tables import centre_gaussian_maps, reference_tables
-from wsol.references import (
+from wsol.baselines.references import (
     FRAME,
     centre_gaussian_map,
+    centre_gaussian_maps,
     choose_sigma,
     colour_distance_map,
     constant_box,
     constant_box_map,
     patch_map,
+    reference_tables,
     smooth,
     train_patch_classifier,
 )
+from wsol.datasets.index import parse_boxes
+from wsol.evaluation.boxes import TAUS, box_iou, largest_boxes, resize_boxes, score_map
+from wsol.evaluation.localize import localize
+from wsol.report.names import METHODS
 
 
 def index_of(boxes: list[str], size: tuple[int, int] = (100, 80)) -> pd.DataFrame:

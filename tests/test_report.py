@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from committed import skip_unless_committed
 
-from wsol import report, tables
-from wsol.localization_table import LocalizationTable
+from wsol.evaluation.table import LocalizationTable
+from wsol.report import format as tables
+from wsol.report import tables as report
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = """dataset, method, backbone, n_seeds, top1_loc_error_mean, top1_loc_error_sd,

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wsol.failures import REASONS
-from wsol.localization_table import LevelBoxes, LocalizationTable
-from wsol.report_details import differences, failures
+from wsol.evaluation.failures import REASONS
+from wsol.evaluation.table import LevelBoxes, LocalizationTable
+from wsol.report.tables import differences, failures
 
 RIGHT, SMALL, LARGE = (50, 50, 150, 150), (50, 50, 80, 80), (0, 0, 223, 223)
 IOU = {RIGHT: 1.0, SMALL: 961 / 10201, LARGE: 10201 / 50176}

@@ -7,10 +7,10 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from wsol import run_notebook as runner
-from wsol import yaml12
-from wsol.executed_notebook import normalize
-from wsol.paths import project_root
+from wsol import notebook as runner
+from wsol import notebook as yaml12
+from wsol import project_root
+from wsol.notebook import normalize
 
 CELL = """\
 # comment

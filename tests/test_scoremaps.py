@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from wsol.datasets.faults import DatasetError
+from wsol.datasets.checks import DatasetError
 from wsol.datasets.index import parse_boxes
-from wsol.datasets.split_metadata import read_split_metadata
-from wsol.localization import rank_labels
-from wsol.scoremaps import ScoreMapError, open_score_maps, read_predictions
+from wsol.datasets.metadata import read_split_metadata
+from wsol.evaluation.heatmaps import ScoreMapError, open_score_maps, read_predictions
+from wsol.evaluation.localize import rank_labels
 
 CUB_TEST = Path(__file__).parents[2] / "shared" / "wsolevaluation-metadata" / "CUB" / "test"
 IDS = ["001.Black/x.jpg", "001.Black/y, z.jpg", "v.png"]

@@ -8,9 +8,9 @@ import yaml
 
 from wsol import search
 from wsol.methods import get_method
-from wsol.names import METHODS
-from wsol.study import config_from
-from wsol.yaml12 import load
+from wsol.notebook import load
+from wsol.report.names import METHODS
+from wsol.training.config import config_from
 
 ROOT = Path(__file__).parents[1]
 PARAMS = load((ROOT / "params" / "study.yaml").read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from wsol.site import DOCUMENTS, write_site
+from wsol.report.site import DOCUMENTS, write_site
 
 ROOT = Path(__file__).parents[1]
 LINKED = ("reports", "docs", "notebooks", "params", "wsol", "data", "README.md")

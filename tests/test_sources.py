@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from wsol.datasets.archives import BOXES, CUB, MASKS, TRAIN, VAL
 from wsol.datasets.sources import FOLDERS, SOURCES, markdown, overview, published
-from wsol.datasets.unpack import BOXES, CUB, MASKS, TRAIN, VAL
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "data" / "README.md").read_text(encoding="utf-8")

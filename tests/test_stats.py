@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from wsol import stats
-from wsol.localization_table import LocalizationTable
-from wsol.metrics import localization_errors
-from wsol.stats import GT_KNOWN, paired_bootstrap
+from wsol.evaluation import stats
+from wsol.evaluation.metrics import localization_errors
+from wsol.evaluation.stats import GT_KNOWN, paired_bootstrap
+from wsol.evaluation.table import LocalizationTable
 
 TAUS = np.array([0.2, 0.4, 0.6])
 

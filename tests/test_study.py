@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from committed import skip_unless_committed
 
-from wsol.boxes import TAUS
-from wsol.config import TrainConfig
 from wsol.controls import run_control
 from wsol.datasets.birds import BirdsConfig
-from wsol.localization_table import LocalizationTable
+from wsol.evaluation.boxes import TAUS
+from wsol.evaluation.table import LocalizationTable
 from wsol.methods import get_method
-from wsol.study_tables import (
+from wsol.notebook import load
+from wsol.report.study import (
     class_pair,
     control_outcomes,
     control_table,
@@ -26,7 +26,7 @@ from wsol.study_tables import (
     search_table,
     trial_table,
 )
-from wsol.yaml12 import load
+from wsol.training.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 PARAMS = load((ROOT / "params.yaml").read_text(encoding="utf-8"))

@@ -6,9 +6,9 @@ import sys
 import pytest
 import torch
 
-from wsol.config import TrainConfig
-from wsol.models import build_backbone
-from wsol.runs import build_network
+from wsol.backbones import build_backbone
+from wsol.training.config import TrainConfig
+from wsol.training.runs import build_network
 
 
 @pytest.fixture(scope="module")

@@ -15,19 +15,18 @@ import torch
 from safetensors.torch import load_file
 from test_pipeline import _needed
 
-from wsol import train as training
-from wsol.batches import TrainData, epoch_batches
-from wsol.checkpoints import Progress
-from wsol.config import Execution, TrainConfig
+from wsol.backbones import parameter_count
 from wsol.datasets.birds import BirdsConfig
+from wsol.datasets.files import alone
+from wsol.datasets.images import ArrayImages, to_float
 from wsol.datasets.prepare import prepare_birds
-from wsol.image_store import ArrayImages
-from wsol.images import to_float
-from wsol.locks import alone
-from wsol.models import parameter_count
-from wsol.optimizers import build_optimizer, rate_factor
-from wsol.runs import build_network, load_network, write_run
-from wsol.train import train
+from wsol.training import loop as training
+from wsol.training.batches import TrainData, epoch_batches
+from wsol.training.checkpoint import Progress
+from wsol.training.config import Execution, TrainConfig
+from wsol.training.loop import train
+from wsol.training.optimizer import build_optimizer, rate_factor
+from wsol.training.runs import build_network, load_network, write_run
 
 K, N, SIDE = 3, 24, 36
 CONFIG = TrainConfig(
@@ -270,7 +269,7 @@ def test_a_state_of_other_code_or_other_pretrained_weights_is_left_alone(tmp_pat
 
 
 def test_every_module_behind_the_weights_counts_as_code():
-    loaded = _needed("from wsol.train import train", {"wsol/__init__.py", "wsol/paths.py"})
+    loaded = _needed("from wsol.training.loop import train", {"wsol/__init__.py", "wsol/paths.py"})
     harmless = {"checkpoints", "image_store", "locks", "provenance"}  # where and when, not what
     found = {
         Path(file).stem for file in loaded if "/methods/" not in file and "datasets" not in file

@@ -5,8 +5,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import VisionTransformer
 
-from wsol.models import Backbone, build_backbone
-from wsol.vit import rename_deit, resize_positions, token_map
+from wsol.backbones import Backbone, build_backbone, rename_deit, resize_positions, token_map
 
 
 def _same_weights(model: torch.nn.Module, path) -> Backbone:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from wsol.config import Execution, TrainConfig
 from wsol.datasets.birds import BirdsConfig
 from wsol.datasets.index import INDEX, read_index
 from wsol.datasets.prepare import RECORD, prepare_birds
-from wsol.evaluation import FULLSUP, TEST, evaluate_run
-from wsol.localization_table import LocalizationTable
-from wsol.study import train_from_disk
+from wsol.evaluation.run import FULLSUP, TEST, evaluate_run
+from wsol.evaluation.table import LocalizationTable
+from wsol.training.config import Execution, TrainConfig
+from wsol.training.loop import train_from_disk
 
 
 def run_control(

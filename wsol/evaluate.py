@@ -4,10 +4,10 @@
         [--predictions CSV] [--masks DIR] [--map-class label|predicted]
         [--protocol choe2020] [--json OUT] [--table OUT] [--workers N]
 
-SCOREMAPS is a folder of `<image_id>.npy` or one `.npy` of (N, H, W), see `wsol.scoremaps`. DIR
+SCOREMAPS is a folder of `<image_id>.npy` or one `.npy` of (N, H, W), see `wsol.evaluation.heatmaps`. DIR
 holds image_ids.txt, class_labels.txt, image_sizes.txt and localization.txt in the format of Choe
-et al. 2020, see `wsol.datasets.split_metadata`. From Python, the same is
-`wsol.scoremap_evaluation.evaluate_score_maps`.
+et al. 2020, see `wsol.datasets.metadata`. From Python, the same is
+`wsol.evaluation.summary.evaluate_score_maps`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wsol import metrics, stats
-from wsol.protocols import CHOE2020, PROTOCOLS
-from wsol.scoremap_evaluation import FULLSUP, MAP_CLASSES, evaluate_score_maps, image_rows
+from wsol.evaluation import metrics, stats
+from wsol.evaluation.protocols import CHOE2020, PROTOCOLS
+from wsol.evaluation.summary import FULLSUP, MAP_CLASSES, evaluate_score_maps, image_rows
 
 SHOWN = (*stats.ERRORS, "cls_error", "maxboxacc", "pxap", "pixel_iou")  # in %, in this order
 BEST_TAU = "at the best tau of these images (oracle)"

@@ -19,12 +19,12 @@ from pathlib import Path
 from PIL import Image
 from tqdm.auto import tqdm
 
-from wsol.maps import READ_OUTS
-from wsol.own_exports import overlay, to_coco, to_csv
-from wsol.own_images import Found, iterate_images
-from wsol.own_pictures import picture_files, read_picture
-from wsol.own_settings import KINDS
-from wsol.publish import run_folder
+from wsol.evaluation.predict import READ_OUTS
+from wsol.inference.export import overlay, to_coco, to_csv
+from wsol.inference.inputs import picture_files, read_picture
+from wsol.inference.localize import Found, iterate_images
+from wsol.inference.published import run_folder
+from wsol.inference.settings import KINDS
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

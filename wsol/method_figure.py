@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wsol.datasets.birds import SPECIES, background_picture, bird_picture
-from wsol.maps import READ_OUTS
-from wsol.own_settings import open_run
-from wsol.plots import BLUE, GREEN, GREY, RED, save, style
-from wsol.publish import published
+from wsol.evaluation.predict import READ_OUTS
+from wsol.inference.published import published
+from wsol.inference.settings import open_run
+from wsol.report.figures import BLUE, GREEN, GREY, RED, save, style
 
 SIDE = 96  # of the network's input, pixels
 SEED, SPECIES_SHOWN = 5, 0

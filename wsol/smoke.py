@@ -11,7 +11,7 @@ depend on all that this module can do.
 import shutil
 from pathlib import Path
 
-from wsol.paths import project_root
+from wsol import project_root
 
 BIRDS = dict(n_train=40, n_fullsup=20, n_test=20, n_background=12)
 TRAIN = dict(epochs=1, batch_size=20, background_batch=10, input_size=64, threads=1)
@@ -36,7 +36,7 @@ def _is_smoke(path: Path) -> bool:
 
 def _evaluate(weights: Path, data: Path, **settings):
     from wsol.datasets.index import INDEX, read_index
-    from wsol.evaluation import evaluate_run
+    from wsol.evaluation.run import evaluate_run
 
     return evaluate_run(weights, read_index(data / INDEX), data, meta=META, **settings)
 
@@ -75,7 +75,8 @@ def ensure_run(run: Path, data: Path, **settings) -> None:
     """
     ensure_data(data)
     if _wanting(run / "weights.safetensors"):
-        from wsol.study import config_from, train_from_disk
+        from wsol.training.config import config_from
+        from wsol.training.loop import train_from_disk
 
         method, _, seed = run.name.rpartition("-")
         values = TRAIN | settings | {"method": method, "seed": int(seed)}
@@ -129,7 +130,7 @@ def ensure_control(out: Path) -> None:
     if _wanting(out / "evaluate" / "cam-0-class-test.npz"):
         from wsol.controls import run_control
         from wsol.datasets.birds import BirdsConfig
-        from wsol.study import config_from
+        from wsol.training.config import config_from
 
         trainings = [config_from(TRAIN | {"method": method}) for method in ("cam", "background")]
         run_control(out.name, BirdsConfig(**BIRDS, gap=1.0), trainings, out)
@@ -139,8 +140,8 @@ def ensure_references(folder: Path, data: Path) -> None:
     """Evaluate the cheapest reference on the smoke set into `folder`, if that is wanting."""
     ensure_data(data)
     if _wanting(folder / "constant-box-test.npz"):
+        from wsol.baselines.references import constant_box_maps, reference_tables, save_references
         from wsol.datasets.index import INDEX, read_index
-        from wsol.reference_tables import constant_box_maps, reference_tables, save_references
 
         index = read_index(data / INDEX)
         maps, box = constant_box_maps(index)
@@ -152,7 +153,8 @@ def ensure_ablation(folder: Path, data: Path, n_background: int) -> None:
     key = f"background-{n_background}"
     ensure_data(data)
     if _wanting(folder / f"{key}-class-test.npz"):
-        from wsol.study import config_from, train_from_disk
+        from wsol.training.config import config_from
+        from wsol.training.loop import train_from_disk
 
         run = folder.parent / "run"
         train_from_disk(config_from(TRAIN | {"method": "background"}), data, run, n_background)

@@ -1,25 +1,31 @@
-"""Unpacking archives of strangers: nothing leaves the target, nothing is left half written.
+"""Whether an archive is the one that its authors published, by its size and its MD5.
 
-A member is written only if it is a plain file, of a bounded size, whose name is of the form that
-its data set's authors use; what is refused is a fault, and the rest is unpacked all the same. A
-file appears under its name only when it is complete, and one that is there already with the right
-size is passed over, so that an interrupted run goes on where it stopped.
+The MD5 of an archive that has not changed is not worked out again (138 GB take minutes): it is kept
+in a small file elsewhere, with the archive's size and time. MD5 tells a damaged download; it is no
+defence against a forged archive, which `archives` is.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import re
 import shutil
 import tarfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from tqdm.auto import tqdm
 
-from wsol.datasets.faults import DatasetError, parse_path
+from wsol.datasets.checks import DatasetError, parse_path
+from wsol.datasets.ilsvrc import ANNOTATIONS, IMAGES
+from wsol.datasets.sources import Source
+
+# Unpacking archives of strangers: nothing leaves the target, nothing is left half written.
 
 BLOCK = 512  # bytes; a tar ends with two blocks of zeros
 BROKEN = (tarfile.TarError, EOFError, zlib.error, OSError)  # what a damaged archive may raise
@@ -157,3 +163,178 @@ def unpack_present(
     if done.faults:
         raise DatasetError(done.faults)
     return done
+
+
+# Unpacking the archives of CUB-200-2011 and of ILSVRC 2012 as their authors pack them.
+
+CUB, MASKS = "CUB_200_2011.tgz", "segmentations.tgz"
+TRAIN, VAL, BOXES = (
+    "ILSVRC2012_img_train.tar",
+    "ILSVRC2012_img_val.tar",
+    "ILSVRC2012_bbox_val_v3.tgz",
+)
+
+# What macOS adds to archives, and a list of attributes beside CUB's folder.
+PASSED = re.compile(r"(?:.*/)?\._[^/]*|(?:.*/)?\.DS_Store|attributes\.txt")
+CUB_FILES = Names(
+    re.compile(
+        r"CUB_200_2011/(README|[a-z_]+\.txt|(?:parts|attributes)/[a-z_]+\.txt"
+        r"|images/\d{3}\.[^/]+/[^/.][^/]*\.jpg)"
+    ),
+    "CUB-200-2011",
+    PASSED,
+)
+# 12,000 images and a list of attributes of 3.7 million lines, 1.5 GB in all.
+CUB_LIMITS = Limits(file=2**28, total=2**33)
+CUB_MASKS = Names(
+    re.compile(r"(segmentations/\d{3}\.[^/]+/[^/.][^/]*\.png)"), "CUB-200-2011", PASSED
+)
+SYNSET = Names(re.compile(r"(n\d{8})\.tar"), "ILSVRC")
+VAL_IMAGE = Names(re.compile(r"(ILSVRC2012_val_\d{8}\.JPEG)"), "ILSVRC")
+VAL_BOXES = Names(re.compile(r"(?:val/)?(ILSVRC2012_val_\d{8}\.xml)"), "ILSVRC")
+
+
+def unpack_cub(archives: str | Path, root: str | Path, limits: Limits | None = None) -> Unpacked:
+    """Unpack the archive of CUB-200-2011, and that of its masks, from a folder into `root`.
+
+    `root` holds images.txt and images/ then, and segmentations/. Raises as `unpack_present` does.
+    """
+    steps = {
+        CUB: lambda path, root, *more: unpack_tar(path, root, CUB_FILES, *more),
+        MASKS: lambda path, root, *more: unpack_tar(path, root, CUB_MASKS, *more),
+    }
+    return unpack_present(archives, root, steps, limits or CUB_LIMITS)
+
+
+def unpack_ilsvrc(archives: str | Path, root: str | Path, limits: Limits | None = None) -> Unpacked:
+    """Unpack those of the three archives that lie in a folder into root/ILSVRC.
+
+    Raises as `unpack_present` does.
+    """
+
+    def val(path: Path, root: Path, *more) -> None:
+        unpack_tar(path, root / IMAGES / "val", VAL_IMAGE, *more)
+
+    def boxes(path: Path, root: Path, *more) -> None:
+        unpack_tar(path, root / ANNOTATIONS / "val", VAL_BOXES, *more)
+
+    return unpack_present(archives, root, {TRAIN: _unpack_train, VAL: val, BOXES: boxes}, limits)
+
+
+def _unpack_train(path: Path, root: Path, limits: Limits, done: Unpacked) -> None:
+    """Each class's archive is opened inside the large one; a bad one does not stop the others."""
+    folder = root / IMAGES / "train"
+    with tarfile.open(path, "r:") as archive:
+        found = members(archive, str(path), SYNSET, limits.synset, done)
+        for synset, wnid in tqdm(found, path.name, unit="class", leave=False, delay=2):
+            where = f"{path}/{synset.name}"
+            names = Names(re.compile(rf"({wnid}_\d+\.JPEG)"), "ILSVRC")
+            try:
+                with tarfile.open(fileobj=archive.extractfile(synset), mode="r:") as inner:
+                    for member, name in members(inner, where, names, limits.file, done):
+                        source = inner.extractfile(member)
+                        write(source, member.size, folder / wnid / name, limits, done)
+            except (tarfile.TarError, EOFError) as error:
+                done.faults.append(f"{where}: not unpacked to its end: {error}")
+
+
+CHUNK = 2**20  # bytes read at a time
+
+
+def md5_of(path: Path, memory: Path | None = None) -> str:
+    """MD5 of a file, in hexadecimal, with a progress bar if it takes long.
+
+    `memory` is the file that keeps what was worked out, written anew after each file.
+    """
+    stat = path.stat()
+    state = [stat.st_size, stat.st_mtime_ns]
+    kept = _kept(memory)
+    entry = kept.get(os.path.abspath(path))
+    if entry and entry[:2] == state:
+        return entry[2]
+    digest = hashlib.md5(usedforsecurity=False)
+    bar = tqdm(desc=path.name, total=stat.st_size, unit="B", unit_scale=True, delay=2, leave=False)
+    with path.open("rb") as file, bar:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+            bar.update(len(chunk))
+    if memory is not None:
+        _keep(memory, kept | {os.path.abspath(path): [*state, digest.hexdigest()]})
+    return digest.hexdigest()
+
+
+def _kept(memory: Path | None) -> dict[str, list]:
+    """What was worked out before; nothing if the file is not what was written here."""
+    try:
+        content = json.loads(memory.read_text(encoding="utf-8")) if memory else {}
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _keep(memory: Path, content: dict[str, list]) -> None:
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    partial = memory.with_name(memory.name + ".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8", newline="\n")
+    partial.replace(memory)
+
+
+def read_checksums(path: Path) -> dict[str, str]:
+    """MD5 by file name, of a file as md5sum writes it: '<32 hexadecimal digits>  <name>'.
+
+    Raises DatasetError with all lines that are not of this form.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError([f"{path}: cannot be read: {error}"]) from error
+    found, faults = {}, []
+    for number, line in enumerate(filter(str.strip, lines), start=1):
+        digest, _, name = line.strip().partition(" ")
+        if len(digest) != 32 or set(digest.lower()) - set("0123456789abcdef") or not name.strip():
+            faults.append(f"{path}:{number}: malformed line {line!r}, expected '<MD5>  <name>'")
+        found[name.strip().removeprefix("*")] = digest.lower()
+    if faults:
+        raise DatasetError(faults)
+    return found
+
+
+def check_archives(
+    folder: Path,
+    sources: Mapping[str, Source],
+    memory: Path | None = None,
+    checksums: Path | None = None,
+) -> list[Path]:
+    """The archives of a data set that are in a folder, each of which is what it should be.
+
+    sources : published archives by name, see `sources.published`
+    memory : file that keeps the MD5s that were worked out
+    checksums : file of other MD5s that they must have instead of the published ones
+
+    Raises DatasetError with every archive that is another, with what was expected and what found.
+    """
+    present = [folder / name for name in sources if (folder / name).is_file()]
+    sizes = {} if checksums else {name: source.size for name, source in sources.items()}
+    expected = {name: source.md5 for name, source in sources.items()}
+    if checksums is not None:
+        expected = read_checksums(checksums)
+    faults = list(_faults(present, sizes, expected, memory))
+    if faults:
+        raise DatasetError(faults)
+    return present
+
+
+def _faults(
+    present: Iterable[Path],
+    sizes: Mapping[str, int | None],
+    expected: Mapping[str, str],
+    memory: Path | None,
+) -> Iterable[str]:
+    for path in present:
+        size, md5 = sizes.get(path.name), expected.get(path.name)
+        if md5 is None:
+            yield f"{path}: its checksum is unknown, so that it cannot be told to be whole"
+        elif size not in (None, path.stat().st_size):
+            yield f"{path}: has {path.stat().st_size:,} bytes, and {size:,} are published"
+        elif (found := md5_of(path, memory)) != md5:
+            yield f"{path}: has the MD5 {found}, and {md5} was expected: download it again"

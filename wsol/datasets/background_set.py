@@ -20,21 +20,24 @@ from pathlib import Path
 
 import pandas as pd
 
-from wsol.datasets.background_build import (
+from wsol import project_root
+from wsol.datasets.backgrounds.build import (
     Candidate,
     DataSet,
     build_background_set,
     from_folder,
     from_set,
 )
-from wsol.datasets.backgrounds import decide, file_sha256, read_background_set, read_manifest
-from wsol.datasets.downloads import Manners, download, read_urls
-from wsol.datasets.duplicates import leakage
-from wsol.datasets.image_hashes import DISTANCE, hash_files
+from wsol.datasets.backgrounds.copies import DISTANCE, hash_files, leakage
+from wsol.datasets.backgrounds.manifest import (
+    decide,
+    file_sha256,
+    read_background_set,
+    read_manifest,
+)
+from wsol.datasets.backgrounds.scenes import KNOWN, Rule, sample_scenes
+from wsol.datasets.backgrounds.web import Limits, Manners, download, read_urls
 from wsol.datasets.index import INDEX, read_index
-from wsol.datasets.safe_http import Limits
-from wsol.datasets.scene_samples import KNOWN, Rule, sample_scenes
-from wsol.paths import project_root
 
 FAILED = "failed.csv"  # beside the downloads
 
@@ -126,7 +129,7 @@ def _check(given: argparse.Namespace) -> int:
 
 def _audit(given: argparse.Namespace) -> int:
     """Rank the pictures, and print the first ones."""
-    from wsol.background_audit import audit  # loads torch, which the others do without
+    from wsol.inference.audit import audit
 
     ranked = audit(given.out, given.run, given.score)
     for row in ranked.head(given.first).itertuples():

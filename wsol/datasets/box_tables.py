@@ -1,7 +1,7 @@
 """Boxes of any image folder: a CSV table, or COCO's JSON for object detection.
 
 Both become records of an image (its path below the data set's root) and of a box with the class
-that is said to be in it, if one is. Faults go to a list, as in `wsol.datasets.faults`.
+that is said to be in it, if one is. Faults go to a list, as in `wsol.datasets.checks`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from wsol.datasets.faults import Box, Record, Size
+from wsol.datasets.checks import Box, Record, Size
 
 HEADER = ["image", "x0", "y0", "x1", "y1"]
 

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from wsol.datasets.image_check import ImageCheck
+from wsol.datasets.checks import ImageCheck
 
 
 def add_check_options(parser: ArgumentParser) -> None:

@@ -22,19 +22,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from wsol.datasets.faults import (
+from wsol.datasets.checks import (
     Box,
     DatasetError,
+    ImageCheck,
     Record,
+    as_check,
     by_key,
     fit_box,
+    image_sizes,
     parse_numbers,
     parse_path,
     read_records,
 )
-from wsol.datasets.image_check import ImageCheck, as_check, image_sizes
+from wsol.datasets.files import relative
 from wsol.datasets.index import format_boxes, index_table
-from wsol.datasets.pictures import fullsup_rows, known_sizes, relative
+from wsol.datasets.metadata import fullsup_rows, known_sizes
 
 WHERE_FROM = (
     "CUB-200-2011 is to be had from https://www.vision.caltech.edu/datasets/cub_200_2011/; "

@@ -16,26 +16,145 @@ OUT is what the notebooks' parameter `data` takes. With faults it gets faults.cs
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from PIL import ExifTags, Image
 
-from wsol.datasets.background_build import build_background_set, from_folder
-from wsol.datasets.backgrounds import read_background_set
+from wsol.datasets.backgrounds.build import build_background_set, from_folder
+from wsol.datasets.backgrounds.manifest import read_background_set
 from wsol.datasets.box_tables import read_boxes
 from wsol.datasets.check_options import add_check_options, check_of
-from wsol.datasets.class_folders import ClassImage, class_images_below
-from wsol.datasets.faults import DatasetError, Record, Size, fit_box
-from wsol.datasets.image_check import JOURNAL, ImageCheck, image_sizes
+from wsol.datasets.checks import (
+    JOURNAL,
+    DatasetError,
+    ImageCheck,
+    Record,
+    Size,
+    fit_box,
+    image_sizes,
+)
+from wsol.datasets.files import relative
+from wsol.datasets.images import SUFFIXES, pictures_below
 from wsol.datasets.index import SPLITS, format_boxes, index_table
-from wsol.datasets.outcome import index_or_faults, prepared_index
-from wsol.datasets.pictures import relative
-from wsol.datasets.splits import SHARES, draw_splits
+from wsol.datasets.prepare import index_or_faults, prepared_index
+
+# Images that lie in one folder per class, below folders of splits or not.
+
+FOLDERS = dict(zip(("train", "val", "test"), SPLITS, strict=True))
+
+
+class ClassImage(NamedTuple):
+    """One image and what its folders say about it."""
+
+    image_id: str  # path below the root of the data set
+    class_name: str
+    split: str  # "" where the folders do not say
+
+
+def _folders(folder: Path, leave: set[Path]) -> list[Path]:
+    """Folders in a folder, without hidden ones and those to leave out."""
+    found = sorted(path for path in folder.iterdir() if path.is_dir())
+    return [p for p in found if not p.name.startswith(".") and p.resolve() not in leave]
+
+
+def _class_images(
+    folder: Path, root: Path, split: str, leave: set[Path], faults: list[str]
+) -> list[ClassImage]:
+    """Images of the class folders in a folder."""
+    classes = _folders(folder, leave)
+    if not classes:
+        faults.append(f"{folder}: no folder of a class in it")
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.suffix.lower() in SUFFIXES:
+            faults.append(f"{path}: image outside the folder of any class")
+    images = []
+    for path in classes:
+        below = [picture.relative_to(root).as_posix() for picture in pictures_below(path)]
+        if not below:
+            faults.append(f"{path}: class without image")
+        images += [ClassImage(image, path.name, split) for image in below]
+    return images
+
+
+def class_images_below(root: Path, leave: set[Path], faults: list[str]) -> list[ClassImage]:
+    """Images of all classes, with their split where there are folders of splits."""
+    folders = _folders(root, leave)
+    splits = [path for path in folders if path.name in FOLDERS]
+    if not splits:
+        return _class_images(root, root, "", leave, faults)
+    faults += [
+        f"{p}: none of train, val and test, but beside them" for p in folders if p not in splits
+    ]
+    images = []
+    for path in splits:
+        images += _class_images(path, root, FOLDERS[path.name], leave, faults)
+    learned = {image.class_name for image in images if image.split == SPLITS[0]}
+    for name in sorted({image.class_name for image in images} - learned):
+        faults.append(f"{root / 'train' / name}: class {name} has no image to learn from")
+    return images
+
+
+# Splits for a data set that has none: drawn class by class, the same whenever they are drawn.
+
+SHARES = (0.7, 0.1, 0.2)  # of train-weaksup, train-fullsup and test
+
+
+def check_shares(shares: Sequence[float]) -> None:
+    """Raise ValueError unless these are shares of the three splits."""
+    if len(shares) != 3 or min(shares) < 0 or not math.isclose(sum(shares), 1):
+        raise ValueError(f"shares are {tuple(shares)}; they must be three that add up to 1")
+    if shares[0] == 0:
+        raise ValueError("the share of train-weaksup is 0; there must be something to learn from")
+
+
+def _counts(images: int, boxed: int, shares: Sequence[float]) -> tuple[int, int]:
+    """Images of one class in `train-fullsup` and `test`.
+
+    Rounded, but at least one where the share is not 0 and the class has enough; training comes
+    first, then the test, and neither of the two takes an image without a box.
+    """
+    fullsup, test = (
+        max(1, math.floor(share * images + 0.5)) if share else 0 for share in shares[1:]
+    )
+    test = max(0, min(test, images - 1, boxed))
+    return max(0, min(fullsup, images - 1 - test, boxed - test)), test
+
+
+def draw_splits(
+    classes: Mapping[str, Sequence[str]],
+    boxed: set[str] | None,
+    shares: Sequence[float] = SHARES,
+    seed: int = 0,
+) -> dict[str, str]:
+    """The split of every image.
+
+    classes : images of each class
+    boxed : images with a box, the only ones that may leave `train-weaksup`; None for all
+    shares : of `train-weaksup`, `train-fullsup` and `test`, within every class
+    seed : another one draws other splits
+
+    The draw of one class does not depend on the others. Raises ValueError for impossible shares.
+    """
+    check_shares(shares)
+    split = {}
+    for name, images in classes.items():
+        rng = np.random.default_rng([seed, *name.encode()])
+        candidates = [image for image in sorted(images) if boxed is None or image in boxed]
+        drawn = [candidates[i] for i in rng.permutation(len(candidates))]
+        fullsup, test = _counts(len(images), len(candidates), shares)
+        split |= dict.fromkeys(images, SPLITS[0])
+        split |= dict.fromkeys(drawn[:fullsup], SPLITS[1])
+        split |= dict.fromkeys(drawn[fullsup : fullsup + test], SPLITS[2])
+    return split
+
 
 TURNED = (
     "the picture is stored turned (EXIF orientation), which leaves open which way up its box is "
@@ -169,7 +288,7 @@ def copy_background(folders: Sequence[Path], out: Path, source: str, licence: st
     """Copy the pictures of folders to out/background with a manifest; return their number.
 
     Of pictures that are copies of each other the first is kept, see
-    `wsol.datasets.background_build`. Raises FileExistsError if there is a set already, DatasetError
+    `wsol.datasets.backgrounds.build`. Raises FileExistsError if there is a set already, DatasetError
     if a picture does not decode.
     """
     numbered = [from_folder(one, source, licence, f"{n}") for n, one in enumerate(folders)]

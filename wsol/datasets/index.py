@@ -88,3 +88,12 @@ def write_index(table: pd.DataFrame, path: str | Path) -> None:
     partial = path.with_name(path.name + ".partial")
     table.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
     partial.replace(path)
+
+
+def rows_of(index: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Rows of one split, numbered from 0. Raises ValueError if there are none."""
+    rows = index[index["split"] == split].reset_index(drop=True)
+    if rows.empty:
+        there = ", ".join(sorted(set(index["split"]))) or "no split at all"
+        raise ValueError(f"no image of the split {split!r} in this index table; it has {there}")
+    return rows

@@ -17,12 +17,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from wsol.datasets.backgrounds import read_background_set, write_manifest
+from wsol.datasets.backgrounds.manifest import read_background_set, write_manifest
 from wsol.datasets.check_options import add_check_options, check_of
-from wsol.datasets.faults import DatasetError
+from wsol.datasets.checks import DatasetError
 from wsol.datasets.index import INDEX, SPLITS
-from wsol.datasets.outcome import prepared_index
-from wsol.datasets.preparation import Plan, prepare, unpack
+from wsol.datasets.prepare import Plan, prepare, prepared_index, unpack
 
 
 def _parser() -> argparse.ArgumentParser:

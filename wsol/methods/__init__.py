@@ -5,7 +5,7 @@ A method is a module of this folder with
 * ``Config``: a frozen dataclass of its own hyperparameters,
 * ``build(backbone, num_classes, config) -> nn.Module`` whose forward returns :class:`Outputs`,
 * ``losses(network, batch, config) -> dict[str, Tensor]``: the total under ``"loss"`` and its
-  parts, all scalars; means over a batch by `wsol.distributed`, so that processes share them,
+  parts, all scalars; means over a batch by `wsol.training.distributed`, so that processes share them,
 * ``USES_BACKGROUND``: whether a batch must bring background images.
 
 Adding a method is adding its file. Files are found by name and loaded when they are asked for, so
@@ -16,10 +16,10 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from wsol.methods.interface import Batch, Outputs
+from wsol.methods.base import Batch, Outputs
 
 METHODS = tuple(
-    sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py") if path.stem != "interface")
+    sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py") if path.stem != "base")
 )
 
 __all__ = ["METHODS", "Batch", "Outputs", "get_method"]

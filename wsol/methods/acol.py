@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from wsol.backbones import Backbone
+from wsol.methods.base import Batch, Outputs, normalized
 from wsol.methods.cam import class_loss
-from wsol.methods.interface import Batch, Outputs, normalized
-from wsol.models import Backbone
 
 USES_BACKGROUND = False
 WIDTH = 1024  # channels of the hidden layers, or those of the features if they are less

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from wsol.backbones import Backbone
 from wsol.methods.cam import CamNetwork
-from wsol.methods.cam import losses as losses  # the layer is in the network: CAM's loss
-from wsol.models import Backbone
+from wsol.methods.cam import losses as losses
 
 USES_BACKGROUND = False
 

@@ -20,12 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wsol.distributed import global_mean, mean_over_all
+from wsol import project_root
+from wsol.backbones import Backbone, conv_block
 from wsol.methods import get_method
+from wsol.methods.base import Batch, Outputs, global_mean, mean_over_all
 from wsol.methods.cam import CamNetwork, class_loss
-from wsol.methods.interface import Batch, Outputs
-from wsol.models import Backbone, conv_block
-from wsol.paths import project_root
 
 USES_BACKGROUND = True
 
@@ -204,7 +203,7 @@ def teacher_map(weights: str, images: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _teacher(weights: str, device: torch.device) -> nn.Module:
-    from wsol.runs import load_network  # which builds the networks of all methods
+    from wsol.training.runs import load_network
 
     network, config = load_network(project_root() / weights)
     if network(torch.zeros(1, 3, config.input_size, config.input_size)).foreground is None:

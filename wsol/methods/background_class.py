@@ -9,10 +9,10 @@ those among the K classes.
 import torch
 from torch import Tensor, nn
 
+from wsol.backbones import Backbone
+from wsol.methods.base import Batch, Outputs
 from wsol.methods.cam import CamNetwork, class_loss
 from wsol.methods.cam import Config as Config
-from wsol.methods.interface import Batch, Outputs
-from wsol.models import Backbone
 
 USES_BACKGROUND = True
 

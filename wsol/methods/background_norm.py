@@ -9,11 +9,11 @@ second image set into its batches.
 import torch
 from torch import Tensor, nn
 
+from wsol.methods.base import Batch
 from wsol.methods.cam import CamNetwork as CamNetwork
 from wsol.methods.cam import Config as Config
 from wsol.methods.cam import build as build
 from wsol.methods.cam import class_loss
-from wsol.methods.interface import Batch
 
 USES_BACKGROUND = True
 

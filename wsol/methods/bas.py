@@ -21,10 +21,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from wsol.distributed import mean_over_all
+from wsol.backbones import Backbone
+from wsol.methods.base import Batch, Outputs, mean_over_all
 from wsol.methods.cam import class_loss
-from wsol.methods.interface import Batch, Outputs
-from wsol.models import Backbone
 
 USES_BACKGROUND = False
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wsol.distributed import global_mean
-from wsol.methods.interface import Batch, Outputs
-from wsol.models import Backbone
+from wsol.backbones import Backbone
+from wsol.methods.base import Batch, Outputs, global_mean
 
 USES_BACKGROUND = False
 

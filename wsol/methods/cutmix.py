@@ -14,9 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from wsol.backbones import Backbone
+from wsol.methods.base import Batch
 from wsol.methods.cam import CamNetwork, class_loss
-from wsol.methods.interface import Batch
-from wsol.models import Backbone
 
 USES_BACKGROUND = False
 

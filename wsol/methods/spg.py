@@ -22,10 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wsol.distributed import global_mean
+from wsol.backbones import Backbone
+from wsol.methods.base import Batch, Outputs, global_mean, normalized
 from wsol.methods.cam import CamNetwork, class_loss
-from wsol.methods.interface import Batch, Outputs, normalized
-from wsol.models import Backbone
 
 USES_BACKGROUND = False
 WIDTH = 512  # channels of the hidden layers, or those of the features if they are less

@@ -8,13 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from wsol.datasets.backgrounds import write_manifest
-from wsol.datasets.birds.picture import (
-    Picture,
-    background_picture,
-    bird_picture,
-    noise_picture,
-)
+from wsol.datasets.backgrounds.manifest import write_manifest
+from wsol.datasets.birds.picture import Picture, background_picture, bird_picture, noise_picture
 from wsol.datasets.birds.species import SPECIES
 
 _STREAMS = {"train": 0, "test": 1, "fullsup": 2, "background": 3}

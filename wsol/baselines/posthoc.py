@@ -1,0 +1,208 @@
+"""Maps of a trained classifier that need no training of their own, through torchcam.
+
+CAM reads its map off the last features alone. Five methods take any layer, ask how the label's
+logit depends on the activations there, and can keep the finer grid of an earlier one:
+
+* Grad-CAM (Selvaraju et al., ICCV 2017): channels weighted by their mean gradient;
+* Grad-CAM++ (Chattopadhay et al., WACV 2018): by a weighted sum of the positive gradients; this
+  one is written here, see :class:`GradCAMpp`;
+* XGrad-CAM (Fu et al., BMVC 2020): by the gradients' mean, weighted by the activations;
+* LayerCAM (Jiang et al., TIP 2021): each location by its own positive gradient;
+* Score-CAM (Wang et al., CVPR Workshops 2020): by the logit of the image masked by the channel; no
+  gradient, but one pass through the network per channel.
+
+A map's kind is "<method>-<layer>", as in "gradcam-early". All maps are non-negative (a ReLU is part
+of the methods) and stay at the layer's grid, not normalized: that is the evaluation's part.
+
+Shapes: N images, B of them in a batch, L pixels a side, K classes, h w map.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchcam.methods import GradCAM, LayerCAM, ScoreCAM, XGradCAM
+
+from wsol.backbones import Backbone
+from wsol.datasets.images import Images, open_images, to_float
+from wsol.datasets.index import rows_of
+from wsol.evaluation.predict import BATCH, predict_batch
+from wsol.evaluation.run import FULLSUP, TEST, RunEvaluation, about_run, evaluate_maps
+from wsol.training.distributed import choose_device
+from wsol.training.runs import load_network
+
+
+class GradCAMpp(GradCAM):
+    """Grad-CAM++ by equations 18 and 19 of its paper, in torchcam's frame.
+
+    Of torchcam 0.5.0's own the division (alpha) is lost: it divides a copy in place, and weights
+    channels by the sum of relu(g)^3. Here, with activations A and gradients g of the logit, both
+    (B, C, h, w),
+
+        weight = sum of alpha relu(g),    alpha = g^2 / (2 g^2 + g^3 sum(A)) = 1 / (2 + g sum(A))
+
+    where g is not 0, and sums are over locations.
+    """
+
+    def _get_weights(
+        self, class_idx: int | list[int], scores: Tensor, **kwargs: object
+    ) -> list[Tensor]:
+        self._backprop(scores, class_idx, **kwargs)
+        pairs = zip(self.hook_a, self.hook_g, strict=True)
+        return [
+            (g.relu() / (2 + g * A.sum((2, 3), keepdim=True))).sum((2, 3))  # (B, C)
+            for A, g in pairs
+        ]
+
+
+EXTRACTORS = {
+    "gradcam": GradCAM,
+    "gradcampp": GradCAMpp,
+    "xgradcam": XGradCAM,
+    "layercam": LayerCAM,
+    "scorecam": ScoreCAM,
+}
+LAYERS = ("early", "middle", "late")
+KINDS = tuple(f"{method}-{layer}" for layer in LAYERS for method in EXTRACTORS)
+
+
+class Classifier(nn.Module):
+    """A network that answers with its logits (B, K) alone, as torchcam expects."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images).logits
+
+
+def layer_of(backbone: Backbone, layer: str) -> nn.Module:
+    """The module whose output a layer's maps are made of.
+
+    ``early`` and ``late`` are the outputs of these parts of the backbone (`wsol.backbones` lists
+    them), ``middle`` that of the first block of the late part. Raises ValueError for another name,
+    and where a backbone gives no such features: timm's come out all at once, so only "late" does.
+    """
+    if layer not in LAYERS:
+        raise ValueError(f"unknown layer {layer!r}; known: {', '.join(LAYERS)}")
+    if layer != "late" and backbone.name.startswith("timm/"):
+        raise ValueError(f"{backbone.name} has no {layer} layer of its own; only late")
+    return next(backbone.late.children()) if layer == "middle" else getattr(backbone, layer)
+
+
+def parse_kind(kind: str) -> tuple[str, str]:
+    """Method and layer of a kind such as "gradcam-early". Raises ValueError for an unknown one."""
+    if kind not in KINDS:
+        raise ValueError(f"unknown map {kind!r}; known: {', '.join(KINDS)}")
+    method, _, layer = kind.partition("-")
+    return method, layer
+
+
+def _batches(
+    images: Images | Tensor, labels: Tensor, size: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images (B, 3, L, L) uint8 and labels (B,), `size` at a time, on the device."""
+    for start in range(0, len(images), size):
+        rows = range(start, min(start + size, len(images)))
+        batch = torch.stack([images[i] for i in rows])
+        yield batch.to(device), labels[rows.start : rows.stop].to(device)
+
+
+def posthoc_maps(
+    network: nn.Module,
+    images: Images | Tensor,
+    labels: Tensor,
+    method: str,
+    layer: str,
+    batch: int = BATCH,
+) -> NDArray[np.float32]:
+    """Maps (N, h, w) of the labels' logits, at the grid of a layer of the network, at least 0.
+
+    Parameters
+    ----------
+    network : with a ``backbone`` (`wsol.backbones.Backbone`) and ``logits`` among its outputs, on any
+        device; it works in evaluation mode, and is left as it was
+    images : N images of (3, L, L) uint8
+    labels : (N,) int64, the class that each map is of
+    method : one of `EXTRACTORS`
+    layer : one of `LAYERS`, see `layer_of`
+    batch : images at a time, and masked images at a time for Score-CAM; changes at most the last
+        bits
+
+    Raises ValueError for an unknown method or layer.
+    """
+    if method not in EXTRACTORS:
+        raise ValueError(f"unknown method {method!r}; known: {', '.join(EXTRACTORS)}")
+    # A copy: hooks, evaluation mode and frozen weights stay away from the caller's network.
+    classifier = Classifier(copy.deepcopy(network)).eval().requires_grad_(False)
+    backbone = classifier.network.backbone
+    options = {"batch_size": batch} if method == "scorecam" else {}
+    target, device = layer_of(backbone, layer), backbone.mean.device
+    maps = []
+    with EXTRACTORS[method](
+        classifier, target, reshape_transform=backbone.as_map, **options
+    ) as extract:
+        for some, their_labels in _batches(images, labels, batch, device):
+            x = to_float(some).contiguous(memory_format=torch.channels_last)
+            with torch.enable_grad():
+                logits = classifier(x.requires_grad_())  # the graph hangs on the images alone
+            (found,) = extract(their_labels.tolist(), logits, normalized=False)
+            maps.append(found.float().cpu())
+    return torch.cat(maps).numpy()
+
+
+def predict_posthoc(
+    network: nn.Module, images: Images | Tensor, labels: Tensor, kinds: Sequence[str]
+) -> dict[str, NDArray[np.float32]]:
+    """What `wsol.evaluation.predict.predict` returns for N images, and (N, h, w) maps of each of the kinds."""
+    device = next(network.parameters()).device
+    parts = [predict_batch(network, *pair) for pair in _batches(images, labels, BATCH, device)]
+    found = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
+    return found | {
+        kind: posthoc_maps(network, images, labels, *parse_kind(kind)) for kind in kinds
+    }
+
+
+def evaluate_posthoc(
+    weights: str | Path,
+    index: pd.DataFrame,
+    root: str | Path,
+    kinds: Sequence[str],
+    *,
+    meta: dict[str, str] | None = None,
+    workers: int = 1,
+    cache: str | Path | None = None,
+    device: str = "auto",
+) -> RunEvaluation:
+    """Localize with post-hoc maps of a trained network, and with its class map to compare with.
+
+    Parameters
+    ----------
+    weights : file that `wsol.training.loop.train` wrote
+    index, root : index table of the data set and the folder its paths start from
+    kinds : maps to evaluate, of `KINDS`; the class map is evaluated whatever they are
+    meta : what the tables should say beside method, backbone, seed, map, ...
+    workers : threads that turn maps into boxes
+    cache : folder for decoded images; without, they are decoded once for each kind
+    device : of the network, see `wsol.training.config.Execution`
+    """
+    for kind in kinds:
+        parse_kind(kind)
+    network, config = load_network(weights)
+    torch.set_num_threads(config.threads)  # the last bits of a sum depend on them
+    network = network.to(choose_device(device))
+    rows = {split: rows_of(index, split) for split in (FULLSUP, TEST)}
+    found = {}
+    for split, some in rows.items():
+        paths = [Path(root) / path for path in some["path"]]
+        images = open_images(paths, config.input_size, cache)
+        labels = torch.from_numpy(some["label"].to_numpy().copy())
+        found[split] = predict_posthoc(network, images, labels, kinds)
+    about = about_run(config, root, None) | (meta or {})
+    return evaluate_maps(found, rows, root, ("class", *kinds), about, workers)

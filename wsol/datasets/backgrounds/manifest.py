@@ -1,0 +1,218 @@
+"""A background image set on disk: a folder of pictures with a manifest that accounts for each.
+
+``manifest.csv`` has one row per picture, in the order in which "the first n" are taken:
+
+    file     path below the folder
+    sha256   of its bytes
+    source   where it is from: a URL, or what drew it
+    licence  what it may be used under
+
+and, once somebody has looked at them (older manifests lack these, which is the same as empty):
+
+    phash    perceptual hash, hexadecimal, see `wsol.datasets.backgrounds.copies`
+    score    how much the picture looks as if it had the object, see `wsol.inference.audit`
+    decision "" (nobody said), "keep" or "drop"; what is dropped stays on disk and is not used
+    note     why
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from torch import Tensor
+
+from wsol.datasets.checks import DatasetError, parse_path
+from wsol.datasets.images import SUFFIXES, load_images
+
+MANIFEST = "manifest.csv"
+COLUMNS = ("file", "sha256", "source", "licence")
+EXTRAS = ("phash", "score", "decision", "note")
+DECISIONS = ("", "keep", "drop")
+
+
+def _pictures(folder: Path) -> list[str]:
+    """Paths of all pictures below a folder, posix, in the order of their names."""
+    found = (p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES)
+    return sorted(path.relative_to(folder).as_posix() for path in found)
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_rows(folder: Path, table: pd.DataFrame) -> Path:
+    """Write the rows of a manifest in one step, and return its path.
+
+    Extra columns that are empty from top to bottom are left out.
+    """
+    said = [name for name in EXTRAS if name in table.columns and (table[name] != "").any()]
+    path, partial = folder / MANIFEST, folder / f"{MANIFEST}.part"
+    columns = [*COLUMNS, *said]
+    table[columns].to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def earlier_extras(folder: Path) -> dict[str, dict[str, str]]:
+    """What an earlier manifest says beyond its `COLUMNS`, by sha256; nothing without one.
+
+    Raises DatasetError if there is a manifest that cannot be read.
+    """
+    if not (folder / MANIFEST).is_file():
+        return {}
+    table = _read_table(folder / MANIFEST)
+    if "sha256" not in table.columns:
+        return {}
+    said = [name for name in EXTRAS if name in table.columns]
+    rows = table[table[said].ne("").any(axis=1)] if said else table[:0]
+    return {sha: dict(zip(said, row, strict=True)) for sha, *row in rows[["sha256", *said]].values}
+
+
+def write_manifest(folder: str | Path, source: str, licence: str) -> Path:
+    """Write the manifest of all pictures below a folder, and return its path.
+
+    One source and one licence for all of them. The same pictures always give the same bytes. What
+    an earlier manifest says about scores and decisions stays with the bytes it was said of. Raises
+    DatasetError if there is an earlier manifest that cannot be read.
+    """
+    folder = Path(folder)
+    extras, blank = earlier_extras(folder), dict.fromkeys(EXTRAS, "")
+    rows = []
+    for name in _pictures(folder):
+        sha256 = file_sha256(folder / name)
+        row = dict(file=name, sha256=sha256, source=source, licence=licence)
+        rows.append(blank | row | extras.get(sha256, {}))
+    return write_rows(folder, pd.DataFrame(rows, columns=[*COLUMNS, *EXTRAS], dtype="str"))
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """A manifest as text, whatever its columns. Raises DatasetError if it is no table."""
+    try:
+        return pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8")
+    except FileNotFoundError:
+        raise DatasetError([f"{path}: missing file; write_manifest makes one"]) from None
+    except ValueError as error:  # not UTF-8, empty, or no table
+        raise DatasetError([f"{path}: cannot be read: {error}"]) from error
+
+
+def _rows_of(path: Path) -> pd.DataFrame:
+    """All rows of a manifest, `EXTRAS` that it lacks left empty. Raises DatasetError."""
+    table = _read_table(path)
+    missing = [column for column in COLUMNS if column not in table.columns]
+    if missing:
+        raise DatasetError([f"{path}:1: the manifest lacks the columns {', '.join(missing)}"])
+    for name in EXTRAS:
+        if name not in table.columns:
+            table[name] = ""
+    return table[[*COLUMNS, *EXTRAS]]
+
+
+def _row_fault(folder: Path, row: pd.Series) -> str | None:
+    """What is wrong with one row of the manifest, if anything."""
+    try:
+        parse_path(row["file"])
+    except ValueError:
+        return f"{row['file']} leads out of the folder"
+    blank = [column for column in COLUMNS if not row[column].strip()]
+    if blank:
+        return f"{row['file'] or 'the row'} has no {', '.join(blank)}"
+    if row["decision"] not in DECISIONS:
+        return f"{row['file']} has the decision {row['decision']!r}; known: keep, drop or nothing"
+    path = folder / row["file"]
+    if not path.is_file():
+        return f"missing image {path}"
+    if file_sha256(path) != row["sha256"]:
+        return f"altered image {path}: its sha256 is not the manifest's"
+    return None
+
+
+def read_manifest(folder: str | Path) -> pd.DataFrame:
+    """All rows of a background set with `COLUMNS` and `EXTRAS`, checked against its files.
+
+    Pictures that were decided to be dropped are in it. Raises DatasetError with all faults:
+    pictures that are missing, altered, listed twice or not in the manifest, rows without source or
+    licence, and decisions that are none.
+    """
+    folder = Path(folder)
+    path = folder / MANIFEST
+    table = _rows_of(path)
+    faults = []
+    for line, (_, row) in enumerate(table.iterrows(), start=2):
+        fault = _row_fault(folder, row)
+        if fault:
+            faults.append(f"{path}:{line}: {fault}")
+    twice = table.index[table.duplicated("file")]
+    faults += [f"{path}:{i + 2}: duplicate file {table['file'][i]}" for i in twice]
+    extra = sorted(set(_pictures(folder)) - set(table["file"]))
+    faults += [f"{folder / name}: image that is not in {MANIFEST}" for name in extra]
+    if faults:
+        raise DatasetError(faults)
+    return table
+
+
+def read_background_set(folder: str | Path) -> pd.DataFrame:
+    """Columns file, sha256, source, licence of the pictures in use: all that are not dropped.
+
+    Raises DatasetError as `read_manifest` does.
+    """
+    table = read_manifest(folder)
+    return table.loc[table["decision"] != "drop", list(COLUMNS)].reset_index(drop=True)
+
+
+def record(folder: str | Path, said: Mapping[str, Mapping[str, str]]) -> Path:
+    """Write what is said about pictures, by file and extra column, into the manifest.
+
+    `record(folder, {"a.jpg": {"decision": "drop", "note": "a wren in the hedge"}})`. What is not
+    mentioned stays. Raises ValueError if a file is not in the set or a decision is none.
+    """
+    folder = Path(folder)
+    table = read_manifest(folder).set_index("file", drop=False)
+    unknown = sorted(set(said) - set(table.index))
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)}: not in the background set {folder}")
+    for file, values in said.items():
+        decision = values.get("decision", "")
+        if decision not in DECISIONS or not set(values) <= set(EXTRAS):
+            raise ValueError(f"{file}: {dict(values)} is not one of {EXTRAS}, keep or drop")
+        for name, value in values.items():
+            table.loc[file, name] = value
+    return write_rows(folder, table)
+
+
+def decide(
+    folder: str | Path, drop: Sequence[str] = (), keep: Sequence[str] = (), note: str = ""
+) -> Path:
+    """Write down that files of a background set are not to be used, or are to be.
+
+    Raises ValueError if a file is not in the set, or is both.
+    """
+    both = sorted(set(drop) & set(keep))
+    if both:
+        raise ValueError(f"{', '.join(both)}: to be dropped and to be kept")
+    why = {"note": note} if note else {}
+    said = {file: {"decision": "drop"} | why for file in drop}
+    return record(folder, said | {file: {"decision": "keep"} | why for file in keep})
+
+
+def background_paths(folder: str | Path, n: int | None = None) -> list[Path]:
+    """Paths of the first ``n`` pictures in use of a background set in manifest order, or of all.
+
+    Raises DatasetError if the set is not what its manifest says, ValueError if it has fewer.
+    """
+    folder = Path(folder)
+    files = list(read_background_set(folder)["file"])
+    if n is None:
+        return [folder / name for name in files]
+    if n < 0 or n > len(files):
+        raise ValueError(f"{n} background images were asked for; {folder} has {len(files)}")
+    return [folder / name for name in files[:n]]
+
+
+def load_background(root: str | Path, n: int | None, size: int) -> Tensor:
+    """The first n images, or all, of the background set root/background, (n, 3, size, size)."""
+    return load_images(background_paths(Path(root) / "background", n), size)

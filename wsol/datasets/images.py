@@ -1,0 +1,231 @@
+"""The images of a data set as uint8 squares, decoded on demand or once into a memory map.
+
+Both give image i as a (3, L, L) uint8 tensor. The memory map is one file per list of images and
+size, made by whoever comes first and shared by all processes of the machine; making it can be
+interrupted.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from filelock import FileLock
+from numpy.lib.format import open_memmap
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+from tqdm.auto import tqdm
+
+from wsol.datasets.index import rows_of
+
+# From files to tensors: decoded once, squashed to a square, kept as uint8.
+
+LOAD_RATIO = 256 / 224  # train images are loaded this much larger than they are cropped
+
+
+def load_image(path: str | Path, size: int) -> np.ndarray:
+    """Read one image as (3, size, size) uint8 RGB, squashed to a square, antialiased.
+
+    Raises ValueError naming the file when it cannot be decoded.
+    """
+    try:
+        with Image.open(path) as image:
+            square = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read as an image ({error})") from error
+    return np.asarray(square).transpose(2, 0, 1)
+
+
+def load_images(paths: Sequence[str | Path], size: int, workers: int = 4) -> Tensor:
+    """Read N images as one (N, 3, size, size) uint8 tensor, in the order given."""
+    images = torch.empty((len(paths), 3, size, size), dtype=torch.uint8)
+    with ThreadPoolExecutor(workers) as pool:
+        for i, image in enumerate(pool.map(lambda path: load_image(path, size), paths)):
+            images[i] = torch.from_numpy(image.copy())
+    return images
+
+
+def load_size(input_size: int) -> int:
+    """Side at which train images are loaded before a crop of ``input_size`` (256 for 224)."""
+    return round(input_size * LOAD_RATIO)
+
+
+def train_transform(input_size: int) -> v2.Transform:
+    """Random crop and horizontal flip, as in Choe et al. (CVPR 2020); draws from torch's RNG."""
+    return v2.Compose([v2.RandomCrop(input_size), v2.RandomHorizontalFlip()])
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Turn uint8 images into floats in [0, 1]."""
+    return images.float().div_(255)
+
+
+def load_split(
+    index: pd.DataFrame, root: str | Path, split: str, size: int
+) -> tuple[Tensor, Tensor]:
+    """Images (N, 3, size, size) uint8 and labels (N,) int64 of one split, in its order."""
+    rows = rows_of(index, split)
+    images = load_images([Path(root) / path for path in rows["path"]], size)
+    return images, torch.from_numpy(rows["label"].to_numpy().copy())
+
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+
+def pictures_below(folder: Path) -> list[Path]:
+    """Files with the suffix of a picture, sorted."""
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES)
+
+
+CHUNK = 256  # images between two notes of how far the cache is
+
+
+class Images(Protocol):
+    """N images of (3, L, L) uint8."""
+
+    size: int  # L, pixels
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> Tensor: ...
+
+    def digest(self) -> str: ...
+
+
+class ArrayImages:
+    """Images of one array (N, 3, L, L) uint8, in memory or memory-mapped."""
+
+    def __init__(
+        self, array: np.ndarray | Tensor, digest: str | None = None, path: Path | None = None
+    ) -> None:
+        """Take an array, and the path of its file where there is one."""
+        self.array = array.numpy() if isinstance(array, Tensor) else array
+        self.size = self.array.shape[-1]
+        self._digest, self._path = digest, path
+
+    def __getstate__(self) -> dict:
+        """What a worker that is not forked gets: of a file its path, not its pixels."""
+        return self.__dict__ | ({"array": None} if self._path else {})
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__ |= state
+        if self._path:
+            self.array = np.load(self._path, mmap_mode="r")
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, i: int) -> Tensor:
+        return torch.from_numpy(np.array(self.array[i]))  # a copy: the map is read-only
+
+    def digest(self) -> str:
+        """Of the pixels, unless they are known by another name."""
+        if self._digest is None:
+            self._digest = hashlib.sha256(np.ascontiguousarray(self.array)).hexdigest()
+        return self._digest
+
+
+class FileImages:
+    """Images decoded whenever they are asked for."""
+
+    def __init__(self, paths: Sequence[Path], size: int) -> None:
+        self.paths, self.size = [str(path) for path in paths], size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> Tensor:
+        return torch.from_numpy(load_image(self.paths[i], self.size).copy())
+
+    def digest(self) -> str:
+        """Of names, sizes and times of the files, and of the size L: nothing is decoded."""
+        found = hashlib.sha256(str(self.size).encode())
+        for path in self.paths:
+            state = os.stat(path)
+            found.update(f"\n{path}\t{state.st_size}\t{state.st_mtime_ns}".encode())
+        return found.hexdigest()
+
+
+def open_images(
+    paths: Sequence[Path],
+    size: int,
+    cache: str | Path | None = None,
+    cache_gb: float = 32.0,
+    workers: int | None = None,
+) -> Images:
+    """Images of files at a size: from the cache, which is filled first, where they fit into it.
+
+    They fit if they take at most `cache_gb` gigabytes (10^9 bytes) and half of the free disk.
+    `workers` threads decode, by default one per core. Raises ValueError naming a file that cannot
+    be decoded; FileNotFoundError for one that is not there.
+    """
+    files = FileImages(paths, size)
+    if cache is None or not len(files):
+        return files
+    folder = Path(cache)
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = files.digest()
+    path = folder / f"{digest[:24]}.npy"
+    needed = len(files) * 3 * size * size
+    if not path.is_file():
+        with FileLock(path.with_suffix(".lock")):
+            if not path.is_file():
+                if needed > min(cache_gb * 1e9, (_free(folder) + _taken(path)) / 2):
+                    return files
+                _fill(files, path, workers)
+    return ArrayImages(np.load(path, mmap_mode="r"), digest, path)
+
+
+def _free(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
+
+
+def _taken(path: Path) -> int:
+    """Bytes that an interrupted filling has taken already."""
+    partial = path.with_suffix(".partial")
+    return partial.stat().st_size if partial.is_file() else 0
+
+
+def make_array(path: Path, kind: type, shape: tuple[int, ...]) -> None:
+    """Write an npy file of zeros that has all its disk space, or raise OSError if there is none.
+
+    Without its space a memory map ends the process, with no word, when the disk is full.
+    """
+    open_memmap(path, "w+", kind, shape)
+    with open(path, "r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def _fill(files: FileImages, path: Path, workers: int | None) -> None:
+    """Decode all images into an array that gets its name when it is complete.
+
+    How many chunks are in it stands in a file beside it, written after their pixels.
+    """
+    partial, progress = path.with_suffix(".partial"), path.with_suffix(".progress")
+    shape = (len(files), 3, files.size, files.size)
+    done = int(progress.read_text() or 0) if progress.is_file() and partial.is_file() else 0
+    if not done:
+        progress.unlink(missing_ok=True)  # of a file that is gone
+        make_array(partial, np.uint8, shape)
+    array = open_memmap(partial, "r+")
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        for start in tqdm(range(done, len(files), CHUNK), desc="decode", unit="chunk"):
+            stop = min(start + CHUNK, len(files))
+            for i, image in zip(
+                range(start, stop), pool.map(files.__getitem__, range(start, stop)), strict=True
+            ):
+                array[i] = image.numpy()
+            array.flush()
+            note = progress.with_suffix(".note")
+            note.write_text(str(stop))
+            note.replace(progress)
+    del array
+    partial.replace(path)
+    progress.unlink(missing_ok=True)

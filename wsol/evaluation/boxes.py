@@ -1,0 +1,156 @@
+"""From a localization map to boxes and their IoU, by the reference protocol.
+
+The protocol is that of Choe et al., "Evaluating Weakly Supervised Object Localization Methods
+Right" (CVPR 2020): resize to a square frame, normalize, quantize to 8 bits, binarize at 1,000
+thresholds, take the box of the largest contour (MaxBoxAcc) or of every contour (MaxBoxAccV2).
+
+A map of 8 bits has at most 255 binarizations that are not empty, and they are nested, so one sweep
+over its grey levels (`wsol.evaluation.contours`) yields the boxes of all of them. Where it cannot tell
+which contour is the largest, OpenCV is asked about that one level. The numbers are those of the
+plain loop over the thresholds, which the tests hold beside it.
+
+A binary map is named by its *level* v of 1 to 255: the pixels of at least v.
+
+Shapes: H W frame, h w map, T thresholds, M boxes, G ground-truth boxes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wsol.evaluation.contours import contour_boxes_per_level, iou_of_levels
+
+FRAME = 224  # side of the square frame in which maps and ground truth are compared, pixels
+TAUS = np.arange(0, 1, 0.001)  # (T,) score-map thresholds of the protocol
+LEVELS = 256  # of an 8-bit map
+
+NO_BOX = (0, 0, 0, 0)  # what the protocol answers without any contour: one pixel at the origin
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+
+
+def score_map(cam: NDArray[np.floating], size: int = FRAME) -> Floats:
+    """Resize a (h, w) map to (size, size) and normalize it to [0, 1].
+
+    The minimum is subtracted and the maximum divided out *after* the cubic resize, whose overshoot
+    would leave [0, 1] otherwise. A map that is constant or not finite becomes all zeros.
+    """
+    cam = np.asarray(cam, dtype=np.float64)
+    if cam.ndim != 2:
+        raise ValueError(f"a map has two dimensions, this one has the shape {cam.shape}")
+    # Asked of the map itself: resizing a constant leaves rounding errors that would be blown up.
+    if not np.isfinite(cam).all() or cam.min() == cam.max():
+        return np.zeros((size, size))
+    score = cv2.resize(cam, (size, size), interpolation=cv2.INTER_CUBIC)
+    score -= score.min()
+    return score / score.max()
+
+
+def resize_boxes(boxes: ArrayLike, image_size: tuple[int, int], size: int = FRAME) -> Ints:
+    """Squash (G, 4) boxes of an image of (width, height) into the frame, truncating to int."""
+    width, height = image_size
+    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    # Multiply first: a corner that falls on a pixel must not be truncated to the one before it.
+    return (boxes * size / np.array([width, height, width, height])).astype(np.int64)
+
+
+def box_iou(boxes: NDArray[np.integer], others: NDArray[np.integer]) -> Floats:
+    """IoU of (M, 4) with (G, 4) integer boxes, (M, G).
+
+    Both corners belong to the box (hence + 1), as in the reference code.
+    """
+    a, b = np.asarray(boxes, np.int64)[:, None], np.asarray(others, np.int64)[None]
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + 1
+    overlap = np.maximum(sides, 0).prod(axis=-1)
+    area_a, area_b = ((c[..., 2:] - c[..., :2] + 1).prod(axis=-1) for c in (a, b))
+    union = area_a + area_b - overlap
+    return np.where(union > 0, overlap / np.maximum(union, 1), 0.0)
+
+
+def contour_boxes(binary: Bytes) -> tuple[list[tuple[int, int, int, int]], int]:
+    """Boxes of all contours of a (H, W) map of 0 and 1, and which of them is the largest.
+
+    Contours of holes count like the others. The largest contour is the one of largest polygon
+    area, which runs through pixel centres: a line has the area 0. The first of equals is taken.
+    Without a contour the list is empty and the number 0.
+    """
+    contours, _ = cv2.findContours(binary, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+    # The far corner is clipped to the frame's last pixel but otherwise one past the object's:
+    # together with the + 1 of `box_iou` the protocol's boxes are a pixel wide of the mark.
+    right, bottom = binary.shape[1] - 1, binary.shape[0] - 1
+    boxes = [
+        (x, y, min(x + w, right), min(y + h, bottom))
+        for x, y, w, h in map(cv2.boundingRect, contours)
+    ]
+    largest = 0 if len(boxes) < 2 else int(np.argmax([cv2.contourArea(c) for c in contours]))
+    return boxes, largest
+
+
+def quantize(score: Floats) -> Bytes:
+    """Score map in [0, 1] to 8 bits, rounding down."""
+    return np.floor(255 * score).astype(np.uint8)
+
+
+def levels_of(taus: ArrayLike, peak: ArrayLike) -> Ints:
+    """Level v of the binary map ``levels > int(tau * peak)``, for maps whose maximum is `peak`."""
+    return (np.asarray(taus, dtype=np.float64) * peak).astype(np.int64) + 1
+
+
+class Contours(NamedTuple):
+    """Boxes of a map's contours at all levels, with both corners, as the protocol clips them."""
+
+    largest: Ints  # (256, 4) box of the largest contour at each level; NO_BOX where there is none
+    boxes: Ints  # (M, 4) boxes of all contours, holes' included, and
+    low: Ints  # (M,) the lowest and
+    high: Ints  # (M,) the highest level at which each is there
+
+
+def contours(levels: Bytes) -> Contours:
+    """Boxes of the contours of a (H, W) map at all levels."""
+    largest, boxes, low, high, doubtful = contour_boxes_per_level(np.ascontiguousarray(levels))
+    if not doubtful.any():
+        return Contours(largest, boxes, low, high)
+    present = np.bincount(levels.ravel(), minlength=LEVELS) > 0
+    for v in np.flatnonzero(doubtful):
+        if v > 1 and doubtful[v - 1] and not present[v - 1]:
+            largest[v] = largest[v - 1]  # no pixel between them: the same binary map
+            continue
+        _, binary = cv2.threshold(levels, float(v - 1), 1, cv2.THRESH_BINARY)
+        candidates, best = contour_boxes(binary)
+        largest[v] = candidates[best]
+    return Contours(largest, boxes, low, high)
+
+
+def iou_per_level(found: Contours, truth: Ints) -> tuple[Floats, Floats]:
+    """Best IoU over the ground truth at each level: of the largest contour, of any, each (256,)."""
+    return iou_of_levels(*found, np.asarray(truth, np.int64).reshape(-1, 4))
+
+
+def best_iou(score: Floats, truth: Ints, taus: ArrayLike = TAUS) -> tuple[Floats, Floats]:
+    """Best IoU over the ground truth at each threshold, in both modes of the protocol.
+
+    Takes a (H, W) score map in [0, 1] and (G, 4) integer boxes in its frame. Returns (T,) for the
+    box of the largest contour and (T,) for the best of the boxes of all contours; zeros where
+    G = 0.
+    """
+    levels = quantize(score)
+    v = levels_of(taus, levels.max())
+    largest, every = iou_per_level(contours(levels), truth)
+    return largest[v], every[v]
+
+
+def largest_boxes(score: Floats, taus: ArrayLike = TAUS) -> Ints:
+    """Box of the largest contour at each threshold, (T, 4), in the frame of the score map."""
+    levels = quantize(score)
+    return contours(levels).largest[levels_of(taus, levels.max())]
+
+
+def largest_box(score: Floats, tau: float) -> Ints:
+    """Box (4,) of the largest contour at one threshold, for drawing."""
+    return largest_boxes(score, [tau])[0]

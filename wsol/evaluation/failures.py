@@ -1,0 +1,102 @@
+"""Why the localization of an image failed, from boxes alone.
+
+The reasons and their thresholds are those of the public code of Pan et al., "Unveiling the
+Potential of Structure Preserving for Weakly Supervised Object Localization" (SPA, CVPR 2021;
+`get_badcase_detail`), which others report as Cls, M-Ins, Part, More and OT. They are asked in this
+order, and the first that holds is the image's:
+
+    wrong class         the label is not the predicted class (Top-1 only)
+    multiple instances  more than .3 of the area of each of two or more objects is in the box
+    too small           more than half of the box is on the object: a part of it
+    too large           at least .7 of the object is in the box
+    elsewhere           none of these
+
+"The object" is the ground-truth box of highest IoU. Of that code two things differ: an image is
+right from an IoU of .5 on, as everywhere in this repository, and boxes are those of the frame.
+
+Shapes: N images, G ground-truth boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from wsol.evaluation.metrics import DELTA
+
+RIGHT, WRONG_CLASS, ELSEWHERE = "right", "wrong class", "elsewhere"
+MULTIPLE, TOO_SMALL, TOO_LARGE = "multiple instances", "too small", "too large"
+REASONS = (RIGHT, WRONG_CLASS, MULTIPLE, TOO_SMALL, TOO_LARGE, ELSEWHERE)
+
+OF_SEVERAL = 0.3  # share of an object's area above which it counts among several
+OF_BOX = 0.5  # share of the box's area above which the box is on the object
+OF_OBJECT = 0.7  # share of the object's area from which the box covers it
+
+
+def _area(boxes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Pixels of (G, 4) boxes, both corners included, (G,); 0 where a corner passes the other."""
+    return np.maximum(boxes[..., 2:] - boxes[..., :2] + 1, 0).prod(axis=-1)
+
+
+def box_failure(box: ArrayLike, truth: ArrayLike) -> str:
+    """What is wrong with one box (4,) for the ground truth (G, 4), or that it is right.
+
+    Integer boxes x0, y0, x1, y1 in the same frame. Raises ValueError where G = 0.
+    """
+    box, truth = np.asarray(box, np.int64), np.asarray(truth, np.int64).reshape(-1, 4)
+    if len(truth) == 0:
+        raise ValueError("an image without ground-truth box can be neither right nor wrong")
+    near, far = np.maximum(box[:2], truth[:, :2]), np.minimum(box[2:], truth[:, 2:])
+    shared = _area(np.concatenate([near, far], axis=1))
+    of_box, of_object = shared / _area(box), shared / _area(truth)
+    iou = shared / (_area(box) + _area(truth) - shared)
+    best = iou.argmax()
+    if iou[best] >= DELTA:
+        return RIGHT
+    if (of_object > OF_SEVERAL).sum() > 1:
+        return MULTIPLE
+    if of_box[best] > OF_BOX:
+        return TOO_SMALL
+    return TOO_LARGE if of_object[best] >= OF_OBJECT else ELSEWHERE
+
+
+def failure_reasons(
+    boxes: ArrayLike, truth: Sequence[ArrayLike], ranks: ArrayLike | None = None
+) -> NDArray[np.str_]:
+    """One of `REASONS` for each of N images, (N,).
+
+    boxes : (N, 4) predicted boxes in the frame, such as `wsol.evaluation.boxes.largest_box` gives
+    truth : N arrays (G, 4) in the same frame, see `wsol.evaluation.boxes.resize_boxes`
+    ranks : (N,) of the label, 0 if predicted; without, the class is given (GT-known)
+
+    Raises ValueError if they differ in number, a rank is unknown or an image has no box.
+    """
+    boxes = np.asarray(boxes, np.int64).reshape(-1, 4)
+    ranks = np.zeros(len(boxes), np.int64) if ranks is None else np.asarray(ranks)
+    if not len(boxes) == len(truth) == len(ranks):
+        raise ValueError(f"{len(boxes)} boxes, {len(truth)} ground truths, {len(ranks)} ranks")
+    if (ranks < 0).any():
+        raise ValueError("the rank of a label is unknown: leave the ranks out for GT-known")
+    found = [box_failure(box, gt) for box, gt in zip(boxes, truth, strict=True)]
+    return np.where(ranks > 0, WRONG_CLASS, np.array(found, dtype=np.str_))
+
+
+def failure_shares(
+    boxes: ArrayLike, truth: Sequence[ArrayLike], ranks: ArrayLike | None = None
+) -> pd.DataFrame:
+    """Share of images per reason, %: one row for each of `REASONS`, one column per error.
+
+    Takes what `failure_reasons` takes. Columns: top1_loc_error (with ranks only) and
+    gt_known_loc_error; 100 less the share of "right" is that error. Raises ValueError as that
+    does, and where there is no image.
+    """
+    if len(boxes) == 0:
+        raise ValueError("no image, so no share of images")
+    columns = {"gt_known_loc_error": failure_reasons(boxes, truth)}
+    if ranks is not None:
+        columns = {"top1_loc_error": failure_reasons(boxes, truth, ranks)} | columns
+    table = pd.DataFrame(columns).apply(lambda reasons: reasons.value_counts(normalize=True))
+    return 100 * table.reindex(REASONS).fillna(0.0).rename_axis("reason")

@@ -1,0 +1,251 @@
+"""Evaluation of score maps on disk, whatever made them: what `python -m wsol.evaluate` does.
+
+The maps are read one by one and thresholded as they are; tau is chosen on the score maps of
+`train-fullsup`, and without them the only tau is the oracle of the split itself, and called so.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wsol.datasets.checks import DatasetError
+from wsol.datasets.metadata import read_split_metadata
+from wsol.evaluation import metrics, stats
+from wsol.evaluation.failures import failure_reasons, failure_shares
+from wsol.evaluation.heatmaps import open_score_maps, read_predictions
+from wsol.evaluation.localize import localize
+from wsol.evaluation.masks import MaskReader
+from wsol.evaluation.protocols import CHOE2020, ProtocolResult, evaluate_under, get_protocol
+from wsol.evaluation.table import LocalizationTable
+
+ORACLE, FULLSUP = "oracle", "train-fullsup"
+MAP_CLASSES = ("label", "predicted")
+UNDEFINED = {  # numbers that maps of the predicted class say nothing of
+    "predicted": ("gt_known_loc_error", "top5_loc_error", "maxboxacc", "maxboxacc_v2"),
+    "label": (),
+}
+
+
+def read_table(
+    score_maps: str | Path,
+    metadata: str | Path,
+    split: str,
+    *,
+    predictions: str | Path | None = None,
+    masks: str | Path | None = None,
+    map_class: str = "label",
+    workers: int = 1,
+    progress: bool = False,
+) -> LocalizationTable:
+    """Localization table of score maps on disk; the maps are read one by one.
+
+    Parameters
+    ----------
+    score_maps, metadata : as the command takes them
+    split : "train-fullsup" or "test"
+    predictions : CSV of image_id and five ranked classes, see `wsol.evaluation.heatmaps.read_predictions`
+    masks : folder of ``<image id without ending>.png``, at least 128 = object, for PxAP; a
+        ``..._ignore.png`` beside it marks pixels that do not count
+    map_class : "label" or "predicted", the class whose map each score map is
+    workers : threads
+
+    Raises ScoreMapError or DatasetError, which name the file and what is wrong with it.
+    """
+    rows = read_split_metadata(metadata, split)
+    maps = open_score_maps(score_maps, rows["image_id"])
+    if predictions is not None:  # before the maps, which take longer to be found wrong
+        ranks, classes = read_predictions(predictions, rows["image_id"], rows["label"])
+    reader = None
+    if masks is not None:
+        rows, reader = _with_masks(rows, Path(masks)), MaskReader(Path(masks))
+    table = localize(
+        maps,
+        rows,
+        score_of=lambda score: score,  # theirs is not ours to normalize
+        masks=reader,
+        workers=workers,
+        progress=f"maps of {split}" if progress else None,
+        meta={"split": split, "protocol": CHOE2020.name, "map_class": map_class},
+    )
+    if predictions is not None:
+        table.rows["rank"], table.rows["prediction"] = ranks, classes[:, 0]
+    return table
+
+
+def _with_masks(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """The index rows with their masks. Raises DatasetError naming the images that have none."""
+    stems = [os.path.splitext(image_id)[0] for image_id in rows["image_id"]]
+    faults = [
+        f"{folder / stem}.png: no mask of image {image_id}"
+        for stem, image_id in zip(stems, rows["image_id"], strict=True)
+        if not (folder / f"{stem}.png").is_file()
+    ]
+    if faults:
+        raise DatasetError(faults)
+    ignore = [f"{stem}_ignore.png" for stem in stems]
+    return rows.assign(
+        mask=[f"{stem}.png" for stem in stems],
+        ignore=[name if (folder / name).is_file() else "" for name in ignore],
+    )
+
+
+def summarize(test: LocalizationTable, fullsup: LocalizationTable | None = None) -> dict[str, Any]:
+    """Everything that is reported of a table: errors and accuracies in %, None where undefined.
+
+    Keys: protocol, map_class, n_images; tau and tau_source ("train-fullsup" or "oracle"); the
+    errors at it with Wilson's 95 % intervals (none at the oracle), the same at tau_oracle;
+    maxboxacc; maxboxacc_v2 (mean and parts at IoU 30, 50, 70); pxap, pixel_iou; failures, the
+    shares of the reasons; curves, the errors against tau.
+    """
+    source = ORACLE if fullsup is None else FULLSUP
+    numbers = metrics.evaluate(test, test if fullsup is None else fullsup)
+    map_class = test.meta["map_class"]
+    tau, undefined = numbers["tau"], UNDEFINED[map_class]
+    v2 = {part: numbers.pop(f"maxboxacc_v2_{part}") for part in metrics.PARTS}
+    numbers["maxboxacc_v2"] = {"mean": numbers["maxboxacc_v2"], **v2}
+    curves = metrics.error_curve(test)
+    for name in list(numbers):
+        if name.removesuffix("_oracle") in undefined:
+            numbers[name] = None
+    if fullsup is None:  # with nothing but an oracle, every number at tau is one
+        numbers = {k: v for k, v in numbers.items() if not k.endswith("_oracle")}
+    found = {
+        "protocol": test.meta["protocol"],
+        "map_class": map_class,
+        "n_images": len(test.rows),
+        "tau_source": source,
+        **numbers,
+        "intervals": _intervals(test, tau, source, undefined),
+        "failures": _failures(test, tau),
+        "curves": {name: curves[name].tolist() for name in curves if name not in undefined},
+    }
+    return _without_nan(found)
+
+
+def _intervals(test: LocalizationTable, tau: float, source: str, undefined: Sequence[str]) -> dict:
+    """Wilson's interval of each error at tau; none where tau is the oracle."""
+    known = (test.rows["rank"] >= 0).all()
+    names = [n for n in stats.ERRORS if n not in undefined and (known or n == stats.GT_KNOWN)]
+    if source == ORACLE:
+        return {}
+    return {name: stats.error_interval(test, tau, name, tau_source=source) for name in names}
+
+
+def _failures(test: LocalizationTable, tau: float) -> dict[str, dict[str, float]]:
+    """Shares of the reasons of failure at tau, by error."""
+    ranks = test.rows["rank"].to_numpy()
+    known = (ranks >= 0).all()
+    boxes, truth = test.level_boxes.at(tau), test.level_boxes.ground_truth()
+    shares = failure_shares(boxes, truth, ranks if known else None)
+    if test.meta["map_class"] == "predicted":
+        shares = shares.drop(columns="gt_known_loc_error")
+    return {name: shares[name].to_dict() for name in shares}
+
+
+def _without_nan(value: Any) -> Any:
+    """NaN, which JSON has not, becomes None."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def summarize_under(test: ProtocolResult, fullsup: ProtocolResult | None = None) -> dict[str, Any]:
+    """As `summarize`, of a preset other than choe2020: errors in %, at tau and at the oracle.
+
+    Where the source of the protocol fixes a tau, the errors at it are there too, under
+    "at_published_tau".
+    """
+    chosen, oracle = (fullsup or test).best_tau(), test.best_tau()
+    published, curves = test.protocol.published_tau, test.errors
+    found = {
+        "protocol": test.protocol.name,
+        "n_images": len(test.labels),
+        "tau_source": ORACLE if fullsup is None else FULLSUP,
+        "tau": chosen,
+        **test.at(chosen),
+        "averaged_over": test.protocol.average,
+        "curves": {name: curves[name].tolist() for name in curves},
+    }
+    if fullsup is not None:
+        found |= {"tau_oracle": oracle}
+        found |= {f"{name}_oracle": error for name, error in test.at(oracle).items()}
+    if published is not None:
+        found["at_published_tau"] = {"tau": published, **test.at(published)}
+    return found
+
+
+def _under(
+    name: str,
+    score_maps: str | Path,
+    metadata: str | Path,
+    predictions: str | Path | None,
+    split: str,
+) -> ProtocolResult:
+    """Score maps on disk under a preset other than choe2020."""
+    rows = read_split_metadata(metadata, split)
+    maps, ranks = open_score_maps(score_maps, rows["image_id"]), None
+    if predictions is not None:
+        ranks, _ = read_predictions(predictions, rows["image_id"], rows["label"])
+    return evaluate_under(
+        get_protocol(name), maps, rows, ranks, score_of=lambda score, protocol: score
+    )
+
+
+def evaluate_score_maps(
+    score_maps: str | Path,
+    metadata: str | Path,
+    *,
+    fullsup: tuple[str | Path, str | Path] | None = None,
+    predictions: str | Path | None = None,
+    masks: str | Path | None = None,
+    map_class: str = "label",
+    protocol: str = CHOE2020.name,
+    workers: int = 1,
+    progress: bool = False,
+) -> tuple[dict[str, Any], LocalizationTable | None]:
+    """What the command does: the numbers of `summarize`, and the localization table behind them.
+
+    `fullsup` are the score maps and the metadata of `train-fullsup`; the other parameters are those
+    of `read_table`, which says what is raised. Of another protocol than choe2020 only boxes,
+    overlap and averages apply (frame and normalization are the maker's), there is no table, and
+    the numbers are those of `summarize_under`.
+
+    ValueError if `map_class` or `protocol` is unknown, if maps are of the predicted class and there
+    are no predictions, or masks or the predicted class are asked of another protocol.
+    """
+    if map_class not in MAP_CLASSES:
+        raise ValueError(f"unknown map class {map_class}; there are {', '.join(MAP_CLASSES)}")
+    if map_class == "predicted" and predictions is None:
+        raise ValueError("maps of the predicted class need the predictions: give their CSV")
+    if get_protocol(protocol) is not CHOE2020:
+        if masks is not None or map_class != "label":
+            raise ValueError(f"{protocol} takes maps of the label's class and no masks")
+        chosen_on = None if fullsup is None else _under(protocol, *fullsup, None, FULLSUP)
+        test = _under(protocol, score_maps, metadata, predictions, "test")
+        return summarize_under(test, chosen_on), None
+    common = dict(map_class=map_class, workers=workers, progress=progress)
+    chosen_on = None if fullsup is None else read_table(*fullsup, FULLSUP, **common)
+    table = read_table(score_maps, metadata, "test", predictions=predictions, masks=masks, **common)
+    return summarize(table, chosen_on), table
+
+
+def image_rows(table: LocalizationTable, tau: float) -> pd.DataFrame:
+    """One row per image: answers, the box in the frame at tau, its IoU, and why it failed."""
+    boxes, truth = table.level_boxes.at(tau), table.level_boxes.ground_truth()
+    ranks = table.rows["rank"].to_numpy()
+    column = metrics.column_of(table, tau)
+    return table.rows.assign(
+        tau=tau,
+        **{name: boxes[:, i] for i, name in enumerate(("x0", "y0", "x1", "y1"))},
+        iou=np.round(table.iou_largest[:, column], 4),
+        outcome=failure_reasons(boxes, truth, ranks if (ranks >= 0).all() else None),
+    )

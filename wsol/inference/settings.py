@@ -1,0 +1,135 @@
+"""What pictures without ground truth need of a run: its network, its threshold, its class names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from wsol.datasets.index import INDEX, read_index
+from wsol.evaluation.metrics import choose_tau
+from wsol.evaluation.predict import READ_OUTS
+from wsol.evaluation.run import FULLSUP
+from wsol.evaluation.table import LocalizationTable
+from wsol.training.config import TrainConfig
+from wsol.training.runs import load_network
+
+KINDS = ("class", "foreground", "product")
+BOXES = "boxes.json"  # of a published run: read-out and tau of each map
+
+
+class BoxSettings(NamedTuple):
+    """How a map becomes a box."""
+
+    kind: str  # which map, of `KINDS`
+    read_out: str  # of `wsol.evaluation.predict.READ_OUTS`
+    tau: float  # score-map threshold
+
+
+def open_run(
+    run: str | Path, kind: str, device: torch.device | str = "cpu"
+) -> tuple[nn.Module, TrainConfig, int]:
+    """The network of a run on a device, its configuration and its number of classes.
+
+    Raises FileNotFoundError if there are no weights, ValueError if it has no map of this kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"map is {kind!r}; known: {', '.join(KINDS)}")
+    weights = Path(run) / "weights.safetensors"
+    if not weights.is_file():
+        raise FileNotFoundError(f"no {weights}; notebooks/30_train.ipynb trains a run")
+    network, config = load_network(weights)
+    network = network.to(device)
+    with torch.inference_mode():
+        outputs = network(torch.zeros(1, 3, config.input_size, config.input_size, device=device))
+    if kind != "class" and outputs.foreground is None:
+        raise ValueError(f"the method {config.method!r} has no {kind} map, only the class map")
+    return network, config, outputs.logits.shape[1]
+
+
+def _fullsup_table(folder: Path, run: Path, config: TrainConfig, kind: str) -> LocalizationTable:
+    """The run's own table on `train-fullsup`."""
+    path = folder / f"{run.resolve().name}-{kind}-{FULLSUP}.npz"
+    if not path.is_file():
+        raise ValueError(
+            f"no {path}; notebooks/40_evaluate.ipynb with run={run} and out={folder} writes it, "
+            "or give tau yourself"
+        )
+    table = LocalizationTable.load(path)
+    for name in ("method", "backbone", "seed"):
+        said, own = table.meta.get(name), str(getattr(config, name))
+        if said not in (None, own):
+            raise ValueError(f"{path} is of another run: {name} {said}, where {run} has {own}")
+    return table
+
+
+def box_settings(
+    run: str | Path,
+    config: TrainConfig,
+    evaluation: str | Path | None,
+    kind: str,
+    tau: float | None,
+    read_out: str | None,
+) -> BoxSettings:
+    """Tau and read-out that were chosen on `train-fullsup`, or those that are given.
+
+    Without an evaluation they are those that a published run has beside its weights.
+
+    Raises ValueError if there are neither, if one is out of its range, or if the tables of the
+    evaluation are not the run's.
+    """
+    if read_out is not None and tau is None:
+        raise ValueError("a tau belongs to one read-out: give tau together with read_out")
+    if evaluation is not None:
+        table = _fullsup_table(Path(evaluation), Path(run), config, kind)
+        tau = choose_tau(table) if tau is None else tau
+        read_out = read_out or table.meta["read_out"]
+    elif tau is None and (Path(run) / BOXES).is_file():
+        told = json.loads((Path(run) / BOXES).read_text("utf-8"))[kind]
+        tau, read_out = told["tau"], told["read_out"]
+    if tau is None:
+        raise ValueError(
+            f"no threshold for the maps of {run}: run notebooks/40_evaluate.ipynb for it and give "
+            "the folder of its localization tables as `evaluation`, or give `tau` yourself"
+        )
+    if not 0 <= tau < 1:
+        raise ValueError(f"tau is {tau}; it must be at least 0 and below 1")
+    read_out = read_out or "raw"
+    if read_out not in READ_OUTS:
+        raise ValueError(f"read_out is {read_out!r}; known: {', '.join(READ_OUTS)}")
+    return BoxSettings(kind, read_out, float(tau))
+
+
+def find_evaluation(run: str | Path) -> Path | None:
+    """Where the localization tables of a run lie, if its evaluation was not put elsewhere.
+
+    Beside its weights, or where the pipeline puts them: runs/evaluate/KEY/localization for the run
+    runs/train/KEY.
+    """
+    run = Path(run).resolve()
+    usual = (run / "localization", run.parent.parent / "evaluate" / run.name / "localization")
+    return next((folder for folder in usual if folder.is_dir()), None)
+
+
+def class_names(run: str | Path, data: str | Path | None, num_classes: int) -> list[str]:
+    """Names of the classes by label: of data/index.csv, or of the run, or else their numbers.
+
+    Raises ValueError if that data set has another number of classes.
+    """
+    if data is None:
+        record = Path(run) / "run.json"
+        told = json.loads(record.read_text("utf-8")) if record.is_file() else {}
+        return told.get("class_names") or [str(label) for label in range(num_classes)]
+    path = Path(data) / INDEX
+    named = read_index(path).drop_duplicates("label").set_index("label")["class_name"]
+    if named.index.max() + 1 != num_classes:
+        raise ValueError(f"{path} has {named.index.max() + 1} classes, the network {num_classes}")
+    return [named.get(label, str(label)) for label in range(num_classes)]
+
+
+def spoken(class_name: str) -> str:
+    """A class as one says it: "001.Red_capped_Finch" is "Red capped Finch"."""
+    return class_name.rpartition(".")[2].replace("_", " ")

@@ -1,0 +1,257 @@
+"""Explorers for JupyterLab: of localization runs, and of a background image set with its audit.
+
+They show as widgets where there are widgets, and as the static figure of their first state in a
+page, on GitHub or in print.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import ipywidgets as widgets
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from wsol.datasets.backgrounds.manifest import decide
+from wsol.datasets.images import load_images, to_float
+from wsol.evaluation.boxes import FRAME, largest_box, score_map
+from wsol.evaluation.metrics import DELTA
+from wsol.inference import explorer
+from wsol.inference.explorer import Gallery
+from wsol.inference.export import overlay
+from wsol.inference.settings import open_run
+from wsol.report.figures import Drawn
+
+SIDE = 280  # of a picture on the screen, pixels
+WIDGET = "application/vnd.jupyter.widget-view+json"
+UNDECIDED, KEEP, DROP = "undecided", "keep", "drop"
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    """A picture (H, W, 3) as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "png")
+    return buffer.getvalue()
+
+
+class Explorer:
+    """A box of widgets that shows as a static figure where there are none."""
+
+    box: widgets.Widget
+
+    def still(self) -> NDArray[np.uint8]:
+        """The figure (H, W, 3) of the present state."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, object]:
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
+        still = base64.b64encode(png(self.still())).decode("ascii")
+        return {WIDGET: view, "image/png": still, "text/plain": type(self).__name__}
+
+
+def _wide(**settings: object) -> widgets.Layout:
+    return widgets.Layout(width="420px", **settings)
+
+
+def _slider(value: float) -> widgets.FloatSlider:
+    return widgets.FloatSlider(
+        value, min=0, max=0.999, step=0.001, readout_format=".3f", description="tau", layout=_wide()
+    )
+
+
+class RunExplorer(Explorer):
+    """Runs, images in an order, a map, its box at any threshold and the IoU; runs side by side."""
+
+    def __init__(self, gallery: Gallery, first: str | None = None) -> None:
+        """gallery : of `wsol.inference.explorer.open_gallery`; first : run to begin with, or the last."""
+        self.gallery = gallery
+        layout = _wide()
+        run = first or gallery.runs[-1]
+        self.run = widgets.Dropdown(
+            options=gallery.runs, value=run, description="run", layout=layout
+        )
+        self.map = widgets.Dropdown(options=gallery.kinds(run), description="map", layout=layout)
+        self.order = widgets.Dropdown(
+            options=explorer.orders(gallery), description="order", layout=layout
+        )
+        self.image = widgets.Dropdown(description="image", layout=layout)
+        self.tau = _slider(0.5)
+        self.back = widgets.Button(description="tau of train-fullsup", layout=_wide())
+        self.beside = widgets.Checkbox(
+            description="all runs side by side, each at its own tau", indent=False, layout=_wide()
+        )
+        self.iou = widgets.HTML()
+        self.pictures = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap"))
+        for control in (self.image, self.tau, self.beside):
+            control.observe(self._show, "value")
+        self.run.observe(self._other_run, "value")
+        self.map.observe(self._other_map, "value")
+        self.order.observe(self._other_order, "value")
+        self.back.on_click(lambda _: self._own_tau())
+        left = [self.run, self.map, self.order, self.image, self.tau, self.back, self.beside]
+        self.box = widgets.VBox([widgets.VBox([*left, self.iou]), self.pictures])
+        self._other_map()
+
+    def _other_run(self, *_: object) -> None:
+        kinds = self.gallery.kinds(self.run.value)
+        kept = self.map.value if self.map.value in kinds else kinds[0]
+        self.map.options = kinds
+        self.map.value = kept
+        self._other_map()
+
+    def _other_map(self, *_: object) -> None:
+        if self.map.value is not None:  # None while the options change
+            self._own_tau()
+            self._other_order()
+
+    def _own_tau(self) -> None:
+        self.tau.value = explorer.chosen_tau(self.gallery, self.run.value, self.map.value)
+
+    def _other_order(self, *_: object) -> None:
+        found = explorer.numbers(self.gallery, self.run.value, self.map.value, self.order.value)
+        names = self.gallery.rows["image_id"]
+        options = [(f"{i + 1}. {names.iloc[n]}", n) for i, n in enumerate(found)]
+        self.image.options = options
+        self.image.value = found[0] if found else None
+        self._show()
+
+    def _drawn(self) -> list[tuple[str, float, Drawn]]:
+        """Run, tau and map of what is shown, the chosen run first; nothing without an image."""
+        if self.image.value is None:
+            return []
+        number, kind = self.image.value, self.map.value
+        shown = [(self.run.value, self.tau.value)]
+        if self.beside.value:
+            others = [r for r in self.gallery.runs if kind in self.gallery.kinds(r)]
+            shown += [
+                (run, explorer.chosen_tau(self.gallery, run, kind))
+                for run in others
+                if run != self.run.value
+            ]
+        return [(r, tau, explorer.draw(self.gallery, r, kind, number, tau)) for r, tau in shown]
+
+    def _panels(self, shown: list[tuple[str, float, Drawn]]) -> list[tuple[NDArray[np.uint8], str]]:
+        """Pictures and captions, the plain image first."""
+        number, kind = self.image.value, self.map.value
+        panels = [(explorer.picture(self.gallery, number), "image, ground truth in white")]
+        for run, tau, drawn in shown:
+            caption = f"{explorer.title(run, kind)}: IoU {drawn.iou:.2f} at tau {tau:.3f}"
+            panels.append((explorer.picture(self.gallery, number, drawn), caption))
+        return panels
+
+    def _show(self, *_: object) -> None:
+        shown = self._drawn()
+        if not shown:
+            self.iou.value = "No image of this kind."
+            self.pictures.children = ()
+            return
+        run, _, drawn = shown[0]
+        right = "right" if drawn.iou >= DELTA else "wrong"
+        said = escape(explorer.answer(self.gallery, run, self.map.value, self.image.value))
+        self.iou.value = f"<b>IoU {drawn.iou:.2f}</b>, box {right}; class: {said}"
+        self.pictures.children = tuple(_panel(*panel) for panel in self._panels(shown))
+
+    def still(self) -> NDArray[np.uint8]:
+        if not (shown := self._drawn()):
+            return np.full((FRAME, FRAME, 3), 255, np.uint8)
+        return np.concatenate([image for image, _ in self._panels(shown)], axis=1)
+
+
+def _panel(image: NDArray[np.uint8], caption: str) -> widgets.VBox:
+    picture = widgets.Image(value=png(image), width=SIDE, height=SIDE)
+    text = widgets.HTML(escape(caption), layout=widgets.Layout(width=f"{SIDE}px"))
+    return widgets.VBox([picture, text])
+
+
+class BackgroundExplorer(Explorer):
+    """An audited background set, the most suspicious picture first: where an object might be.
+
+    The buttons write `keep` or `drop` into the manifest at once, see `wsol.datasets.backgrounds.manifest`.
+    """
+
+    def __init__(self, folder: str | Path, ranked: pd.DataFrame, run: str | Path) -> None:
+        """ranked : of `wsol.inference.audit.audit`; run : the network that ranked them."""
+        self.folder, self.ranked = Path(folder), ranked
+        self.decisions = dict(zip(ranked["file"], ranked["decision"], strict=True))
+        self.network, self.config, _ = open_run(run, "class")
+        options = [
+            (f"{i + 1}. {row.file} ({row.score:.2f})", i)
+            for i, row in enumerate(ranked.itertuples())
+        ]
+        self.image = widgets.Dropdown(options=options, description="image", layout=_wide())
+        self.tau = _slider(0.5)
+        self.decision = widgets.ToggleButtons(
+            options=[UNDECIDED, KEEP, DROP], description="it stays?"
+        )
+        self.next = widgets.Button(description="next", layout=_wide())
+        self.told = widgets.HTML()
+        self.pictures = widgets.HBox()
+        self.image.observe(self._other_image, "value")
+        self.tau.observe(self._show, "value")
+        self.decision.observe(self._decide, "value")
+        self.next.on_click(self._go_on)
+        controls = [self.image, self.next, self.tau, self.decision, self.told]
+        self.box = widgets.VBox([*controls, self.pictures])
+        self._other_image()
+
+    def _file(self) -> str:
+        return self.ranked["file"].iloc[self.image.value]
+
+    def _go_on(self, *_: object) -> None:
+        self.image.value = min(self.image.value + 1, len(self.ranked) - 1)
+
+    def _other_image(self, *_: object) -> None:
+        self.decision.value = self.decisions[self._file()] or UNDECIDED
+        self._show()
+
+    def _decide(self, change: dict) -> None:
+        file = self._file()
+        if change["new"] in (KEEP, DROP) and change["new"] != self.decisions[file]:
+            dropped = [file] if change["new"] == DROP else []
+            decide(self.folder, drop=dropped, keep=[] if dropped else [file])
+            self.decisions[file] = change["new"]
+        self._tell()
+
+    def _tell(self) -> None:
+        counts = pd.Series(list(self.decisions.values())).value_counts()
+        dropped, kept = counts.get(DROP, 0), counts.get(KEEP, 0)
+        self.told.value = f"{dropped} dropped, {kept} kept, {len(self.decisions)} in the set"
+
+    def _maps(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """The picture, and the map that ranked it with its box at tau, both (H, W, 3)."""
+        path = self.folder / self._file()
+        image = load_images([path], FRAME)[0].numpy().transpose(1, 2, 0)
+        with torch.inference_mode():
+            outputs = self.network(to_float(load_images([path], self.config.input_size)))
+        found = outputs.foreground if outputs.foreground is not None else outputs.class_maps
+        score = score_map(found[0].amax(dim=0).double().numpy())
+        return image, overlay(image, score, largest_box(score, self.tau.value))
+
+    def _show(self, *_: object) -> None:
+        image, mapped = self._maps()
+        captions = "picture", "where an object might be, from its own minimum to its maximum"
+        self.pictures.children = tuple(
+            _panel(*panel) for panel in zip((image, mapped), captions, strict=True)
+        )
+        self._tell()
+
+    def still(self) -> NDArray[np.uint8]:
+        return np.concatenate(self._maps(), axis=1)
+
+
+def explore(evaluations: Sequence[str | Path], data: str | Path) -> RunExplorer:
+    """An explorer of evaluated runs.
+
+    evaluations : folders named <method>-<seed> that hold localization/ and maps/
+    data : folder of the data set
+
+    Raises FileNotFoundError if one of them has no localization tables.
+    """
+    return RunExplorer(explorer.open_gallery([Path(e) for e in evaluations], Path(data)))

@@ -1,0 +1,194 @@
+"""Batches of one epoch for this process, made from draws, by workers or on the spot."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import functional as F
+
+from wsol.datasets.backgrounds.manifest import background_paths
+from wsol.datasets.images import Images, load_size, open_images, to_float
+from wsol.datasets.index import INDEX, read_index, rows_of
+from wsol.methods import Batch, get_method
+from wsol.training.config import Execution, TrainConfig
+
+# Everything random in one epoch, drawn at once: order, background images, crops, flips.
+
+FLIP = 2**23  # of the 24 bits that torch.rand makes a float of: below one half
+
+
+class Picks(NamedTuple):
+    """Images of each step, S steps of n images."""
+
+    rows: Tensor  # (S, n) which image
+    top: Tensor  # (S, n) corner of the crop, pixels
+    left: Tensor  # (S, n)
+    flip: Tensor  # (S, n) bool
+
+
+class Draws(NamedTuple):
+    """One epoch; background is None where the method uses none."""
+
+    objects: Picks
+    background: Picks | None
+
+
+def draw_epoch(
+    seed: int,
+    epoch: int,
+    n_images: int,
+    batch_size: int,
+    margin: int,
+    n_background: int = 0,
+    background_batch: int = 0,
+) -> Draws:
+    """Draw the epoch with number `epoch` from 0; the last images that fill no batch are left out.
+
+    margin : pixels by which an image is larger than its crop
+    n_background : images of the background set, of which each step takes `background_batch`, with
+        replacement; 0 for none
+    """
+    generator = torch.Generator().manual_seed(1_000_003 * seed + epoch + 1)
+    steps = n_images // batch_size
+    order = torch.randperm(n_images, generator=generator)[: steps * batch_size]
+    extra = background_batch if n_background else 0
+    per_step = 4 * extra + 3 * batch_size
+    words = _words(steps * per_step, generator).view(steps, per_step)
+    background = None
+    if n_background:
+        rows = words[:, :extra] % n_background
+        background = Picks(rows, *_crops(words[:, extra : 4 * extra], margin))
+    objects = Picks(order.view(steps, batch_size), *_crops(words[:, 4 * extra :], margin))
+    return Draws(objects, background)
+
+
+def _words(count: int, generator: torch.Generator) -> Tensor:
+    """The next words of the generator, (count,) int64 of 0 to 2**32 - 1."""
+    pairs = torch.empty((count + 1) // 2, dtype=torch.int64)
+    pairs.random_(-(2**63), None, generator=generator)  # 64 bits: first the upper word, then
+    upper, lower = (pairs >> 32) & (2**32 - 1), pairs & (2**32 - 1)  # the lower
+    return torch.stack([upper, lower], dim=1).flatten()[:count]
+
+
+def _crops(words: Tensor, margin: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Corners and flips from three words an image, (S, 3 n)."""
+    top, left, flip = words.view(len(words), words.shape[1] // 3, 3).unbind(-1)
+    return top % (margin + 1), left % (margin + 1), (flip & (2**24 - 1)) < FLIP
+
+
+@dataclass(frozen=True)
+class TrainData:
+    """What a training learns from."""
+
+    images: Images  # N object images of (3, L, L) uint8
+    labels: Tensor  # (N,) int64
+    num_classes: int
+    background: Images | None = None
+    class_names: tuple[str, ...] = ()  # by label
+
+    def digest(self) -> str:
+        """Return a text that changes with the data."""
+        parts = [self.images.digest(), self.labels.numpy().tobytes().hex(), str(self.num_classes)]
+        return " ".join(parts + ([self.background.digest()] if self.background else []))
+
+
+def epoch_draws(config: TrainConfig, data: TrainData, epoch: int) -> Draws:
+    """Everything random in the batches of one epoch, numbered from 0."""
+    n_background = 0
+    if get_method(config.method).USES_BACKGROUND:
+        n_background = len(data.background)
+    margin = data.images.size - config.input_size
+    return draw_epoch(
+        *(config.seed, epoch, len(data.images), config.batch_size, margin),
+        *(n_background, config.background_batch),
+    )
+
+
+class _Steps(Dataset):
+    """Item s is the part of step s that belongs to this process: images, labels, background."""
+
+    def __init__(self, data: TrainData, draws: Draws, size: int, part: slice) -> None:
+        self.data, self.draws, self.size, self.part = data, draws, size, part
+
+    def __len__(self) -> int:
+        return len(self.draws.objects.rows)
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        objects, background = self.draws
+        labels = self.data.labels[objects.rows[step, self.part]]
+        images = self._crops(self.data.images, objects, step)
+        if background is None:
+            return images, labels, None
+        return images, labels, self._crops(self.data.background, background, step)
+
+    def _crops(self, source: Images, picks: Picks, step: int) -> Tensor:
+        """Crops of one step, (n, 3, size, size) uint8."""
+        chosen = [values[step, self.part].tolist() for values in picks]
+        crops = torch.empty(len(chosen[0]), 3, self.size, self.size, dtype=torch.uint8)
+        for crop, row, top, left, flip in zip(crops, *chosen, strict=True):
+            image = F.crop(source[row], top, left, self.size, self.size)
+            crop.copy_(F.horizontal_flip(image) if flip else image)
+        return crops
+
+
+def _as_input(images: Tensor, device: torch.device) -> Tensor:
+    """Crops (n, 3, H, W) uint8 as floats in [0, 1] on the device; uint8 is what travels."""
+    images = to_float(images.to(device, non_blocking=True))
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def epoch_batches(
+    config: TrainConfig,
+    data: TrainData,
+    epoch: int,
+    *,
+    first_step: int = 0,
+    part: tuple[int, int] = (0, 1),
+    device: torch.device | str = "cpu",
+    execution: Execution | None = None,
+) -> Iterator[Batch]:
+    """Yield the batches of an epoch from a step on, of `part` = (rank, number of processes).
+
+    Process r takes the images r, r + R, ... of each step, so that all images of the step are seen
+    whatever their number. The batches do not depend on the execution.
+    """
+    execution, device = execution or Execution(), torch.device(device)
+    draws = epoch_draws(config, data, epoch)
+    steps = len(draws.objects.rows)
+    made = DataLoader(
+        _Steps(data, draws, config.input_size, slice(part[0], None, part[1])),
+        batch_size=None,  # an item is a batch
+        sampler=range(first_step, steps),
+        num_workers=execution.loader_workers,
+        prefetch_factor=4 if execution.loader_workers else None,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),  # workers are seeded from it, not from the global state
+    )
+    move = partial(_as_input, device=device)
+    for step, (images, labels, background) in enumerate(made, start=first_step):
+        progress = (epoch + step / steps) / config.epochs
+        extra = None if background is None else move(background)
+        yield Batch(move(images), labels.to(device, non_blocking=True), extra, progress)
+
+
+def load_training_data(
+    config: TrainConfig, data: str | Path, n_background: int | None, execution: Execution
+) -> TrainData:
+    """Images and labels of `train-weaksup`, and the first n or all background images."""
+    data = Path(data)
+    index = read_index(data / INDEX)
+    rows = rows_of(index, "train-weaksup")
+    size, cache = load_size(config.input_size), (execution.cache, execution.cache_gb)
+    images = open_images([data / path for path in rows["path"]], size, *cache)
+    background = None
+    if get_method(config.method).USES_BACKGROUND:
+        background = open_images(background_paths(data / "background", n_background), size, *cache)
+    labels = torch.from_numpy(rows["label"].to_numpy().copy())
+    named = dict(zip(index["label"], index["class_name"], strict=True))
+    names = tuple(named.get(label, str(label)) for label in range(int(index["label"].max()) + 1))
+    return TrainData(images, labels, len(names), background, names)

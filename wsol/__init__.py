@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "check_torch_pair", "localize", "published"]
+__all__ = ["__version__", "check_torch_pair", "localize", "project_root", "published"]
 
 _ON_DEMAND = {"localize": "wsol.inference.localize", "published": "wsol.inference.published"}
 
@@ -75,32 +75,17 @@ def __getattr__(name: str) -> object:
     raise AttributeError(f"module 'wsol' has no attribute {name!r}")
 
 
-MARKERS = ("dvc.yaml", "pyproject.toml")
-
-
-def project_root(start: Path | None = None) -> Path:
-    """Return the nearest folder at or above `start` that holds dvc.yaml or pyproject.toml.
+def project_root(start: str | Path | None = None) -> Path:
+    """The nearest folder at or above `start` that holds dvc.yaml or pyproject.toml.
 
     JupyterLab, nbval and papermill start a notebook in its own folder, DVC and a script in the
-    root: everything that names a file goes through here.
+    root: everything that names a file goes through here. Outside a project it is the working
+    directory, so that an installed package works anywhere.
 
-    Parameters
-    ----------
-    start
-        Folder to begin at; the working directory by default. When nothing is found above it,
-        the checkout that wsol itself was imported from is tried.
-
-    Raises
-    ------
-    FileNotFoundError
-        If neither place belongs to a project.
+    start : folder to begin at; the working directory by default
     """
-    start = Path.cwd() if start is None else Path(start).resolve()
-    package = Path(__file__).resolve().parent
-    for folder in (start, *start.parents, package.parent):
-        if any((folder / marker).is_file() for marker in MARKERS):
+    begin = Path.cwd() if start is None else Path(start).resolve()
+    for folder in (begin, *begin.parents):
+        if any((folder / marker).is_file() for marker in ("dvc.yaml", "pyproject.toml")):
             return folder
-    raise FileNotFoundError(
-        f"{start} is in no project: no folder above it holds {' or '.join(MARKERS)}. "
-        "Start from inside the folder of this repository."
-    )
+    return begin

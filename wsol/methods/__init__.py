@@ -5,11 +5,11 @@ A method is a module of this folder with
 * ``Config``: a frozen dataclass of its own hyperparameters,
 * ``build(backbone, num_classes, config) -> nn.Module`` whose forward returns :class:`Outputs`,
 * ``losses(network, batch, config) -> dict[str, Tensor]``: the total under ``"loss"`` and its
-  parts, all scalars; means over a batch by `wsol.training.distributed`, so that processes share them,
-* ``USES_BACKGROUND``: whether a batch must bring background images.
+  parts, all scalars, averaged by `base.mean_over_all` so that several processes share them,
+* ``USES_BACKGROUND``: whether a batch contains background images.
 
-Adding a method is adding its file. Files are found by name and loaded when they are asked for, so
-that no training depends on the file of another method.
+Adding a method is adding its file. Files are found by name and imported on demand, so that no
+training depends on the file of another method.
 """
 
 from importlib import import_module

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from wsol.backbones import Backbone
-from wsol.methods.base import Batch, Outputs, normalized
+from wsol.methods.base import Batch, Outputs, check_range, label_maps, min_max
 from wsol.methods.cam import class_loss
 
 USES_BACKGROUND = False
@@ -28,8 +28,7 @@ class Config:
     erase_threshold: float = 0.7  # of the first class map, min-max normalized
 
     def __post_init__(self) -> None:
-        if not 0 < self.erase_threshold <= 1:
-            raise ValueError(f"erase_threshold is {self.erase_threshold}; it lies in (0, 1]")
+        check_range(self, "erase_threshold", low=0, high=1, ends="(]")
 
 
 class AcolNetwork(nn.Module):
@@ -47,8 +46,8 @@ class AcolNetwork(nn.Module):
         first = self.first(late).float()
         if labels is None:
             labels = first.mean((2, 3)).argmax(1)
-        own = first[torch.arange(len(first), device=first.device), labels].detach()  # (B, h, w)
-        return first, self.second(erase(late, own, self.threshold)).float()
+        erased = erase(late, label_maps(first, labels).detach(), self.threshold)
+        return first, self.second(erased).float()
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Outputs:
         """With labels, for the loss, both classifiers' maps one behind the other along K."""
@@ -56,7 +55,7 @@ class AcolNetwork(nn.Module):
         logits = first.mean((2, 3))
         if labels is not None:
             return Outputs(logits, torch.cat([first, second], dim=1))
-        return Outputs(logits, torch.maximum(normalized(first), normalized(second)))
+        return Outputs(logits, torch.maximum(min_max(first), min_max(second)))
 
 
 def _classifier(channels: int, num_classes: int) -> nn.Sequential:
@@ -70,7 +69,7 @@ def _classifier(channels: int, num_classes: int) -> nn.Sequential:
 
 def erase(features: Tensor, label_map: Tensor, threshold: float) -> Tensor:
     """Features (B, C, h, w), 0 where the normalized map (B, h, w) reaches the threshold."""
-    return features * (normalized(label_map) < threshold)[:, None]
+    return features * (min_max(label_map) < threshold)[:, None]
 
 
 def build(backbone: Backbone, num_classes: int, config: Config) -> AcolNetwork:

@@ -1,4 +1,4 @@
-"""ADL: hide the features' strongest places, or stress them, by the toss of a coin per batch.
+"""ADL: drop the most attended features of a batch, or weight features by their attention.
 
 Choe, Shim: Attention-based Dropout Layer for Weakly Supervised Object Localization, CVPR 2019. The
 layer has no weights. In training it averages its input over the channels to an attention map and
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from wsol.backbones import Backbone
+from wsol.methods.base import check_range
 from wsol.methods.cam import CamNetwork
 from wsol.methods.cam import losses as losses
 
@@ -28,9 +29,7 @@ class Config:
     gamma: float = 0.9  # of the largest attention, from which on a place is dropped
 
     def __post_init__(self) -> None:
-        for name in ("drop_rate", "gamma"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it lies in [0, 1]")
+        check_range(self, "drop_rate", "gamma", low=0, high=1)
 
 
 class AttentionDropout(nn.Module):
@@ -65,7 +64,7 @@ def insert(backbone: Backbone, name: str, config: Config) -> None:
     elif name.startswith("small"):
         places = [(backbone.early, 2), (backbone.late, 0), (backbone.late, 1)]
     else:
-        raise ValueError(f"nobody has said where ADL sits in {name}")
+        raise ValueError(f"ADL has no known place in {name}")
     for part, i in places:
         part[i] = nn.Sequential(part[i], AttentionDropout(config))
 

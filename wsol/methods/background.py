@@ -8,22 +8,29 @@ network, trained end to end on image labels and a small set of background images
     M = normalize(stop_gradient(S)) in [0, 1]            foreground mask
     loss = CE(logits, y) + a L_foreground(S) + b(t) L_mask(A[y], M)
 
-Only the paper's abstract is at hand; what it leaves open is a field of :class:`Config`, and the
-README links the table of these choices with the reason for each.
+Only the paper's abstract was available. What it leaves open is a field of :class:`Config`;
+docs/open_choices.md gives the reason for each choice.
 """
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wsol import project_root
 from wsol.backbones import Backbone, conv_block
 from wsol.methods import get_method
-from wsol.methods.base import Batch, Outputs, global_mean, mean_over_all
+from wsol.methods.base import (
+    Batch,
+    Outputs,
+    check_choices,
+    check_range,
+    global_mean,
+    label_maps,
+    mean_over_all,
+    min_max,
+)
 from wsol.methods.cam import CamNetwork, class_loss
 
 USES_BACKGROUND = True
@@ -57,26 +64,22 @@ class Config:
     ramp_end: float = 0.6  # ... and at which it is reached
     stop_gradient: bool = True  # the mask loss teaches the class map alone, not S
     class_weight: float = 1.0  # of the cross entropy; 0 trains a foreground map alone
-    teacher: str = ""  # weights of a run whose S gives the mask (two stages); "" is the own S
+    teacher: str = ""  # weights of a run whose S gives the mask (two stages); "" for its own S
     combine: str = ""  # "has", "adl" or "cutmix"
     combine_config: dict = field(default_factory=dict)  # fields of that method's Config
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("combine", ("", *COMBINATIONS)),
-            ("attach", ATTACHMENTS),
-            ("head", HEADS),
-            ("pooling", POOLINGS),
-            ("normalization", NORMALIZATIONS),
-            ("mask_loss", MASK_LOSSES),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; known: {', '.join(known)}")
-        for name in ("class_weight", "foreground_weight", "mask_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; a weight cannot be negative")
-        if not 0 < self.object_share < 1:
-            raise ValueError(f"object_share is {self.object_share}; it is a share between 0 and 1")
+        check_choices(
+            self,
+            combine=("", *COMBINATIONS),
+            attach=ATTACHMENTS,
+            head=HEADS,
+            pooling=POOLINGS,
+            normalization=NORMALIZATIONS,
+            mask_loss=MASK_LOSSES,
+        )
+        check_range(self, "class_weight", "foreground_weight", "mask_weight", low=0)
+        check_range(self, "object_share", low=0, high=1, ends="()")
         if not 0 <= self.ramp_start <= self.ramp_end <= 1:
             raise ValueError("the ramp needs 0 <= ramp_start <= ramp_end <= 1")
         if self.combine:
@@ -142,12 +145,12 @@ def losses(network: nn.Module, batch: Batch, config: Config) -> dict[str, Tensor
     step = step_of(batch, config)
     outputs = network(step.images)
     S = outputs.foreground[:B]
-    S_mask = teacher_map(config.teacher, step.images[:B]) if config.teacher else S
+    S_mask = batch.teacher(step.images[:B]) if batch.teacher else S
     mask = foreground_mask(S_mask, config)
     parts = {
         "class_loss": mixed_class_loss(outputs.logits[:B], step),
         "foreground_loss": foreground_loss(S, outputs.foreground[B:], config),
-        "mask_loss": mask_loss(label_map(outputs.class_maps[:B], step), mask, config),
+        "mask_loss": mask_loss(mixed_label_map(outputs.class_maps[:B], step), mask, config),
     }
     total = (
         config.class_weight * parts["class_loss"]
@@ -185,30 +188,13 @@ def mixed_class_loss(logits: Tensor, step: Step) -> Tensor:
     return (1 - share) * loss + share * class_loss(logits, step.others)
 
 
-def label_map(class_maps: Tensor, step: Step) -> Tensor:
-    """A[y] of each location's own class, (B, h, w) of (B, K, h, w)."""
-    rows = torch.arange(len(class_maps), device=class_maps.device)
-    own = class_maps[rows, step.labels]
+def mixed_label_map(class_maps: Tensor, step: Step) -> Tensor:
+    """A[y], (B, h, w) of (B, K, h, w); with a pasted piece, of the class that each location shows."""
+    own = label_maps(class_maps, step.labels)
     if step.pasted is None:
         return own
     share = F.adaptive_avg_pool2d(step.pasted, own.shape[-2:])[0]  # (1, h, w)
-    return (1 - share) * own + share * class_maps[rows, step.others]
-
-
-def teacher_map(weights: str, images: Tensor) -> Tensor:
-    """S (B, 1, h1, w1) of another, trained network, which learns nothing here."""
-    with torch.no_grad():
-        return _teacher(weights, images.device)(images).foreground
-
-
-@lru_cache(maxsize=1)
-def _teacher(weights: str, device: torch.device) -> nn.Module:
-    from wsol.training.runs import load_network
-
-    network, config = load_network(project_root() / weights)
-    if network(torch.zeros(1, 3, config.input_size, config.input_size)).foreground is None:
-        raise ValueError(f"{weights} has no foreground map to teach with")
-    return network.to(device)
+    return (1 - share) * own + share * label_maps(class_maps, step.others)
 
 
 def foreground_loss(objects: Tensor, background: Tensor, config: Config) -> Tensor:
@@ -258,8 +244,7 @@ def foreground_mask(S: Tensor, config: Config) -> Tensor:
     if config.normalization == "sigmoid":
         return S.sigmoid()
     S = S.sigmoid() if config.normalization == "sigmoid-minmax" else S
-    low, high = S.amin(dim=(2, 3), keepdim=True), S.amax(dim=(2, 3), keepdim=True)
-    return (S - low) / (high - low).clamp_min(1e-6)
+    return min_max(S, epsilon=1e-6)
 
 
 def mask_loss(maps: Tensor, M: Tensor, config: Config) -> Tensor:

@@ -25,11 +25,11 @@ class BackgroundClassNetwork(CamNetwork):
 
     def forward(self, images: Tensor, every: bool = False) -> Outputs:
         """With ``every``, for the loss, the logits and maps of K + 1 classes."""
-        found = super().forward(images)
+        outputs = super().forward(images)
         if every:
-            return found
-        logits, maps = found.logits[:, :-1], found.class_maps[:, :-1]
-        return Outputs(logits, maps, -found.class_maps[:, -1:])
+            return outputs
+        logits, maps = outputs.logits[:, :-1], outputs.class_maps[:, :-1]
+        return Outputs(logits, maps, -outputs.class_maps[:, -1:])
 
 
 def build(backbone: Backbone, num_classes: int, config: Config) -> BackgroundClassNetwork:

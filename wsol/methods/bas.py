@@ -22,7 +22,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from wsol.backbones import Backbone
-from wsol.methods.base import Batch, Outputs, mean_over_all
+from wsol.methods.base import Batch, Outputs, check_range, label_maps, mean_over_all
 from wsol.methods.cam import class_loss
 
 USES_BACKGROUND = False
@@ -36,9 +36,7 @@ class Config:
     guidance_weight: float = 0.5  # c: cross entropy of what the map shows
 
     def __post_init__(self) -> None:
-        for name in ("area_weight", "guidance_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; a weight cannot be negative")
+        check_range(self, "area_weight", "guidance_weight", low=0)
 
 
 class Suppression(NamedTuple):
@@ -69,8 +67,7 @@ class BasNetwork(nn.Module):
         maps = self.generator(early).float()  # (B, K, h1, w1)
         if labels is None:
             return Outputs(logits, maps)
-        rows = torch.arange(len(images), device=images.device)
-        label_map = maps[rows, labels][:, None].sigmoid()
+        label_map = label_maps(maps, labels)[:, None].sigmoid()
         rest = _frozen(self.backbone.late, early.detach() * (1 - label_map))
         left = _frozen(self.class_head, rest).mean((2, 3))
         return Suppression(logits, class_maps, label_map, left)
@@ -95,21 +92,23 @@ def build(backbone: Backbone, num_classes: int, config: Config) -> BasNetwork:
 
 def losses(network: nn.Module, batch: Batch, config: Config) -> dict[str, Tensor]:
     """The total and its four parts."""
-    found = network(batch.images, batch.labels)
-    mask = F.adaptive_avg_pool2d(found.label_map, found.class_maps.shape[-2:])
-    guided = (found.class_maps * mask).mean((2, 3))
+    outputs = network(batch.images, batch.labels)
+    mask = F.adaptive_avg_pool2d(outputs.label_map, outputs.class_maps.shape[-2:])
+    guided = (outputs.class_maps * mask).mean((2, 3))
     parts = {
-        "class_loss": class_loss(found.logits, batch.labels),
+        "class_loss": class_loss(outputs.logits, batch.labels),
         "guidance_loss": class_loss(guided, batch.labels),
-        "suppression_loss": mean_over_all(suppression(found, batch.labels)),
-        "area_loss": mean_over_all(found.label_map),
+        "suppression_loss": mean_over_all(suppression(outputs, batch.labels)),
+        "area_loss": mean_over_all(outputs.label_map),
     }
     total = parts["class_loss"] + config.guidance_weight * parts["guidance_loss"]
     total = total + parts["suppression_loss"] + config.area_weight * parts["area_loss"]
     return {"loss": total, **parts}
 
 
-def suppression(found: Suppression, labels: Tensor) -> Tensor:
+def suppression(outputs: Suppression, labels: Tensor) -> Tensor:
     """S_b / S of the label, (B,), 0 where the background activates the class as much as all."""
-    whole, left = (x.gather(1, labels[:, None])[:, 0] for x in (found.logits.detach(), found.left))
+    whole, left = (
+        x.gather(1, labels[:, None])[:, 0] for x in (outputs.logits.detach(), outputs.left)
+    )
     return torch.where(left < whole, left / (whole + 1e-8), torch.zeros_like(left))

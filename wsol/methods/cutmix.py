@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from wsol.backbones import Backbone
-from wsol.methods.base import Batch
+from wsol.methods.base import Batch, check_range
 from wsol.methods.cam import CamNetwork, class_loss
 
 USES_BACKGROUND = False
@@ -29,10 +29,8 @@ class Config:
     cutmix_rate: float = 1.0  # probability that a step is mixed
 
     def __post_init__(self) -> None:
-        if self.cutmix_beta <= 0:
-            raise ValueError(f"cutmix_beta is {self.cutmix_beta}; it must be above 0")
-        if not 0 <= self.cutmix_rate <= 1:
-            raise ValueError(f"cutmix_rate is {self.cutmix_rate}; it is a probability")
+        check_range(self, "cutmix_beta", low=0, ends="(]")
+        check_range(self, "cutmix_rate", low=0, high=1)
 
 
 class Mixed(NamedTuple):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from wsol.backbones import Backbone
-from wsol.methods.base import Batch
+from wsol.methods.base import Batch, check_range
 from wsol.methods.cam import CamNetwork, class_loss
 
 USES_BACKGROUND = False
@@ -28,10 +28,8 @@ class Config:
     hide_rate: float = 0.5  # probability that a patch is hidden
 
     def __post_init__(self) -> None:
-        if self.patch_size < 1:
-            raise ValueError(f"patch_size is {self.patch_size}; it must be at least 1")
-        if not 0 <= self.hide_rate <= 1:
-            raise ValueError(f"hide_rate is {self.hide_rate}; it is a probability")
+        check_range(self, "patch_size", low=1)
+        check_range(self, "hide_rate", low=0, high=1)
 
 
 def build(backbone: Backbone, num_classes: int, config: Config) -> CamNetwork:

@@ -1,11 +1,11 @@
-"""SPG: the sure places of one map teach the map below it, and all of them the features.
+"""SPG: confident locations of one map supervise the map of the layer below.
 
 Zhang, Wei, Kang, Yang, Huang: Self-produced Guidance for Weakly-supervised Object Localization,
 ECCV 2018. Heads of one channel sit on the network. Where a map is above a threshold its places are
 foreground, where it is below another they are background, and the rest is ignored (their eq. 1);
 with such masks binary cross entropy trains
 
-    B2 (late features)    from the class map A[y], min-max normalized
+    B2 (late features)    from the class map A[y], min-max min_max
     B1 (early features)   from sigmoid(B2)
     C  (late features)    from the mean of sigmoid(B1) and sigmoid(B2)
 
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsol.backbones import Backbone
-from wsol.methods.base import Batch, Outputs, global_mean, normalized
+from wsol.methods.base import Batch, Outputs, global_mean, label_maps, min_max
 from wsol.methods.cam import CamNetwork, class_loss
 
 USES_BACKGROUND = False
@@ -92,16 +92,15 @@ def build(backbone: Backbone, num_classes: int, config: Config) -> SpgNetwork:
 
 def losses(network: nn.Module, batch: Batch, config: Config) -> dict[str, Tensor]:
     """Cross entropy and the three guided losses."""
-    found = network(batch.images, guided=True)
-    rows = torch.arange(len(batch.images), device=batch.images.device)
-    attention = normalized(found.class_maps[rows, batch.labels].detach())[:, None]
-    one, two = found.b1.detach().sigmoid(), found.b2.detach().sigmoid()
-    fused = (_resized(one, found.c) + _resized(two, found.c)) / 2
+    outputs = network(batch.images, guided=True)
+    attention = min_max(label_maps(outputs.class_maps, batch.labels).detach())[:, None]
+    one, two = outputs.b1.detach().sigmoid(), outputs.b2.detach().sigmoid()
+    fused = (_resized(one, outputs.c) + _resized(two, outputs.c)) / 2
     parts = {
-        "class_loss": class_loss(found.logits, batch.labels),
-        "late_loss": guided_loss(found.b2, attention, config.late_high, config.late_low),
-        "early_loss": guided_loss(found.b1, two, config.early_high, config.early_low),
-        "fused_loss": guided_loss(found.c, fused, config.fused_high, config.fused_low),
+        "class_loss": class_loss(outputs.logits, batch.labels),
+        "late_loss": guided_loss(outputs.b2, attention, config.late_high, config.late_low),
+        "early_loss": guided_loss(outputs.b1, two, config.early_high, config.early_low),
+        "fused_loss": guided_loss(outputs.c, fused, config.fused_high, config.fused_low),
     }
     return {"loss": sum(parts.values()), **parts}
 

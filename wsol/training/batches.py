@@ -1,4 +1,9 @@
-"""Batches of one epoch for this process, made from draws, by workers or on the spot."""
+"""Batches of one epoch for this process.
+
+Everything random in an epoch (order, background images, crops, flips) is drawn at once, so that the
+batches do not depend on worker processes, cache and interruptions. The bits of these draws decide
+the weights.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,8 +21,6 @@ from wsol.datasets.images import Images, load_size, open_images, to_float
 from wsol.datasets.index import INDEX, read_index, rows_of
 from wsol.methods import Batch, get_method
 from wsol.training.config import Execution, TrainConfig
-
-# Everything random in one epoch, drawn at once: order, background images, crops, flips.
 
 FLIP = 2**23  # of the 24 bits that torch.rand makes a float of: below one half
 

@@ -1,4 +1,4 @@
-"""The state of a training, kept as it goes, so that one that was killed can go on.
+"""Checkpoints, from which a training that was killed resumes.
 
 All processes of a training have the same state (gradients are averaged, losses are means over all
 of them, batch statistics are those of process 0), so process 0 alone keeps it and all read it.
@@ -12,27 +12,29 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from wsol.datasets.files import written_whole
+
 
 @dataclass
 class Progress:
-    """How far a training is: the step it is at, and the losses so far."""
+    """State of a training between two steps, beside weights and optimizer."""
 
     epoch: int = 0  # the one that is running, from 0
     step: int = 0  # the next one in it
     sums: dict[str, float] = field(default_factory=dict)  # losses times images, of this epoch
     history: list[dict[str, float]] = field(default_factory=list)  # finished epochs
-    seconds: float = 0.0  # that the steps so far took, over all sittings
-    begun: float = field(default_factory=time.perf_counter)  # of this sitting
+    seconds: float = 0.0  # that the steps so far took, over all sessions
+    begun: float = field(default_factory=time.perf_counter)  # of this session
 
     def __post_init__(self) -> None:
         self.before = self.seconds
 
     def elapsed(self) -> float:
-        """Seconds of all sittings until now."""
+        """Seconds of all sessions until now."""
         return self.before + time.perf_counter() - self.begun
 
     def as_state(self) -> dict[str, object]:
-        """What the next sitting needs."""
+        """The fields that are saved."""
         return {
             name: getattr(self, name) for name in ("epoch", "step", "sums", "history", "seconds")
         }
@@ -62,7 +64,7 @@ class Checkpoint:
         every_seconds: float,
         keeps: bool,
     ) -> None:
-        """Say whose state it is; ``keeps`` is whether this process writes it."""
+        """keeps : whether this process writes the state"""
         self.path, self.network, self.optimizer = path, network, optimizer
         self.every_seconds, self.keeps = every_seconds, keeps
         self.last = time.monotonic()
@@ -77,21 +79,20 @@ class Checkpoint:
         return Progress(**state["progress"])
 
     def due(self) -> bool:
-        """Whether so much time has passed that the state is worth keeping."""
+        """Whether `every_seconds` have passed since the last save."""
         kept = self.path is not None and self.keeps
         return kept and time.monotonic() - self.last >= self.every_seconds
 
     def save(self, progress: Progress) -> None:
-        """Keep the state."""
+        """Write the state."""
         if self.path is None or not self.keeps:
             return
         state = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
-        temporary = self.path.with_suffix(".tmp")
-        torch.save(state | {"progress": progress.as_state()}, temporary)
-        temporary.replace(self.path)  # a kill leaves the old state or the new one, never half
+        with written_whole(self.path) as path:  # a kill leaves the old state or the new one
+            torch.save(state | {"progress": progress.as_state()}, path)
         self.last = time.monotonic()
 
     def remove(self) -> None:
-        """Forget the state, once the run is written."""
+        """Remove the state, once the run is written."""
         if self.path is not None and self.keeps:
             self.path.unlink(missing_ok=True)

@@ -1,29 +1,34 @@
-"""The settings of a training: what decides the weights, and what only decides where and how fast.
+"""Settings of a training: those that decide the weights, and those that decide where it runs.
 
-:class:`TrainConfig` travels inside the weights file. :class:`Execution` does not: on one machine
+:class:`TrainConfig` is stored inside the weights file. :class:`Execution` is not: on one machine
 the same TrainConfig gives the same weights whatever the workers, the cache and the interruptions.
-Precision, compilation, device and number of processes change the last bits, and run.json says
-which they were.
+Precision, compilation, device and number of processes change the last bits; provenance.json
+records them.
 """
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from wsol.methods import get_method
+from wsol.methods.base import check_choices, check_range
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training. ``method_config`` holds the fields of the method's own ``Config``."""
+    """One training. ``method_config`` holds the fields of the method's own ``Config``.
+
+    Raises ValueError for an unknown method or a value out of range.
+    """
 
     method: str
     seed: int = 0
     backbone: str = "small16"
     weights: str | None = None  # None, "DEFAULT" or a file
-    input_size: int = 96  # pixels, the side of the square that the network sees
+    input_size: int = 96  # side of the square input of the network, pixels
     epochs: int = 10
     batch_size: int = 32  # object images per step, over all processes
     background_batch: int = 16  # background images per step, where the method uses them
@@ -39,24 +44,15 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         get_method(self.method).Config(**self.method_config)  # refuses unknown or bad values
-        _known("optimizer", self.optimizer, ("sgd", "adamw"))
-        _known("schedule", self.schedule, ("cosine", "step"))
-        for name in (
-            *("epochs", "batch_size", "background_batch", "input_size", "threads"),
-            "decay_epochs",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("learning_rate", "new_layer_factor"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum is {self.momentum}; it must be at least 0 and below 1")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay is {self.weight_decay}; it must not be negative")
+        check_choices(self, optimizer=("sgd", "adamw"), schedule=("cosine", "step"))
+        counts = ("epochs", "batch_size", "background_batch", "input_size", "threads")
+        check_range(self, *counts, "decay_epochs", low=1)
+        check_range(self, "learning_rate", "new_layer_factor", low=0, ends="(]")
+        check_range(self, "momentum", low=0, high=1, ends="[)")
+        check_range(self, "weight_decay", low=0)
 
     def digest(self) -> str:
-        """Return a short name that changes with any setting."""
+        """Sixteen hexadecimal digits that change with any setting."""
         text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -69,56 +65,46 @@ class Execution:
     processes: int = 1  # on this machine, one per GPU; more nodes by torchrun itself
     precision: str = "fp32"  # "tf32", or "bf16": autocast, which needs no loss scaling
     compile: bool = False  # torch.compile, which pays off after minutes
-    deterministic: bool = True  # refuse no operation, but choose the repeatable one
-    loader_workers: int = 0  # processes that make batches; 0 for none beside the training
+    deterministic: bool = True  # choose repeatable operations, refuse none
+    loader_workers: int = 0  # processes that make batches; 0 for the training process itself
     cache: str | None = None  # folder for decoded images; None decodes them each time
-    cache_gb: float = 32.0  # a data set that takes more is decoded each time after all
-    checkpoint_seconds: float = 60.0  # between two states to resume from, beside each epoch's
+    cache_gb: float = 32.0  # a larger data set is decoded each time
+    checkpoint_seconds: float = 60.0  # between two checkpoints, beside one after each epoch
 
     def __post_init__(self) -> None:
-        _known("precision", self.precision, ("fp32", "tf32", "bf16"))
-        if self.processes < 1:
-            raise ValueError(f"processes is {self.processes}; it must be at least 1")
-        for name in ("loader_workers", "cache_gb", "checkpoint_seconds"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+        check_choices(self, precision=("fp32", "tf32", "bf16"))
+        check_range(self, "processes", low=1)
+        check_range(self, "loader_workers", "cache_gb", "checkpoint_seconds", low=0)
 
 
-def _known(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} is {value!r}; known: {', '.join(known)}")
-
-
-def config_from(values: dict[str, Any]) -> TrainConfig:
+def config_from(values: Mapping[str, Any]) -> TrainConfig:
     """Build a TrainConfig from flat names: its own fields and those of the method's ``Config``.
 
-    Where the method is combined with another one, ``combine``, fields of that one's Config count
-    too. What belongs to none is left alone, so that a notebook can hand over all its parameters:
-    ``config_from(globals())``. Raises ValueError where TrainConfig does.
+    With ``combine``, the fields of the combined method's Config count too. Other names are ignored,
+    so that a notebook can hand over all its parameters: ``config_from(globals())``. Raises
+    ValueError where TrainConfig does.
     """
-    own = {f.name for f in fields(TrainConfig)} - {"method_config"}
-    method_config = _given(values, values["method"])
+    method_config = _fields_of(get_method(values["method"]).Config, values)
     if method_config.get("combine"):
-        method_config["combine_config"] = _given(values, method_config["combine"])
-    given = {name: values[name] for name in own if name in values}
-    return TrainConfig(**given, method_config=method_config)
+        combined = get_method(method_config["combine"]).Config
+        method_config["combine_config"] = _fields_of(combined, values)
+    own = _fields_of(TrainConfig, values)
+    return TrainConfig(**own | {"method_config": method_config})
 
 
-def _given(values: dict[str, Any], method: str) -> dict[str, Any]:
-    """Those of the values that are fields of a method's Config."""
-    names = sorted(f.name for f in fields(get_method(method).Config))
-    return {name: values[name] for name in names if name in values}
+def _fields_of(config: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {f.name: values[f.name] for f in fields(config) if f.name in values}
 
 
-def execution_from(values: dict[str, Any], root: Path | None = None) -> Execution:
+def execution_from(values: Mapping[str, Any], root: Path | None = None) -> Execution:
     """Build an Execution from flat names, as `config_from` does; the cache lies below `root`."""
-    own = {name: values[name] for name in (f.name for f in fields(Execution)) if name in values}
+    own = _fields_of(Execution, values)
     if root is not None and own.get("cache"):
         own["cache"] = str(root / own["cache"])
     return Execution(**own)
 
 
-def defaults_of(method: str, combine: str | None) -> dict[str, Any]:
+def defaults_of(method: str, combine: str | None = None) -> dict[str, Any]:
     """All settings of a training with their defaults, None where there is none."""
     methods = [method, combine] if combine else [method]
     configs = (TrainConfig, Execution, *(get_method(name).Config for name in methods))

@@ -1,7 +1,6 @@
-"""Start a module of this library in several processes, as `torchrun` does, from a notebook too.
+"""Several processes, one network: rank, device, agreement, and starting them.
 
-A child process, because CUDA must not be touched before a fork and because a notebook's own
-process has long imported everything.
+`torchrun` starts the processes and tells each its rank in the environment; without it there is one.
 """
 
 import ctypes
@@ -15,16 +14,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 from torch import distributed as dist
 
-from wsol import project_root
-from wsol.methods.base import together
+import wsol
+from wsol.methods.base import is_distributed
 
-# Several processes, one network: who I am, where I compute, and means over all of us.
-
-PATIENCE = timedelta(hours=6)  # one process may decode a whole data set while the others wait
+TIMEOUT = timedelta(hours=6)  # one process may decode a whole data set while the others wait
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 def rank() -> int:
@@ -40,7 +39,7 @@ def world_size() -> int:
 def choose_device(name: str) -> torch.device:
     """The device of this process: with "auto" or "cuda" the GPU of its local rank.
 
-    Raises ValueError if the device is not there.
+    Raises ValueError if there is no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -60,7 +59,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def set_precision(precision: str) -> None:
-    """Let float32 be float32 on a GPU, unless it is to be TF32 ("tf32")."""
+    """Keep float32 exact on a GPU, unless the precision is "tf32"."""
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
 
@@ -73,7 +72,7 @@ def process_group(device: torch.device) -> Iterator[None]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield
     finally:
@@ -85,37 +84,35 @@ def process_group(device: torch.device) -> Iterator[None]:
 
 def agree(values: list[int], what: str) -> None:
     """Raise RuntimeError unless these numbers are the same in every process."""
-    if not together():
+    if not is_distributed():
         return
-    found: list[list[int] | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, values)
-    if any(other != values for other in found):
-        raise RuntimeError(f"{what} differs between the processes: {found}")
+    gathered: list[list[int] | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, values)
+    if any(other != values for other in gathered):
+        raise RuntimeError(f"{what} differs between the processes: {gathered}")
 
 
 def wait_for_all() -> None:
-    """Return when every process has come here."""
-    if together():
+    """Return when every process has called this."""
+    if is_distributed():
         dist.barrier()
 
 
-PR_SET_PDEATHSIG = 1  # of linux/prctl.h
-
-
 def launch(
-    module: str, words: Sequence[str], settings: Mapping[str, object], processes: int
+    command: str, words: Sequence[str], settings: Mapping[str, object], processes: int
 ) -> str:
-    """Run ``python -m module words --set name=value ...`` in processes on this machine.
+    """Run ``wsol command words --set name=value ...`` in processes on this machine.
 
-    Returns what was printed. Raises RuntimeError with its last lines if a process fails.
+    A child process starts them, because CUDA must not be touched before a fork. Returns what was
+    printed. Raises RuntimeError with its last lines if a process fails.
     """
     torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command = [sys.executable, "-m", *torchrun, "-m", module, *words, *setting_words(settings)]
-    paths = [str(project_root()), os.environ.get("PYTHONPATH", "")]
+    cli = ["-m", "wsol.cli", command, *words, *setting_words(settings)]
+    paths = [str(Path(wsol.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     environment.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does, without its warning
     done = subprocess.run(
-        command,
+        [sys.executable, "-m", *torchrun, *cli],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -125,7 +122,7 @@ def launch(
     if done.returncode:
         own = re.split(r"^[EW]\d{4} .*torch/distributed/", done.stdout, maxsplit=1, flags=re.M)[0]
         last = "\n".join((own.strip() or done.stdout).splitlines()[-20:])  # without torchrun's own
-        raise RuntimeError(f"{module} failed in {processes} processes:\n{last}")
+        raise RuntimeError(f"wsol {command} failed in {processes} processes:\n{last}")
     return done.stdout
 
 
@@ -136,7 +133,7 @@ def _end_with_parent() -> None:
 
 
 def setting_words(settings: Mapping[str, object]) -> list[str]:
-    """The words ``--set=name=value`` that `wsol.notebook.read_settings` reads back."""
+    """The words ``--set=name=value`` that the command line reads back."""
     return [
         f"--set={name}={json.dumps(value, ensure_ascii=False)}" for name, value in settings.items()
     ]

@@ -1,28 +1,25 @@
 """Training: one loop for every method, reproducible to the last bit and resumable at any step.
 
-Everything random in step s of epoch e follows from (seed, e, s), so a run that is killed and goes
-on ends with the very weights of an unbroken one. With several processes each takes its part of
-every step, and losses and gradients are those of the whole step.
-
-    python -m wsol.training.loop --data data/birds --out runs/mine --set method=cam --set epochs=3
-    torchrun --nproc-per-node 4 -m wsol.training.loop --data data/cub --out runs/cub/background-0         --params-file params/cub.yaml --section train --section background --set seed=0
+Everything random in step s of epoch e follows from (seed, e, s), so a run that is killed and
+resumed ends with the weights of an uninterrupted one. With several processes each takes its part
+of every step, and losses and gradients are those of the whole step.
 """
 
 import hashlib
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
-from wsol.backbones import parameter_count
+from wsol import project_root
 from wsol.methods import Batch, get_method
 from wsol.training.batches import TrainData, epoch_batches, load_training_data
 from wsol.training.checkpoint import Checkpoint, Progress, checkpoint_path
@@ -41,6 +38,40 @@ from wsol.training.optimizer import build_optimizer, set_rate
 from wsol.training.runs import WEIGHTS, build_network, code_digest, load_network, write_run
 
 
+def train_from_disk(
+    config: TrainConfig,
+    data: str | Path,
+    run_dir: str | Path,
+    n_background: int | None = None,
+    resume_dir: str | Path | None = None,
+    execution: Execution | None = None,
+) -> nn.Module:
+    """Train on a prepared data set and write a run.
+
+    Parameters
+    ----------
+    data : folder of index.csv, and of background/ where the method uses background images
+    run_dir : folder of the run, see `wsol.training.runs`
+    n_background : take the first n background images; None for all
+    resume_dir : folder of checkpoints; None keeps none
+    execution : with ``processes`` above 1 the training runs in child processes of `torchrun`
+
+    Returns the trained network. Raises what `train` and the readers of the data raise.
+    """
+    execution = execution or Execution()
+    if execution.processes == 1 or world_size() > 1:
+        loaded = load_training_data(config, data, n_background, execution)
+        return train(config, loaded, run_dir, resume_dir, execution)
+    options = {"--data": data, "--out": run_dir, "--resume": resume_dir}
+    options |= {"--n-background": n_background}
+    words = [f"{name}={value}" for name, value in options.items() if value is not None]
+    settings = asdict(config) | asdict(execution)
+    settings |= settings.pop("method_config")
+    settings |= settings.pop("combine_config", {})
+    launch("train", words, settings, execution.processes)
+    return load_network(Path(run_dir) / WEIGHTS)[0]
+
+
 def train(
     config: TrainConfig,
     data: TrainData,
@@ -48,27 +79,26 @@ def train(
     resume_dir: str | Path | None = None,
     execution: Execution | None = None,
 ) -> nn.Module:
-    """Train and write a run.
+    """Train on loaded data and write a run.
 
-    With ``resume_dir`` the state is kept there under the digest of configuration and data, and a
-    run that was killed goes on from it. Under `torchrun` every process calls this and the first
+    With ``resume_dir`` a checkpoint is kept there under the digest of configuration and data, and a
+    run that was killed resumes from it. Under `torchrun` every process calls this and the first
     writes. Returns the trained network.
 
-    Raises ValueError when the method needs background images and there are none, when the batch
-    is larger than the set or smaller than the number of processes, and FloatingPointError when the
-    loss is not finite.
+    Raises ValueError when the method needs background images and there are none, or when the batch
+    is larger than the set or smaller than the number of processes; FloatingPointError when the loss
+    is not finite; RuntimeError when the same training is running already.
     """
     execution = execution or Execution()
     _check(config, data)
     device = choose_device(execution.device)
     set_precision(execution.precision)
     path = state_path(config, data, execution, resume_dir)
-    with process_group(device), _only_one(path):
+    with process_group(device), _locked(path):
         return _train(config, data, Path(run_dir), path, execution, device)
 
 
 def _check(config: TrainConfig, data: TrainData) -> None:
-    """Refuse what cannot be trained."""
     if get_method(config.method).USES_BACKGROUND and not data.background:
         raise ValueError(f"method {config.method!r} needs background images and got none")
     if len(data.images) < config.batch_size:
@@ -84,7 +114,7 @@ def _check(config: TrainConfig, data: TrainData) -> None:
 def state_path(
     config: TrainConfig, data: TrainData, execution: Execution, resume_dir: str | Path | None
 ) -> Path | None:
-    """Where the state is kept: named after settings, data, code and pretrained weights."""
+    """File of the checkpoint, named after settings, data, code and pretrained weights."""
     if resume_dir is None:
         return None
     own = config.weights if config.weights and Path(config.weights).is_file() else None
@@ -94,8 +124,8 @@ def state_path(
 
 
 @contextmanager
-def _only_one(path: Path | None) -> Iterator[None]:
-    """Refuse a second training that would write the same state."""
+def _locked(path: Path | None) -> Iterator[None]:
+    """Refuse a second training that would write the same checkpoint."""
     if path is None or rank() > 0:
         yield
         return
@@ -103,7 +133,7 @@ def _only_one(path: Path | None) -> Iterator[None]:
         with FileLock(path.with_suffix(".lock"), timeout=0):
             yield
     except Timeout:
-        raise RuntimeError(f"this very training is running already (it holds {path})") from None
+        raise RuntimeError(f"this training is running already: it holds {path}") from None
 
 
 def _train(
@@ -120,10 +150,10 @@ def _train(
     optimizer = build_optimizer(network, config)
     checkpoint = Checkpoint(path, network, optimizer, execution.checkpoint_seconds, rank() == 0)
     progress = checkpoint.restore()
-    agree([progress.epoch, progress.step], "the step to go on from")
+    agree([progress.epoch, progress.step], "the step to resume from")
     steps = len(data.images) // config.batch_size
     resumed = progress.epoch * steps + progress.step
-    runner = _wrapped(network, execution, device)
+    runner, teacher = _wrapped(network, execution, device), _teacher(config, device)
     epochs = range(progress.epoch, config.epochs)
     for epoch in (bar := tqdm(epochs, desc=f"{config.method}-{config.seed}", disable=rank() > 0)):
         batches = epoch_batches(
@@ -133,38 +163,54 @@ def _train(
             device=device,
             execution=execution,
         )
+        if teacher is not None:
+            batches = (replace(batch, teacher=teacher) for batch in batches)
         row = _train_epoch(config, runner, optimizer, batches, progress, checkpoint, execution)
         rate = progress.epoch * steps * config.batch_size / progress.elapsed()
         bar.set_postfix(loss=f"{row['loss']:.3f}", images_per_s=f"{rate:.0f}")
     if rank() == 0:
-        cost = {
+        images = config.epochs * steps * config.batch_size
+        about = {
+            "execution": _describe(execution, device),
             "seconds": round(progress.seconds, 2),
-            "images_per_second": round(
-                config.epochs * steps * config.batch_size / progress.seconds, 1
-            ),
+            "images_per_second": round(images / progress.seconds, 1),
             "resumed_after_step": resumed,
-            "parameters": parameter_count(network),
         }
-        about = _about(data, execution, device) | {"cost": cost}
-        write_run(run_dir, config, network, data.num_classes, progress.history, about)
+        write_run(run_dir, config, network, data, progress.history, about)
     wait_for_all()
     checkpoint.remove()
     return network.eval()
 
 
-def _about(data: TrainData, execution: Execution, device: torch.device) -> dict[str, object]:
-    """What run.json says of the circumstances; where the cache lies is this machine's business."""
-    found = {"device": device.type, "world_size": world_size()}
+def _teacher(config: TrainConfig, device: torch.device) -> Callable[[Tensor], Tensor] | None:
+    """The foreground map of another run, which is not trained here; None without one."""
+    weights = config.method_config.get("teacher")
+    if not weights:
+        return None
+    network, trained = load_network(project_root() / weights)
+    network = network.to(device)
+    size = trained.input_size
+    with torch.no_grad():
+        if network(torch.zeros(1, 3, size, size, device=device)).foreground is None:
+            raise ValueError(f"teacher: {weights} has no foreground map")
+
+    @torch.no_grad()
+    def foreground(images: Tensor) -> Tensor:
+        return network(images).foreground
+
+    return foreground
+
+
+def _describe(execution: Execution, device: torch.device) -> dict[str, object]:
+    described = asdict(execution) | {"cache": execution.cache is not None}  # a path is local
+    described |= {"device": device.type, "world_size": world_size()}
     if device.type == "cuda":
-        found["gpu"] = torch.cuda.get_device_name(device)
-    return {
-        "execution": asdict(execution) | {"cache": execution.cache is not None} | found,
-        "class_names": list(data.class_names),
-    }
+        described["gpu"] = torch.cuda.get_device_name(device)
+    return described
 
 
 def _wrapped(network: nn.Module, execution: Execution, device: torch.device) -> nn.Module:
-    """The network as it is run: compiled and spread over processes, sharing the parameters."""
+    """The network, compiled and spread over processes, sharing the parameters."""
     runner = network
     if world_size() > 1:
         if device.type == "cuda":  # statistics of the whole step; gloo cannot
@@ -184,12 +230,12 @@ def _train_epoch(
     checkpoint: Checkpoint,
     execution: Execution,
 ) -> dict[str, float]:
-    """Run the rest of one epoch; return and note the mean of each loss, a row of the history."""
+    """Run the rest of one epoch; append the mean of each loss to the history and return it."""
     sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in progress.sums.items()}
     runner.train()
     for batch in batches:
         parts = _train_step(config, runner, optimizer, batch, progress, execution)
-        for name, value in parts.items():  # added up on the device, which need not wait for us
+        for name, value in parts.items():  # summed on the device, without synchronization
             value = value.detach().double() * config.batch_size
             sums[name] = sums[name].to(value.device) + value if name in sums else value
         progress.step += 1
@@ -216,7 +262,7 @@ def _train_step(
     batch: Batch,
     progress: Progress,
     execution: Execution,
-) -> dict[str, torch.Tensor]:
+) -> dict[str, Tensor]:
     """One step of the optimizer; returns the losses, scalars, of the whole step."""
     method = get_method(config.method)
     # What a method draws (dropout, recolouring) follows from the step, and differs between the
@@ -232,40 +278,3 @@ def _train_step(
     parts["loss"].backward()
     optimizer.step()
     return parts
-
-
-def train_from_disk(
-    config: TrainConfig,
-    data: str | Path,
-    run_dir: str | Path,
-    n_background: int | None = None,
-    resume_dir: str | Path | None = None,
-    execution: Execution | None = None,
-) -> nn.Module:
-    """Train on data/index.csv with the first n images, or all, of data/background; write a run.
-
-    With ``execution.processes`` above 1 the training runs in child processes started by `torchrun`.
-    """
-    execution = execution or Execution()
-    if execution.processes > 1 and world_size() == 1:
-        _train_in_processes(config, data, run_dir, n_background, resume_dir, execution)
-        return load_network(Path(run_dir) / WEIGHTS)[0]
-    loaded = load_training_data(config, data, n_background, execution)
-    return train(config, loaded, run_dir, resume_dir, execution)
-
-
-def _train_in_processes(
-    config: TrainConfig,
-    data: str | Path,
-    run_dir: str | Path,
-    n_background: int | None,
-    resume_dir: str | Path | None,
-    execution: Execution,
-) -> None:
-    words = ["--data", str(data), "--out", str(run_dir)]
-    words += [] if resume_dir is None else ["--resume", str(resume_dir)]
-    words += [] if n_background is None else ["--n-background", str(n_background)]
-    settings = asdict(config) | asdict(execution)
-    settings |= settings.pop("method_config")
-    settings |= settings.pop("combine_config", {})
-    launch("wsol.training.loop", words, settings, execution.processes)

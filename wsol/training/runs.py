@@ -1,13 +1,17 @@
 """A run: the folder that a training leaves, and the network that comes back from it.
 
-``weights.safetensors`` (the last epoch's, always, with the configuration inside), ``history.csv``
-(losses per epoch) and ``run.json`` (configuration, classes, execution, versions, cost).
+weights.safetensors   weights of the last epoch, with the configuration inside
+history.csv           mean losses per epoch
+run.json              configuration, class names, number of trainable parameters
+provenance.json       time, hardware, package versions and git commit: what differs between two
+                      executions that give the same weights
 """
 
 import hashlib
 import json
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -19,51 +23,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import wsol
-from wsol import project_root
 from wsol.backbones import build_backbone
+from wsol.datasets.files import write_text, written_whole
 from wsol.methods import get_method
+from wsol.training.batches import TrainData
 from wsol.training.config import TrainConfig
 
-# What a run was made with: package versions, platform, git commit.
-
-_PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pandas", "pillow", "scipy")
-
-
-def provenance() -> dict[str, object]:
-    """Return package versions, Python, platform and git commit ("unknown" outside a clone)."""
-    return {
-        "packages": {name: version(name) for name in _PACKAGES},
-        "python": platform.python_version(),
-        "platform": platform.system() + "-" + platform.machine(),
-        "git_commit": git_commit(),
-    }
-
-
-def code_digest() -> str:
-    """Digest of the code that weights and maps follow from: what was begun with other code is not
-    resumed."""
-    folder = Path(wsol.__file__).parent
-    files = [folder / "backbones.py", folder / "datasets" / "images.py"]
-    files += [
-        path for room in ("methods", "training") for path in sorted((folder / room).glob("*.py"))
-    ]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
-def git_commit() -> str:
-    """Return the commit of the project, with "+" when tracked files differ from it."""
-    git = ["git", "-C", str(project_root())]
-    try:
-        commit = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], check=False).returncode
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return commit + ("+" if changed else "")
-
-
 WEIGHTS = "weights.safetensors"
+_PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pandas", "pillow", "scipy")
 
 
 def build_network(config: TrainConfig, num_classes: int) -> nn.Module:
@@ -83,26 +50,32 @@ def write_run(
     run_dir: Path,
     config: TrainConfig,
     network: nn.Module,
-    num_classes: int,
-    history: list[dict[str, float]],
-    about: dict[str, object],
+    data: TrainData,
+    history: Sequence[Mapping[str, float]],
+    about: Mapping[str, object],
 ) -> None:
     """Write a run; the weights come last, so that a folder with weights is complete.
 
-    about : what else run.json says: cost, execution, class_names
+    history : mean losses, one mapping per epoch
+    about : of this execution, for provenance.json
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / WEIGHTS).unlink(missing_ok=True)
     # The configuration travels inside the weights, so that one file is enough to use a network.
-    settings = asdict(config) | {"num_classes": num_classes}
-    pd.DataFrame(history).round(6).to_csv(run_dir / "history.csv", index=False)
-    text = json.dumps({"config": settings} | about | provenance(), indent=2, sort_keys=True)
-    (run_dir / "run.json").write_text(text + "\n", encoding="utf-8")
+    settings = asdict(config) | {"num_classes": data.num_classes}
+    record = {
+        "config": settings,
+        "class_names": list(data.class_names),
+        "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
+    }
+    with written_whole(run_dir / "history.csv") as path:
+        pd.DataFrame(history).round(6).to_csv(path, index=False)
+    for name, content in (("run", record), ("provenance", dict(about) | provenance())):
+        text = json.dumps(content, indent=2, sort_keys=True)
+        write_text(run_dir / f"{name}.json", text + "\n")
     tensors = {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
-    metadata = {"config": json.dumps(settings, sort_keys=True)}
-    partial = run_dir / f"{WEIGHTS}.partial"
-    save_file(tensors, partial, metadata=metadata)
-    partial.replace(run_dir / WEIGHTS)
+    with written_whole(run_dir / WEIGHTS) as path:
+        save_file(tensors, path, metadata={"config": json.dumps(settings, sort_keys=True)})
 
 
 def load_network(weights: str | Path) -> tuple[nn.Module, TrainConfig]:
@@ -114,3 +87,38 @@ def load_network(weights: str | Path) -> tuple[nn.Module, TrainConfig]:
     network = build_network(TrainConfig(**(settings | {"weights": None})), num_classes)
     network.load_state_dict(load_file(weights))
     return network.eval(), config
+
+
+def provenance() -> dict[str, object]:
+    """Package versions, Python, platform and git commit ("unknown" outside a clone)."""
+    return {
+        "packages": {name: version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.system() + "-" + platform.machine(),
+        "git_commit": git_commit(),
+    }
+
+
+def git_commit() -> str:
+    """Commit of the project, with "+" when tracked files differ from it; "unknown" without one."""
+    git = ["git", "-C", str(wsol.project_root())]
+    try:
+        commit = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], check=False).returncode
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + ("+" if changed else "")
+
+
+def code_digest() -> str:
+    """Digest of the code that weights and maps follow from.
+
+    What was begun with other code is not resumed.
+    """
+    package = Path(wsol.__file__).parent
+    files = [package / "backbones.py", package / "datasets" / "images.py"]
+    for room in ("methods", "training"):
+        files += sorted((package / room).glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -3,10 +3,15 @@
 from functools import cache
 
 import pytest
+import timm
 import torch
 import torchvision
+from safetensors.torch import save_file
+from timm.layers import resample_abs_pos_embed
 
-from wsol.backbones import Backbone, build_backbone, conv_block, parameter_count
+from wsol.backbones import Backbone, build_backbone, token_map
+from wsol.training.config import TrainConfig
+from wsol.training.runs import build_network
 
 # torchvision's published totals, and its classifier layers, which a backbone leaves out.
 RESNET50, RESNET50_FC = 25_557_032, 2048 * 1000 + 1000
@@ -28,6 +33,10 @@ SHAPES = [
     ("inceptionv3-28", (288, 1024), (8, 8)),
     ("deit-s", (384, 384), (16, 16)),
 ]
+
+
+def parameter_count(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
 
 
 @cache  # for tests that only look at it
@@ -89,12 +98,6 @@ def test_a_small_backbone_has_six_convolutions_with_batch_norm():
     w = 16
     ends = [(3, w), (w, 2 * w), (2 * w, 2 * w), (2 * w, 4 * w), (4 * w, 4 * w), (4 * w, 4 * w)]
     assert parameter_count(build_backbone("small16")) == sum(9 * a * b + 2 * b for a, b in ends)
-
-
-def test_frozen_parameters_are_not_counted():
-    block = conv_block(3, 4)
-    block[0].weight.requires_grad_(False)
-    assert parameter_count(block) == 2 * 4
 
 
 def test_resnet50_keeps_its_last_stages_at_stride_one():
@@ -248,3 +251,93 @@ def test_a_missing_weights_file_is_named(tmp_path):
 def test_statistics_of_the_input_are_not_saved_with_the_weights():
     assert not {"mean", "std"} & set(build_backbone("small8").state_dict())
     assert isinstance(build_backbone("small8"), Backbone)
+
+
+def test_timm_gives_features_of_stride_8_and_its_last():
+    backbone = build_backbone("timm/resnet18").eval()
+    assert (backbone.early_channels, backbone.late_channels) == (128, 512)
+    assert (backbone.early_stride, backbone.late_stride) == (8, 32)
+    assert backbone.mean.flatten()[0] == pytest.approx(0.485)
+    network = build_network(TrainConfig("background", backbone="timm/resnet18"), 5).eval()
+    with torch.inference_mode():
+        early, late = backbone(torch.rand(1, 3, 64, 96))
+        outputs = network(torch.rand(2, 3, 64, 64))
+    assert (early.shape, late.shape) == ((1, 128, 8, 12), (1, 512, 2, 3))
+    assert outputs.class_maps.shape == (2, 5, 2, 2)
+    assert outputs.foreground.shape == (2, 1, 8, 8)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "convnext_atto"])
+def test_a_local_file_fills_every_layer_of_a_network_of_timm(tmp_path, name):
+    torch.manual_seed(1)
+    whole = timm.create_model(name).eval()
+    torch.save(whole.state_dict(), tmp_path / "weights.pth")
+    torch.manual_seed(2)
+    backbone = build_backbone(f"timm/{name}", str(tmp_path / "weights.pth")).eval()
+    state = {key.replace(".", "_"): value for key, value in whole.state_dict().items()}
+    for key, value in backbone.early.net.state_dict().items():
+        assert torch.equal(value, state[key.replace(".", "_")])
+    if name == "resnet18":
+        x = torch.rand(1, 3, 64, 64)
+        with torch.inference_mode():
+            expected = whole.forward_features((x - backbone.mean) / backbone.std)
+            assert torch.allclose(backbone(x)[1], expected, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def deit():
+    """timm's DeiT-S with random weights, none of them zero."""
+    torch.manual_seed(4)
+    model = timm.create_model("deit_small_patch16_224").eval()
+    for parameter in model.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    return model
+
+
+@pytest.mark.parametrize("form", ["plain", "under model", "safetensors"])
+def test_deit_s_gives_the_features_of_timm(deit, tmp_path, form):
+    path = tmp_path / ("deit.safetensors" if form == "safetensors" else "deit.pth")
+    if form == "safetensors":
+        save_file(deit.state_dict(), path)
+    else:
+        torch.save(deit.state_dict() if form == "plain" else {"model": deit.state_dict()}, path)
+    backbone = build_backbone("deit-s", str(path)).eval()
+    x = torch.rand(1, 3, 224, 224)
+    with torch.inference_mode():
+        tokens, (half,) = deit.forward_intermediates(
+            (x - backbone.mean) / backbone.std, indices=[5], output_fmt="NCHW"
+        )
+        early, late = backbone(x)
+    assert torch.allclose(late, token_map(tokens), atol=1e-5)
+    assert torch.allclose(early, half, atol=1e-5)
+
+
+def test_deit_s_serves_another_input_size_with_positions_resized(deit, tmp_path):
+    torch.save(deit.state_dict(), tmp_path / "deit.pth")
+    backbone = build_backbone("deit-s", str(tmp_path / "deit.pth"), input_size=320).eval()
+    expected = resample_abs_pos_embed(deit.pos_embed, (20, 20))
+    assert torch.allclose(backbone.early[0].positions, expected, atol=1e-5)
+    with torch.inference_mode():
+        early, late = backbone(torch.rand(1, 3, 320, 320))
+    assert early.shape == late.shape == (1, 384, 20, 20)
+
+
+def test_a_map_has_the_patches_in_their_places():
+    tokens = torch.arange(10.0).view(1, 10, 1)  # the class token is 0
+    assert torch.equal(token_map(tokens)[0, 0], torch.arange(1.0, 10.0).view(3, 3))
+
+
+def test_what_cannot_be_built_is_refused(tmp_path):
+    files = {"other": {"conv1.weight": torch.zeros(1)}, "none": {"epoch": 3}}
+    for name, content in files.items():
+        torch.save(content, tmp_path / f"{name}.pth")
+    for name, weights, size, message in (
+        ("deit-s", None, 225, "multiple of 16"),
+        ("deit-s", "other", 224, "does not fit"),
+        ("timm/resnet18", "other", 224, "does not fit"),
+        ("resnet50", "none", 224, "holds no state dict"),
+        ("timm/no_such_network", None, 224, "no model"),
+        ("timm/vit_tiny_patch16_224", None, 224, "none of them 8"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build_backbone(name, weights and str(tmp_path / f"{weights}.pth"), size)

@@ -349,7 +349,7 @@ def test_the_mask_weight_never_falls(a, b, p, q):
         ({"normalization": "softmax"}, "normalization is 'softmax'"),
         ({"mask_loss": "l2"}, "mask_loss is 'l2'"),
         ({"object_share": 0.0}, "object_share is 0.0"),
-        ({"object_share": 1.0}, "a share between 0 and 1"),
+        ({"object_share": 1.0}, "above 0 and below 1"),
         ({"ramp_start": 0.6, "ramp_end": 0.5}, "0 <= ramp_start <= ramp_end <= 1"),
         ({"ramp_end": 1.5}, "ramp"),
     ],

@@ -5,9 +5,9 @@ Right" (CVPR 2020): resize to a square frame, normalize, quantize to 8 bits, bin
 thresholds, take the box of the largest contour (MaxBoxAcc) or of every contour (MaxBoxAccV2).
 
 A map of 8 bits has at most 255 binarizations that are not empty, and they are nested, so one sweep
-over its grey levels (`wsol.evaluation.contours`) yields the boxes of all of them. Where it cannot tell
-which contour is the largest, OpenCV is asked about that one level. The numbers are those of the
-plain loop over the thresholds, which the tests hold beside it.
+over its grey levels (`wsol.evaluation.contours`) gives the boxes of all of them. At a level where
+the largest contour is in doubt, OpenCV decides. The numbers equal those of the plain loop over the
+thresholds, which the tests compare.
 
 A binary map is named by its *level* v of 1 to 255: the pixels of at least v.
 
@@ -60,17 +60,36 @@ def resize_boxes(boxes: ArrayLike, image_size: tuple[int, int], size: int = FRAM
     return (boxes * size / np.array([width, height, width, height])).astype(np.int64)
 
 
-def box_iou(boxes: NDArray[np.integer], others: NDArray[np.integer]) -> Floats:
-    """IoU of (M, 4) with (G, 4) integer boxes, (M, G).
+def box_areas(boxes: ArrayLike, plus: float = 1) -> NDArray:
+    """Areas (...) of boxes (..., 4); `plus` as in `box_iou`. 0 where a corner passes the other."""
+    boxes = _wide(boxes)
+    return np.maximum(boxes[..., 2:] - boxes[..., :2] + plus, 0).prod(axis=-1)
 
-    Both corners belong to the box (hence + 1), as in the reference code.
+
+def box_overlap(boxes: ArrayLike, others: ArrayLike, plus: float = 1) -> NDArray:
+    """Areas (M, G) that boxes (M, 4) share with others (G, 4)."""
+    a, b = _wide(boxes)[:, None], _wide(others)[None]
+    near, far = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
+    return box_areas(np.concatenate([near, far], axis=-1), plus)
+
+
+def box_iou(boxes: ArrayLike, others: ArrayLike, plus: float = 1) -> Floats:
+    """IoU (M, G) of boxes (M, 4) with others (G, 4), x0 y0 x1 y1.
+
+    plus : 1 where both corners belong to a box, as in the reference code; 0 where the far one does
+        not
     """
-    a, b = np.asarray(boxes, np.int64)[:, None], np.asarray(others, np.int64)[None]
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + 1
-    overlap = np.maximum(sides, 0).prod(axis=-1)
-    area_a, area_b = ((c[..., 2:] - c[..., :2] + 1).prod(axis=-1) for c in (a, b))
-    union = area_a + area_b - overlap
-    return np.where(union > 0, overlap / np.maximum(union, 1), 0.0)
+    overlap = box_overlap(boxes, others, plus)
+    union = box_areas(boxes, plus)[:, None] + box_areas(others, plus)[None] - overlap
+    return np.divide(overlap, union, out=np.zeros(overlap.shape), where=union > 0)
+
+
+def _wide(boxes: ArrayLike) -> NDArray:
+    """Boxes (..., 4) in a type that sums of pixels do not overflow."""
+    boxes = np.asarray(boxes)
+    return boxes.astype(np.int64 if boxes.dtype.kind in "iub" else np.float64).reshape(
+        *(boxes.shape[:-1] if boxes.size else (0,)), 4
+    )
 
 
 def contour_boxes(binary: Bytes) -> tuple[list[tuple[int, int, int, int]], int]:
@@ -127,9 +146,9 @@ def contours(levels: Bytes) -> Contours:
     return Contours(largest, boxes, low, high)
 
 
-def iou_per_level(found: Contours, truth: Ints) -> tuple[Floats, Floats]:
+def iou_per_level(boxes: Contours, truth: Ints) -> tuple[Floats, Floats]:
     """Best IoU over the ground truth at each level: of the largest contour, of any, each (256,)."""
-    return iou_of_levels(*found, np.asarray(truth, np.int64).reshape(-1, 4))
+    return iou_of_levels(*boxes, np.asarray(truth, np.int64).reshape(-1, 4))
 
 
 def best_iou(score: Floats, truth: Ints, taus: ArrayLike = TAUS) -> tuple[Floats, Floats]:

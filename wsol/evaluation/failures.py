@@ -1,9 +1,9 @@
-"""Why the localization of an image failed, from boxes alone.
+"""Why the localization of an image failed, from its boxes.
 
 The reasons and their thresholds are those of the public code of Pan et al., "Unveiling the
 Potential of Structure Preserving for Weakly Supervised Object Localization" (SPA, CVPR 2021;
-`get_badcase_detail`), which others report as Cls, M-Ins, Part, More and OT. They are asked in this
-order, and the first that holds is the image's:
+`get_badcase_detail`), which others report as Cls, M-Ins, Part, More and OT. They are tested in this
+order; the first that holds is the reason:
 
     wrong class         the label is not the predicted class (Top-1 only)
     multiple instances  more than .3 of the area of each of two or more objects is in the box
@@ -11,8 +11,8 @@ order, and the first that holds is the image's:
     too large           at least .7 of the object is in the box
     elsewhere           none of these
 
-"The object" is the ground-truth box of highest IoU. Of that code two things differ: an image is
-right from an IoU of .5 on, as everywhere in this repository, and boxes are those of the frame.
+"The object" is the ground-truth box of highest IoU. Two things differ from that code: an image
+is right from an IoU of .5 on, as everywhere in this repository, and boxes are those of the frame.
 
 Shapes: N images, G ground-truth boxes.
 """
@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from wsol.evaluation.boxes import box_areas, box_iou, box_overlap
 from wsol.evaluation.metrics import DELTA
 
 RIGHT, WRONG_CLASS, ELSEWHERE = "right", "wrong class", "elsewhere"
@@ -36,11 +37,6 @@ OF_BOX = 0.5  # share of the box's area above which the box is on the object
 OF_OBJECT = 0.7  # share of the object's area from which the box covers it
 
 
-def _area(boxes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Pixels of (G, 4) boxes, both corners included, (G,); 0 where a corner passes the other."""
-    return np.maximum(boxes[..., 2:] - boxes[..., :2] + 1, 0).prod(axis=-1)
-
-
 def box_failure(box: ArrayLike, truth: ArrayLike) -> str:
     """What is wrong with one box (4,) for the ground truth (G, 4), or that it is right.
 
@@ -48,11 +44,10 @@ def box_failure(box: ArrayLike, truth: ArrayLike) -> str:
     """
     box, truth = np.asarray(box, np.int64), np.asarray(truth, np.int64).reshape(-1, 4)
     if len(truth) == 0:
-        raise ValueError("an image without ground-truth box can be neither right nor wrong")
-    near, far = np.maximum(box[:2], truth[:, :2]), np.minimum(box[2:], truth[:, 2:])
-    shared = _area(np.concatenate([near, far], axis=1))
-    of_box, of_object = shared / _area(box), shared / _area(truth)
-    iou = shared / (_area(box) + _area(truth) - shared)
+        raise ValueError("an image without ground-truth box is neither right nor wrong")
+    shared = box_overlap(box[None], truth)[0]
+    of_box, of_object = shared / box_areas(box), shared / box_areas(truth)
+    iou = box_iou(box[None], truth)[0]
     best = iou.argmax()
     if iou[best] >= DELTA:
         return RIGHT
@@ -80,8 +75,8 @@ def failure_reasons(
         raise ValueError(f"{len(boxes)} boxes, {len(truth)} ground truths, {len(ranks)} ranks")
     if (ranks < 0).any():
         raise ValueError("the rank of a label is unknown: leave the ranks out for GT-known")
-    found = [box_failure(box, gt) for box, gt in zip(boxes, truth, strict=True)]
-    return np.where(ranks > 0, WRONG_CLASS, np.array(found, dtype=np.str_))
+    reasons = [box_failure(box, gt) for box, gt in zip(boxes, truth, strict=True)]
+    return np.where(ranks > 0, WRONG_CLASS, np.array(reasons, dtype=np.str_))
 
 
 def failure_shares(

@@ -1,9 +1,9 @@
-"""Reading score maps and predictions that anybody's method has written.
+"""Readers of score maps and predictions written by any method.
 
 Score maps are what the reference code of Choe et al. 2020 (`wsolevaluation`) leaves: one array per
 image, 224 x 224, from 0 to 1, in a file `<image_id>.npy` below a folder, the image id with its
 subfolder and ending (`001.Black/x.jpg.npy`). A single `.npy` of (N, H, W) in the order of the image
-ids does too. Nothing is normalized here: a map belongs to whoever made it.
+ids does too. Nothing is normalized here: maps are used as they are.
 
 Shapes: N images, H W map.
 """
@@ -84,7 +84,7 @@ def open_score_maps(path: str | Path, image_ids: Sequence[str]) -> ScoreMaps:
 
 
 def _file(folder: Path, image_id: str) -> Path:
-    return folder / f"{image_id}.npy"  # the picture's own ending stays
+    return folder / f"{image_id}.npy"  # the image's own suffix stays
 
 
 def _some(names: Sequence[str]) -> str:
@@ -95,15 +95,15 @@ def _some(names: Sequence[str]) -> str:
 def _check_folder(folder: Path, image_ids: tuple[str, ...]) -> None:
     """Raise ScoreMapError unless every image has a map and every map an image."""
     missing = [name for name in image_ids if not _file(folder, name).is_file()]
-    found = (file.relative_to(folder).as_posix() for file in folder.rglob("*.npy"))
-    unknown = sorted({name.removesuffix(".npy") for name in found} - set(image_ids))
-    faults = []
+    names = (file.relative_to(folder).as_posix() for file in folder.rglob("*.npy"))
+    unknown = sorted({name.removesuffix(".npy") for name in names} - set(image_ids))
+    errors = []
     if missing:
-        faults.append(f"{len(missing)} of {len(image_ids)} maps are missing: {_some(missing)}")
+        errors.append(f"{len(missing)} of {len(image_ids)} maps are missing: {_some(missing)}")
     if unknown:
-        faults.append(f"{len(unknown)} maps are of no image in the metadata: {_some(unknown)}")
-    if faults:
-        raise ScoreMapError(f"{folder} (maps are <image_id>.npy): {'; '.join(faults)}")
+        errors.append(f"{len(unknown)} maps are of no image in the metadata: {_some(unknown)}")
+    if errors:
+        raise ScoreMapError(f"{folder} (maps are <image_id>.npy): {'; '.join(errors)}")
 
 
 def _check_stack(path: Path, image_ids: tuple[str, ...]) -> None:
@@ -167,13 +167,13 @@ def _classes(text: str) -> tuple[int, ...] | None:
     return tuple(map(int, fields))
 
 
-def _check_classes(record: Record, n_classes: int | None, faults: list[str]) -> None:
-    """Five different classes that exist, or a fault."""
+def _check_classes(record: Record, n_classes: int | None, errors: list[str]) -> None:
+    """Five different classes that exist, or an error."""
     if len(set(record.value)) != RANKED:
-        faults.append(f"{record.where}: image {record.key} has a class more than once")
+        errors.append(f"{record.where}: image {record.key} has a class more than once")
     if n_classes is not None and max(record.value) >= n_classes:
         worst = max(record.value)
-        faults.append(f"{record.where}: class {worst} of image {record.key}, of {n_classes} from 0")
+        errors.append(f"{record.where}: class {worst} of image {record.key}, of {n_classes} from 0")
 
 
 def read_predictions(
@@ -183,27 +183,27 @@ def read_predictions(
 
     The file is CSV with the header image_id,class_1,...,class_5: the five first classes, best
     first, as numbers from 0. The rank of a label is its place, from 0, and 5 where it is not among
-    them. Raises DatasetError with all faults, by file and line: other columns, a class that is no
+    them. Raises DatasetError with all errors, by file and line: other columns, a class that is no
     number, is repeated or not below `n_classes`, an image twice, unknown or without prediction.
     """
     if len(labels) != len(image_ids):
         raise ValueError(f"{len(labels)} labels for {len(image_ids)} images")
-    faults: list[str] = []
-    records = read_records(Path(path), _split, _classes, ",".join(COLUMNS), faults)
+    errors: list[str] = []
+    records = read_records(Path(path), _split, _classes, ",".join(COLUMNS), errors)
     headers = [record.key for record in records if record.value is None]
     if headers != [COLUMNS[0]] or records[0].value is not None:
-        faults.append(f"{path}: the header {','.join(COLUMNS)} is to be the first line, and once")
-    table = by_key([record for record in records if record.value is not None], faults)
+        errors.append(f"{path}: the header {','.join(COLUMNS)} is to be the first line, and once")
+    table = by_key([record for record in records if record.value is not None], errors)
     known = set(image_ids)
     for record in table.values():
-        _check_classes(record, n_classes, faults)
+        _check_classes(record, n_classes, errors)
         if record.key not in known:
-            faults.append(f"{record.where}: image {record.key} is not in the metadata")
+            errors.append(f"{record.where}: image {record.key} is not in the metadata")
     missing = [name for name in image_ids if name not in table]
     if missing:
-        faults.append(f"{path}: {len(missing)} images without prediction: {_some(missing)}")
-    if faults:
-        raise DatasetError(faults)
+        errors.append(f"{path}: {len(missing)} images without prediction: {_some(missing)}")
+    if errors:
+        raise DatasetError(errors)
     predictions = np.array([table[name].value for name in image_ids], np.int64).reshape(-1, RANKED)
     hits = predictions == np.asarray(labels)[:, None]
     return np.where(hits.any(axis=1), hits.argmax(axis=1), RANKED), predictions

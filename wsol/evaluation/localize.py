@@ -51,7 +51,7 @@ def rank_labels(logits: ArrayLike, labels: ArrayLike) -> tuple[NDArray, NDArray]
 
 
 class _Row(NamedTuple):
-    """What the evaluation of one image needs of its index row."""
+    """Columns of the index table that the evaluation of one image uses."""
 
     image_id: str
     boxes: str
@@ -61,7 +61,7 @@ class _Row(NamedTuple):
     ignore: str
 
 
-class _Found(NamedTuple):
+class _Result(NamedTuple):
     """Of one image: IoU in both modes (T,), boxes (256, 4), largest grey level, pixel counts."""
 
     largest: NDArray[np.uint16]
@@ -78,19 +78,19 @@ def _evaluate(
     score_of: Callable[[NDArray], NDArray[np.float64]],
     thresholds: NDArray[np.float64],
     masks: Masks | None,
-) -> _Found:
+) -> _Result:
     score = score_of(cam)
     truth = resize_boxes(parse_boxes(row.boxes), (row.width, row.height))
     counts = None if masks is None else pixel_histogram(score, masks(row), thresholds)
     levels = quantize(score)
-    peak, found = int(levels.max()), contours(levels)
+    peak, boxes = int(levels.max()), contours(levels)
     v = levels_of(thresholds, peak)
-    largest, every = (in_steps(iou)[v] for iou in iou_per_level(found, truth))
-    return _Found(largest, every, found.largest.astype(np.uint8), peak, truth, counts)
+    largest, every = (in_steps(iou)[v] for iou in iou_per_level(boxes, truth))
+    return _Result(largest, every, boxes.largest.astype(np.uint8), peak, truth, counts)
 
 
-def _in_order(function: Callable[[int], _Found], count: int, workers: int) -> Iterator[_Found]:
-    """``function(0), function(1), ...``, worked out by threads a few chunks ahead.
+def _in_order(function: Callable[[int], _Result], count: int, workers: int) -> Iterator[_Result]:
+    """``function(0), function(1), ...``, computed by threads a few chunks ahead.
 
     Threads do: the sweep and OpenCV let go of the interpreter lock. No more than two chunks a
     worker are on their way, so that memory does not grow with the number of maps.
@@ -99,7 +99,7 @@ def _in_order(function: Callable[[int], _Found], count: int, workers: int) -> It
         yield from map(function, range(count))
         return
 
-    def chunk(start: int) -> list[_Found]:
+    def chunk(start: int) -> list[_Result]:
         return [function(i) for i in range(start, min(start + CHUNK, count))]
 
     starts = deque(range(0, count, CHUNK))
@@ -108,14 +108,14 @@ def _in_order(function: Callable[[int], _Found], count: int, workers: int) -> It
             pool.submit(chunk, starts.popleft()) for _ in range(min(2 * workers, len(starts)))
         )
         while ahead:
-            found = ahead.popleft().result()
+            results = ahead.popleft().result()
             if starts:
                 ahead.append(pool.submit(chunk, starts.popleft()))
-            yield from found
+            yield from results
 
 
 def answers(index: pd.DataFrame, logits: ArrayLike | None = None) -> pd.DataFrame:
-    """Rows of a localization table: the label and what the classifier makes of it.
+    """Rows of a localization table: label, prediction and rank of the label.
 
     Without logits (N, K) prediction and rank are `UNKNOWN`.
     """
@@ -149,7 +149,7 @@ def localize(
     thresholds : (T,) taus in [0, 1), ascending
     masks : gives the ground-truth mask of a row, for PxAP; see `wsol.evaluation.masks.MaskReader`
     workers : threads
-    progress : what a progress bar is to say; without, there is none
+    progress : text of a progress bar; None for no bar
 
     The table takes 5 kB of memory an image. Raises ValueError if maps, rows and logits differ in
     number, or a row has no box.
@@ -163,8 +163,8 @@ def localize(
 
     jobs = [_Row(*row) for row in index[list(_Row._fields)].itertuples(index=False)]
     evaluate = partial(_evaluate, score_of=score_of, thresholds=thresholds, masks=masks)
-    found = _in_order(lambda i: evaluate(maps[i], jobs[i]), len(jobs), workers)
-    bar = tqdm(found, desc=progress, total=len(jobs), unit="map", disable=progress is None)
+    results = _in_order(lambda i: evaluate(maps[i], jobs[i]), len(jobs), workers)
+    bar = tqdm(results, desc=progress, total=len(jobs), unit="map", disable=progress is None)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # maps side by side, not threads within each
     try:
@@ -174,14 +174,14 @@ def localize(
 
 
 def _gather(
-    found: Iterator[_Found], rows: pd.DataFrame, thresholds: NDArray, meta: dict[str, str]
+    results: Iterator[_Result], rows: pd.DataFrame, thresholds: NDArray, meta: dict[str, str]
 ) -> LocalizationTable:
-    """Put the answers of all images into one table."""
+    """Put the results of all images into one table."""
     N, T = len(rows), len(thresholds)
     iou = np.zeros((2, N, T), dtype=np.uint16)
     boxes, peaks = np.zeros((N, LEVELS, 4), np.uint8), np.zeros(N, np.uint8)
     truth, histogram = [], None
-    for i, one in enumerate(found):
+    for i, one in enumerate(results):
         iou[0, i], iou[1, i], boxes[i], peaks[i] = one.largest, one.every, one.boxes, one.peak
         truth.append(one.truth)
         if one.counts is not None:

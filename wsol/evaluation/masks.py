@@ -1,4 +1,4 @@
-"""Pixels against ground-truth masks, for PxAP (Choe et al. 2020).
+"""Ground-truth masks and pixel histograms, for PxAP (Choe et al. 2020).
 
 Shapes: H W frame, T thresholds.
 """

@@ -1,20 +1,21 @@
-"""Maps of a whole split on disk, predicted by one process or many, resumable.
+"""Maps of a trained network: in memory, or of a whole split on disk, resumable, by many processes.
 
-    torchrun --nproc-per-node 4 -m wsol.evaluation.predict runs/train/cam-0/weights.safetensors         --data data/birds --split test --out runs/maps/test
+The *class map* A[c] and the *foreground map* S are logits, (N, h, w) at the network's own grid. A
+:class:`read-out <READ_OUTS>` turns logits into what is resized and min-max normalized; it is chosen
+on `train-fullsup` for every method alike.
 
-The arrays (`wsol.evaluation.predict`) are memory-mapped files that every process writes its own batches into, so
-nothing is gathered or padded. A batch is always made of the same images, whoever predicts it: the
-maps are the same to the last bit on one CPU process and on many. All processes run on one machine:
-file systems that machines share do not keep such files coherent.
+On disk there is one memory-mapped float32 array per split and map, which every process writes its
+own batches into, so nothing is gathered or padded. A batch always holds the same images, whichever
+process predicts it: the maps are the same to the last bit with one CPU process and with many. All
+processes run on one machine: network file systems do not keep memory-mapped files coherent.
 """
 
-import argparse
 import hashlib
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,10 @@ from tqdm.auto import tqdm
 
 from wsol.datasets.files import replace_folder
 from wsol.datasets.images import Images, make_array, open_images, to_float
-from wsol.datasets.index import INDEX, read_index, rows_of
 from wsol.training.config import Execution
 from wsol.training.distributed import (
     choose_device,
+    launch,
     process_group,
     rank,
     set_precision,
@@ -41,104 +42,104 @@ from wsol.training.distributed import (
 )
 from wsol.training.runs import code_digest, load_network
 
-# Maps of a trained network: predicted once per split, stored at the network's own grid.
+BATCH = 64  # images predicted together; the last bits of a map may depend on it
+DONE = "done.npy"  # which batches are in the arrays
 
 
-def _sigmoid(x: NDArray) -> NDArray:
+def sigmoid(x: NDArray) -> NDArray:
+    """Logistic function, clipped where it would overflow."""
     return 1 / (1 + np.exp(-x.clip(-60, 60)))
 
 
-BATCH = 64  # images predicted together; the last bits of a map may depend on it
-READ_OUTS = {
-    "raw": lambda x: x,
-    "relu": lambda x: np.maximum(x, 0),
-    "sigmoid": _sigmoid,
-}
+READ_OUTS = {"raw": lambda x: x, "relu": lambda x: np.maximum(x, 0), "sigmoid": sigmoid}
 
 
 @torch.inference_mode()
+def run_network(network: nn.Module, images: Tensor):
+    """Output of a network for a batch (B, 3, H, W) of uint8 RGB images.
+
+    This is the only place where images enter a trained network: in [0, 1], channels last, on the
+    device of the network's parameters.
+    """
+    device = next(network.parameters()).device
+    images = to_float(images.to(device, non_blocking=True))
+    return network(images.contiguous(memory_format=torch.channels_last))
+
+
 def predict_batch(
     network: nn.Module, images: Tensor, labels: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Run a network over a batch (B, 3, H, W) uint8 on its device; without labels, of class 0.
+    """Logits and maps of a batch (B, 3, H, W) uint8; without labels, the class map of class 0.
 
     Returns ``logits`` (B, K), ``class`` (B, h, w): the label's class map, and, where the network
     has a foreground head, ``foreground`` (B, h1, w1); maps are logits.
     """
-    outputs = network(to_float(images).contiguous(memory_format=torch.channels_last))
-    rows = torch.arange(len(images), device=images.device)
-    labels = torch.zeros_like(rows) if labels is None else labels
-    found = {"logits": outputs.logits, "class": outputs.class_maps[rows, labels]}
+    outputs = run_network(network, images)
+    rows = torch.arange(len(images), device=outputs.logits.device)
+    labels = torch.zeros_like(rows) if labels is None else labels.to(rows.device)
+    maps = {"logits": outputs.logits, "class": outputs.class_maps[rows, labels]}
     if outputs.foreground is not None:
-        found["foreground"] = outputs.foreground[:, 0]
-    return found
+        maps["foreground"] = outputs.foreground[:, 0]
+    return maps
+
+
+def image_batches(images: Images | Tensor, size: int = BATCH) -> Iterator[tuple[slice, Tensor]]:
+    """Rows and images (B, 3, L, L) uint8 of N images, `size` at a time."""
+    for start in range(0, len(images), size):
+        rows = slice(start, min(start + size, len(images)))
+        yield rows, torch.stack([images[i] for i in range(rows.start, rows.stop)])
 
 
 def predict(
-    network: nn.Module, images: Tensor, labels: Tensor, batch_size: int = BATCH
+    network: nn.Module, images: Images | Tensor, labels: Tensor, batch_size: int = BATCH
 ) -> dict[str, NDArray[np.float32]]:
-    """Run a network over (N, 3, H, W) uint8 images with (N,) labels, all in memory.
+    """Maps of N images of (3, L, L) uint8 with labels (N,), in memory.
 
-    Returns what `predict_batch` does for each, as float32 arrays; `wsol.evaluation.predict` does the same
-    for images on disk.
+    Returns what `predict_batch` does for each, as float32 arrays. The network is put into
+    evaluation mode.
     """
     network.eval()
     parts = [
-        predict_batch(
-            network, images[start : start + batch_size], labels[start : start + batch_size]
-        )
-        for start in range(0, len(images), batch_size)
+        predict_batch(network, batch, labels[rows])
+        for rows, batch in image_batches(images, batch_size)
     ]
-    return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+    return {name: torch.cat([part[name].cpu() for part in parts]).numpy() for name in parts[0]}
 
 
 def product(class_maps: NDArray, foreground: NDArray, read_out: str) -> NDArray[np.float32]:
     """Multiply read-out class maps (N, h, w) with sigmoid(S) (N, h1, w1), on the finer grid."""
     size = np.maximum(class_maps.shape[1:], foreground.shape[1:]).tolist()
-    upsample = [
-        F.interpolate(torch.from_numpy(np.array(m))[:, None], size=size, mode="bilinear")[
-            :, 0
-        ].numpy()
-        for m in (READ_OUTS[read_out](class_maps), _sigmoid(foreground))
+    upsampled = [
+        F.interpolate(torch.from_numpy(np.array(m))[:, None], size=size, mode="bilinear")[:, 0]
+        for m in (READ_OUTS[read_out](class_maps), sigmoid(foreground))
     ]
-    return (upsample[0] * upsample[1]).astype(np.float32)
+    return (upsampled[0].numpy() * upsampled[1].numpy()).astype(np.float32)
 
 
-def read_out_map(found: Mapping[str, NDArray], kind: str, name: str) -> NDArray:
-    """One map (N, h, w) of what a network predicted, read out; the product is made of two.
+def read_out_map(maps: Mapping[str, NDArray], kind: str, read_out: str) -> NDArray:
+    """One map (N, h, w) of a network's predictions, read out; the product is made of two.
 
     Raises KeyError if the network has no such map.
     """
-    if kind == "product" and kind not in found:
-        return product(found["class"], found["foreground"], name)
-    return READ_OUTS[name](found[kind])
+    if kind == "product" and kind not in maps:
+        return product(maps["class"], maps["foreground"], read_out)
+    return READ_OUTS[read_out](maps[kind])
 
 
-def read_outs(found: Mapping[str, NDArray], kinds: tuple[str, ...]) -> dict[tuple, NDArray]:
+def read_outs(maps: Mapping[str, NDArray], kinds: Sequence[str]) -> dict[tuple[str, str], NDArray]:
     """Maps (N, h, w) under each (map, read-out) that the predictions of a network allow."""
-    allowed = {*found, "product"} if "foreground" in found else {*found}
+    allowed = {*maps, "product"} if "foreground" in maps else {*maps}
     return {
-        (kind, name): read_out_map(found, kind, name)
-        for name in READ_OUTS
+        (kind, read_out): read_out_map(maps, kind, read_out)
+        for read_out in READ_OUTS
         for kind in kinds
         if kind in allowed
     }
 
 
-def save_maps(folder: str | Path, maps: dict[str, NDArray]) -> None:
-    """Write each array as ``<name>.npy``."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, array in maps.items():
-        np.save(folder / f"{name}.npy", np.ascontiguousarray(array, dtype=np.float32))
-
-
 def load_maps(folder: str | Path) -> dict[str, NDArray[np.float32]]:
-    """Open what :func:`save_maps` wrote, memory-mapped and read-only."""
+    """The arrays of a folder by name, memory-mapped and read-only."""
     return {p.stem: np.load(p, mmap_mode="r") for p in sorted(Path(folder).glob("*.npy"))}
-
-
-DONE = "done.npy"  # which batches are in the arrays
 
 
 class _Batches(Dataset):
@@ -159,14 +160,19 @@ def predict_split(
     out: str | Path,
     execution: Execution | None = None,
     resume_dir: str | Path | None = None,
-) -> dict[str, np.ndarray]:
+) -> dict[str, NDArray]:
     """Predict the images of index rows into the folder `out`; return its arrays, memory-mapped.
 
-    What is finished is kept below `resume_dir` (by default beside `out`) until all is, so that a
-    killed prediction goes on, and `out` is replaced when it is complete. Under `torchrun` every
-    process calls this.
+    Finished batches are kept below `resume_dir` (by default beside `out`) until all are, so that a
+    killed prediction resumes, and `out` is replaced when it is complete. With ``processes`` above 1
+    child processes of `torchrun` predict; each of them calls this.
     """
     execution, out = execution or Execution(), Path(out)
+    if execution.processes > 1 and world_size() == 1:
+        words = [str(weights), f"--data={root}", f"--split={rows['split'].iloc[0]}", f"--out={out}"]
+        words += [] if resume_dir is None else [f"--resume={resume_dir}"]
+        launch("predict", words, asdict(execution), execution.processes)
+        return load_maps(out)
     if world_size() != int(os.environ.get("LOCAL_WORLD_SIZE", world_size())):
         raise ValueError("several machines cannot write the same maps: predict on one")
     network, config = load_network(weights)
@@ -179,8 +185,8 @@ def predict_split(
     digest = hashlib.sha256(Path(weights).read_bytes() + code_digest().encode())
     digest.update(f"{images.digest()} {labels.tolist()} {execution.precision}".encode())
     partial = Path(resume_dir or out.parent) / f"{out.name}-{digest.hexdigest()[:16]}.partial"
-    lock = nullcontext() if rank() else FileLock(partial.with_suffix(".lock"))
     partial.parent.mkdir(parents=True, exist_ok=True)
+    lock = nullcontext() if rank() else FileLock(partial.with_suffix(".lock"))
     with process_group(device), lock:
         arrays = _open_arrays(partial, network, config.input_size, len(images))
         _predict_all(network.to(device), images, labels, arrays, execution, device)
@@ -202,8 +208,7 @@ def _open_arrays(
         folder.mkdir(parents=True)
         one = predict_batch(network, torch.zeros(1, 3, size, size, dtype=torch.uint8))
         for name, value in one.items():
-            shape = (n_images, *value.shape[1:])
-            make_array(folder / f"{name}.npy", np.float32, shape)
+            make_array(folder / f"{name}.npy", np.float32, (n_images, *value.shape[1:]))
         make_array(folder / "new.npy", np.uint8, (-(-n_images // BATCH),))
         (folder / "new.npy").replace(folder / DONE)  # last: with it the folder is complete
     wait_for_all()
@@ -221,55 +226,19 @@ def _predict_all(
     """Predict the batches of this process that are not done yet."""
     done = arrays["done"]
     mine = [b for b in range(len(done)) if b % world_size() == rank() and not done[b]]
-    bf16 = execution.precision == "bf16"
-    with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
-        for b, batch in _loaded(images, mine, execution, device):
-            here = slice(b * BATCH, b * BATCH + len(batch))
-            found = predict_batch(network, batch, labels[here].to(device))
-            for name, value in found.items():
-                arrays[name][here] = value.float().cpu().numpy()
-            done[b] = 1  # after the values
-
-
-def _loaded(
-    images: Images, batches: Sequence[int], execution: Execution, device: torch.device
-) -> Iterator[tuple[int, Tensor]]:
-    """Numbers and images of batches, the latter on the device."""
     loader = DataLoader(
         _Batches(images),
         batch_size=None,
-        sampler=batches,
+        sampler=mine,
         num_workers=execution.loader_workers,
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),
     )
     bar = tqdm(loader, desc="predict", unit="batch", disable=rank() > 0)
-    for b, batch in zip(batches, bar, strict=True):
-        yield b, batch.to(device, non_blocking=True)
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """Predict one split; 2 and one message where something is wrong with the input."""
-    from wsol.notebook import Refusal, read_settings
-    from wsol.training.config import execution_from
-
-    parser = argparse.ArgumentParser(prog="wsol.evaluation.predict", description="Predict a split.")
-    parser.add_argument("weights", type=Path, help="of a run")
-    parser.add_argument("--data", type=Path, required=True, help="folder of index.csv")
-    parser.add_argument("--split", required=True)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the maps")
-    parser.add_argument("--resume", type=Path, help="folder for what is not finished")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    given = parser.parse_args(words)
-    try:
-        execution = execution_from(read_settings(given.set))
-        rows = rows_of(read_index(given.data / INDEX), given.split)
-        predict_split(given.weights, rows, given.data, given.out, execution, given.resume)
-    except (Refusal, ValueError, OSError) as error:  # of what was given
-        print(f"wsol.evaluation.predict: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    bf16 = execution.precision == "bf16"
+    with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
+        for b, batch in zip(mine, bar, strict=True):
+            rows = slice(b * BATCH, b * BATCH + len(batch))
+            for name, value in predict_batch(network, batch, labels[rows]).items():
+                arrays[name][rows] = value.float().cpu().numpy()
+            done[b] = 1  # after the values

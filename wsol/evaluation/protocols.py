@@ -2,9 +2,9 @@
 
 Errors under different protocols do not compare: they see another part of the image, threshold
 another map, measure another overlap and average over something else. `CHOE2020` is this
-repository's own (`wsol.evaluation.boxes`, exact and fast); the others are the conventions of public code, read
-from it, with what is particular to one model left out (BAS averages the maps of 80 or 200 classes
-and classifies ten crops; here the map is the label's, and one crop is classified).
+repository's own (`wsol.evaluation.boxes`, exact and fast); the others are the conventions of public
+code, without what is particular to one model (BAS averages the maps of 80 or 200 classes and
+classifies ten crops; here the map is the label's, and one crop is classified).
 
 Top-k counts an image when the label is among the first k classes and the box of the label's own map
 is right. That TS-CAM looks at the maps of all k predicted classes comes to the same: of those, only
@@ -25,7 +25,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from wsol.datasets.index import parse_boxes
-from wsol.evaluation.boxes import TAUS, contours, levels_of, quantize, resize_boxes
+from wsol.evaluation.boxes import TAUS, box_iou, contours, levels_of, quantize, resize_boxes
 
 COARSE = np.arange(0, 1, 0.01)  # (T,) thresholds of protocols that are evaluated one by one
 INTERPOLATIONS = {"cubic": cv2.INTER_CUBIC, "linear": cv2.INTER_LINEAR}
@@ -161,8 +161,8 @@ def _contour_boxes(score: Floats, protocol: Protocol) -> Floats:
     levels = quantize(score)
     # The sweep clips boxes to its frame: a dark border of one pixel leaves them room.
     room = (0, 0 if protocol.clipped else 1)
-    found = contours(np.pad(levels, (room, room)))
-    boxes = found.largest[levels_of(protocol.taus, levels.max())].astype(np.float64)
+    at_levels = contours(np.pad(levels, (room, room)))
+    boxes = at_levels.largest[levels_of(protocol.taus, levels.max())].astype(np.float64)
     if not protocol.clipped:
         boxes[(boxes == 0).all(axis=1)] = (0, 0, 1, 1)
     return boxes
@@ -187,13 +187,7 @@ def frame_boxes(score: Floats, protocol: Protocol) -> Floats:
 
 def frame_iou(boxes: Floats, truth: Floats, protocol: Protocol) -> Floats:
     """Best IoU (T,) of boxes (T, 4) over the ground truth (G, 4)."""
-    one = 1.0 if protocol.inclusive else 0.0
-    a, b = boxes[:, None], truth[None]
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + one
-    shared = np.maximum(sides, 0).prod(axis=-1)
-    areas = [(box[..., 2:] - box[..., :2] + one).prod(axis=-1) for box in (a, b)]
-    union = areas[0] + areas[1] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0).max(axis=1)
+    return box_iou(boxes, truth, plus=1.0 if protocol.inclusive else 0.0).max(axis=1)
 
 
 @dataclass(frozen=True, eq=False)

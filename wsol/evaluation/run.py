@@ -1,11 +1,14 @@
-"""One trained network under every protocol preset, inference included.
+"""Evaluation of a trained network: its maps, their read-outs, localization tables.
 
-Each protocol shows the network its own part of the image. The class map's read-out is chosen on
-`train-fullsup` under the protocol itself, as in `wsol.evaluation.run`.
+Every map of every method may be read out in three ways (`wsol.evaluation.predict.READ_OUTS`) before
+the min-max normalization of the protocol. The read-out is chosen on `train-fullsup`, per run and
+map, by GT-known error, so that a better read-out does not pass for a better method.
+
+Shapes: N images, K classes, h w map.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +23,6 @@ from wsol.evaluation.masks import MaskReader
 from wsol.evaluation.metrics import choose_tau, max_box_acc
 from wsol.evaluation.predict import (
     READ_OUTS,
-    load_maps,
     predict,
     predict_split,
     read_out_map,
@@ -30,10 +32,7 @@ from wsol.evaluation.protocols import PROTOCOLS, Protocol, ProtocolResult, evalu
 from wsol.evaluation.table import LocalizationTable
 from wsol.methods import get_method
 from wsol.training.config import Execution, TrainConfig
-from wsol.training.distributed import launch
 from wsol.training.runs import load_network
-
-# Evaluation of one trained network: its maps, how each is read out, the localization tables.
 
 FULLSUP, TEST = "train-fullsup", "test"
 PROTOCOL = "choe2020"
@@ -87,18 +86,20 @@ def evaluate_run(
     network, config = load_network(weights)
     rows = {split: rows_of(index, split) for split in (FULLSUP, TEST)}
     if maps is None:
-        found = {s: predict(network, *load_split(index, root, s, config.input_size)) for s in rows}
+        predicted = {
+            s: predict(network, *load_split(index, root, s, config.input_size)) for s in rows
+        }
     else:
-        found = {
-            s: _predict_to_disk(weights, index, root, s, Path(maps) / s, execution, resume_dir)
-            for s in rows
+        predicted = {
+            s: predict_split(weights, some, root, Path(maps) / s, execution, resume_dir)
+            for s, some in rows.items()
         }
     about = about_run(config, root, n_background) | dict(meta or {})
-    return evaluate_maps(found, rows, root, kinds, about, workers)
+    return evaluate_maps(predicted, rows, root, kinds, about, workers)
 
 
 def evaluate_maps(
-    found: Mapping[str, Mapping[str, NDArray]],
+    predicted: Mapping[str, Mapping[str, NDArray]],
     rows: Mapping[str, pd.DataFrame],
     root: str | Path,
     kinds: tuple[str, ...],
@@ -109,7 +110,7 @@ def evaluate_maps(
 
     Parameters
     ----------
-    found : by split what `wsol.evaluation.predict.predict` returns: ``logits`` (N, K), maps (N, h, w) by kind
+    predicted : by split what `wsol.evaluation.predict.predict` returns: ``logits`` (N, K), maps (N, h, w) by kind
     rows : by split, the N rows of the index table, in the order of the maps
     root : folder that the paths of the masks start from
     kinds : maps to evaluate
@@ -124,7 +125,7 @@ def evaluate_maps(
         return localize(
             values,
             rows[split],
-            found[split]["logits"],
+            predicted[split]["logits"],
             masks=masks if split == TEST else None,
             workers=workers,
             meta=dict(about) | {"map": kind, "read_out": name, "split": split},
@@ -132,15 +133,15 @@ def evaluate_maps(
 
     tried = {
         key: table(FULLSUP, *key, values)
-        for key, values in read_outs(found[FULLSUP], kinds).items()
+        for key, values in read_outs(predicted[FULLSUP], kinds).items()
     }
     choices = _choose(tried)
     tables = {}
     for kind, name in choices.loc[choices["chosen"], ["map", "read_out"]].itertuples(index=False):
         tables[kind, FULLSUP] = tried[kind, name]
-        values = read_out_map(found[TEST], kind, name)
+        values = read_out_map(predicted[TEST], kind, name)
         tables[kind, TEST] = table(TEST, kind, name, values)
-    return RunEvaluation(tables, choices, dict(found))
+    return RunEvaluation(tables, choices, dict(predicted))
 
 
 def about_run(config: TrainConfig, root: str | Path, n_background: int | None) -> dict[str, str]:
@@ -151,25 +152,6 @@ def about_run(config: TrainConfig, root: str | Path, n_background: int | None) -
         n_background = len(read_background_set(Path(root) / "background"))
     about = {"method": config.method, "backbone": config.backbone, "seed": str(config.seed)}
     return about | {"n_background": str(n_background), "protocol": PROTOCOL}
-
-
-def _predict_to_disk(
-    weights: str | Path,
-    index: pd.DataFrame,
-    root: str | Path,
-    split: str,
-    out: Path,
-    execution: Execution | None,
-    resume_dir: str | Path | None,
-) -> dict[str, NDArray]:
-    """`predict_split`, in child processes where the execution asks for several."""
-    execution = execution or Execution()
-    if execution.processes == 1:
-        return predict_split(weights, rows_of(index, split), root, out, execution, resume_dir)
-    words = [str(weights), f"--data={root}", f"--split={split}", f"--out={out}"]
-    words += [] if resume_dir is None else [f"--resume={resume_dir}"]
-    launch("wsol.evaluation.predict", words, asdict(execution), execution.processes)
-    return load_maps(out)
 
 
 def _choose(tried: Mapping[tuple, LocalizationTable]) -> pd.DataFrame:
@@ -217,7 +199,10 @@ def evaluate_protocols(
     root: str | Path,
     protocols: Sequence[str] = tuple(PROTOCOLS),
 ) -> pd.DataFrame:
-    """Errors of the class map on `test` under each protocol, %.
+    """Errors of the class map on `test` under each protocol preset, inference included, %.
+
+    Each protocol shows the network its own part of the image; the read-out is chosen on
+    `train-fullsup` under the protocol itself.
 
     Columns: protocol, method, seed, read_out, averaged_over, tau (chosen on `train-fullsup`), the
     three errors at it, cls_error (of the protocol's frame), and gt_known_loc_error_oracle.
@@ -226,16 +211,16 @@ def evaluate_protocols(
     rows = {split: rows_of(index, split) for split in (FULLSUP, TEST)}
     table = []
     for name in protocols:
-        protocol, found, ranks = PROTOCOLS[name], {}, {}
+        protocol, predicted, ranks = PROTOCOLS[name], {}, {}
         for split in rows:
             images, labels = frame_images(index, root, split, config.input_size, protocol)
-            found[split] = predict(network, images, labels)
-            _, ranks[split] = rank_labels(found[split]["logits"], labels.numpy())
-        tried = _results(protocol, found[FULLSUP]["class"], rows[FULLSUP], ranks[FULLSUP])
+            predicted[split] = predict(network, images, labels)
+            _, ranks[split] = rank_labels(predicted[split]["logits"], labels.numpy())
+        tried = _results(protocol, predicted[FULLSUP]["class"], rows[FULLSUP], ranks[FULLSUP])
         lowest = {key: result.errors["gt_known_loc_error"].min() for key, result in tried.items()}
         read_out = min(lowest, key=lowest.__getitem__)
         tau = tried[read_out].best_tau()
-        maps = READ_OUTS[read_out](found[TEST]["class"])
+        maps = READ_OUTS[read_out](predicted[TEST]["class"])
         test = evaluate_under(protocol, maps, rows[TEST], ranks[TEST])
         about = {"protocol": name, "method": config.method, "seed": config.seed}
         about |= {"read_out": read_out, "averaged_over": protocol.average, "tau": tau}

@@ -1,4 +1,4 @@
-"""Evaluation of score maps on disk, whatever made them: what `python -m wsol.evaluate` does.
+"""Evaluation of score maps on disk, whatever made them: the command `wsol evaluate`.
 
 The maps are read one by one and thresholded as they are; tau is chosen on the score maps of
 `train-fullsup`, and without them the only tau is the oracle of the split itself, and called so.
@@ -60,7 +60,7 @@ def read_table(
     """
     rows = read_split_metadata(metadata, split)
     maps = open_score_maps(score_maps, rows["image_id"])
-    if predictions is not None:  # before the maps, which take longer to be found wrong
+    if predictions is not None:  # first, because maps take longer to check
         ranks, classes = read_predictions(predictions, rows["image_id"], rows["label"])
     reader = None
     if masks is not None:
@@ -68,7 +68,7 @@ def read_table(
     table = localize(
         maps,
         rows,
-        score_of=lambda score: score,  # theirs is not ours to normalize
+        score_of=lambda score: score,  # score maps are not normalized again
         masks=reader,
         workers=workers,
         progress=f"maps of {split}" if progress else None,
@@ -82,13 +82,13 @@ def read_table(
 def _with_masks(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """The index rows with their masks. Raises DatasetError naming the images that have none."""
     stems = [os.path.splitext(image_id)[0] for image_id in rows["image_id"]]
-    faults = [
+    errors = [
         f"{folder / stem}.png: no mask of image {image_id}"
         for stem, image_id in zip(stems, rows["image_id"], strict=True)
         if not (folder / f"{stem}.png").is_file()
     ]
-    if faults:
-        raise DatasetError(faults)
+    if errors:
+        raise DatasetError(errors)
     ignore = [f"{stem}_ignore.png" for stem in stems]
     return rows.assign(
         mask=[f"{stem}.png" for stem in stems],
@@ -116,7 +116,7 @@ def summarize(test: LocalizationTable, fullsup: LocalizationTable | None = None)
             numbers[name] = None
     if fullsup is None:  # with nothing but an oracle, every number at tau is one
         numbers = {k: v for k, v in numbers.items() if not k.endswith("_oracle")}
-    found = {
+    summary = {
         "protocol": test.meta["protocol"],
         "map_class": map_class,
         "n_images": len(test.rows),
@@ -126,7 +126,7 @@ def summarize(test: LocalizationTable, fullsup: LocalizationTable | None = None)
         "failures": _failures(test, tau),
         "curves": {name: curves[name].tolist() for name in curves if name not in undefined},
     }
-    return _without_nan(found)
+    return _without_nan(summary)
 
 
 def _intervals(test: LocalizationTable, tau: float, source: str, undefined: Sequence[str]) -> dict:
@@ -166,7 +166,7 @@ def summarize_under(test: ProtocolResult, fullsup: ProtocolResult | None = None)
     """
     chosen, oracle = (fullsup or test).best_tau(), test.best_tau()
     published, curves = test.protocol.published_tau, test.errors
-    found = {
+    summary = {
         "protocol": test.protocol.name,
         "n_images": len(test.labels),
         "tau_source": ORACLE if fullsup is None else FULLSUP,
@@ -176,11 +176,11 @@ def summarize_under(test: ProtocolResult, fullsup: ProtocolResult | None = None)
         "curves": {name: curves[name].tolist() for name in curves},
     }
     if fullsup is not None:
-        found |= {"tau_oracle": oracle}
-        found |= {f"{name}_oracle": error for name, error in test.at(oracle).items()}
+        summary |= {"tau_oracle": oracle}
+        summary |= {f"{name}_oracle": error for name, error in test.at(oracle).items()}
     if published is not None:
-        found["at_published_tau"] = {"tau": published, **test.at(published)}
-    return found
+        summary["at_published_tau"] = {"tau": published, **test.at(published)}
+    return summary
 
 
 def _under(
@@ -239,7 +239,7 @@ def evaluate_score_maps(
 
 
 def image_rows(table: LocalizationTable, tau: float) -> pd.DataFrame:
-    """One row per image: answers, the box in the frame at tau, its IoU, and why it failed."""
+    """One row per image: prediction, the box in the frame at tau, its IoU, and why it failed."""
     boxes, truth = table.level_boxes.at(tau), table.level_boxes.ground_truth()
     ranks = table.rows["rank"].to_numpy()
     column = metrics.column_of(table, tau)
@@ -249,3 +249,27 @@ def image_rows(table: LocalizationTable, tau: float) -> pd.DataFrame:
         iou=np.round(table.iou_largest[:, column], 4),
         outcome=failure_reasons(boxes, truth, ranks if (ranks >= 0).all() else None),
     )
+
+
+SHOWN = (*stats.ERRORS, "cls_error", "maxboxacc", "pxap", "pixel_iou")  # in %, in this order
+BEST_TAU = "at the best tau of these images (oracle)"
+
+
+def format_summary(summary: dict[str, Any]) -> str:
+    """The main numbers as text, one per line."""
+    source = "chosen on train-fullsup" if summary["tau_source"] == FULLSUP else "oracle"
+    lines = [
+        f"{summary['n_images']} images, protocol {summary['protocol']}, maps of the "
+        f"{summary.get('map_class', 'label')} class, tau = {summary['tau']:.3f} ({source})"
+    ]
+    for name in SHOWN:
+        if summary.get(name) is not None:
+            low_high = summary.get("intervals", {}).get(name)
+            interval = f"  (95 %: {low_high[0]:.2f} to {low_high[1]:.2f})" if low_high else ""
+            remark = f"  {BEST_TAU}" if name == "maxboxacc" else ""
+            lines.append(f"{name:>20} {summary[name]:7.2f} %{interval}{remark}")
+    v2 = summary.get("maxboxacc_v2")
+    if v2 is not None:
+        parts = ", ".join(f"{v2[part]:.2f} at .{part}" for part in metrics.PARTS)
+        lines.append(f"{'maxboxacc_v2':>20} {v2['mean']:7.2f} %  ({parts})  {BEST_TAU}")
+    return "\n".join(lines)

@@ -1,6 +1,6 @@
-"""The localization table: what an evaluation leaves, one row per image.
+"""The localization table: the result of an evaluation, one row per image.
 
-It holds the classifier's answer, the IoU of the map's box at every threshold, and that box at every
+It holds the prediction, the IoU of the map's box at every threshold, and that box at every
 grey level, so that every error and accuracy, whatever its threshold, and the reason of every
 failure is a matter of pandas and numpy (`metrics.py`, `failures.py`).
 
@@ -19,10 +19,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from wsol.datasets.files import written_whole
 from wsol.evaluation.boxes import levels_of
 
 ANSWERS = ("label", "prediction", "rank")  # columns of numbers
-STEPS = 10_000  # steps of IoU that are told apart
+STEPS = 10_000  # steps of IoU that are distinguished
 
 
 def in_steps(iou: ArrayLike) -> NDArray[np.uint16]:
@@ -114,8 +115,7 @@ class LocalizationTable:
             arrays |= self.level_boxes._asdict()
         if self.pixel_histogram is not None:
             arrays["pixel_histogram"] = self.pixel_histogram
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "wb") as file:
+        with written_whole(path) as partial, open(partial, "wb") as file:
             np.savez_compressed(file, **arrays)
 
     @classmethod

@@ -1,98 +1,222 @@
-"""Run a notebook with parameters: the command of every stage in dvc.yaml.
+"""Running a notebook with parameters: what every stage of dvc.yaml does.
 
-    python -m wsol.notebook NOTEBOOK OUT --section data --section train --set seed=0
-
-papermill does the work. What is added: parameters come straight from params.yaml, so that no
-value passes through a shell; a parameter that the notebook does not have, or of another kind
-than its default, is refused; two runs leave identical notebooks unless a cell prints something
-that varies; and a notebook that fails is called `*.failed.ipynb`, so that it passes for no result.
+papermill executes it. Added here: parameters come straight from the params files, so that no value
+passes through a shell; a parameter that the notebook does not have, or of another type than its
+default, is refused; two executions leave identical notebooks unless a cell prints something that
+varies; and a notebook that fails is named `*.failed.ipynb`.
 """
 
-import argparse
 import ast
 import difflib
-import json
 import os
 import re
 import socket
+import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import yaml
 from nbformat import NotebookNode
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
-from wsol import notebook as yaml12
 from wsol import project_root
 
-# YAML as DVC reads it: version 1.2, in which 1e-4 is a number and `no` is a word.
-
-
-class _Yaml12Loader(yaml.SafeLoader):
-    """PyYAML reads version 1.1, where 1e-4 is text, 007 is octal and 2026-11-01 a date."""
-
-    yaml_implicit_resolvers: dict = {}  # noqa: RUF012 (PyYAML's own protocol)
-
-
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
-    (
-        "float",
-        r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
-        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-        "-+.0123456789",
-    ),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("merge", r"<<", "<"),
-):
-    _Yaml12Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first)
-    )
-
-
-def load(text: str) -> Any:
-    """Return what a YAML text says.
-
-    Raises
-    ------
-    yaml.YAMLError
-        If it is not YAML.
-    """
-    return yaml.load(text, _Yaml12Loader)
-
-
-def load_value(text: str) -> Any:
-    """Return the number, boolean, null, list or text that a word of a command line says.
-
-    A word that is none of the others is text as it stands: a path, `007`, `a: b`, nothing.
-    Quotes make anything text: `"5"` is.
-    """
-    try:
-        value = load(text)
-    except yaml.YAMLError:
-        return text
-    says_nothing = value is None and text.lower() not in ("null", "~")
-    return text if isinstance(value, dict) or says_nothing else value
-
-
-# Executed notebooks without the traces of the run, so that two runs are byte-identical.
-
+_LONGEST_SOCKET_PATH = 103  # bytes; of the systems that have such sockets, macOS allows the fewest
+_TYPES = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 
+SMOKE = Path("runs") / "smoke"  # where the defaults of all notebooks write
+
+
+class ParameterError(ValueError):
+    """Parameters that cannot be read or do not fit a notebook or a training."""
+
+
+def load_yaml(text: str) -> Any:
+    """Content of a YAML 1.2 text, as DVC reads it: 1e-4 is a number and `no` a word."""
+    return YAML(typ="safe", pure=True).load(text)
+
+
+def parse_value(text: str) -> Any:
+    """The number, boolean, null or list that a word of a command line is, or else the text.
+
+    A mapping, a date, or anything that is no YAML is text as it stands. Quotes make text: `"5"`.
+    """
+    try:
+        value = load_yaml(text)
+    except YAMLError:
+        return text
+    if value is None and text.lower() not in ("null", "~"):
+        return text
+    return value if value is None or type(value) in _TYPES else text
+
+
+def read_sections(params_files: Sequence[Path], sections: Sequence[str]) -> dict[str, Any]:
+    """Parameters of the named sections; a later one wins over an earlier one.
+
+    Parameters
+    ----------
+    params_files : YAML files; of entries that several have at their top level, the last is taken
+    sections : ``a.b`` names section b inside a, whose entries are parameters; an entry that is no
+        mapping is one parameter under its own name; ``name=a.b`` adds the entries of a.b to the one
+        parameter ``name``, a mapping
+
+    Raises ParameterError if a file or a section is missing.
+    """
+    tree: dict[str, Any] = {}
+    for file in params_files if sections else ():
+        try:
+            tree |= load_yaml(file.read_text(encoding="utf-8")) or {}
+        except (OSError, YAMLError) as error:
+            raise ParameterError(f"cannot read {file.name}: {error}") from error
+    parameters: dict[str, Any] = {}
+    for section in sections:
+        parameter, _, path = section.rpartition("=")
+        entry: Any = tree
+        for key in path.split("."):
+            if not isinstance(entry, dict) or key not in entry:
+                names = " and ".join(file.name for file in params_files)
+                raise ParameterError(f"{names} has no section {path!r}")
+            entry = entry[key]
+        if parameter:
+            parameters[parameter] = parameters.get(parameter, {}) | entry
+        else:
+            parameters |= entry if isinstance(entry, dict) else {key: entry}
+    return parameters
+
+
+def read_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Parameters from words like ``seed=0``. Raises ParameterError for other words."""
+    for setting in settings:
+        if not setting.partition("=")[0].isidentifier() or "=" not in setting:
+            raise ParameterError(f"--set takes NAME=VALUE, not {setting!r}")
+    return {name: parse_value(text) for name, _, text in (s.partition("=") for s in settings)}
+
+
+def notebook_defaults(notebook: NotebookNode) -> dict[str, Any]:
+    """Names and defaults in the cell tagged `parameters`; empty when there is none.
+
+    papermill.inspect_notebook finds the same names, but gives the defaults as text. Raises
+    ParameterError if a default is not a literal: papermill would not update what is derived from it.
+    """
+    cells = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    defaults = {}
+    for node in ast.parse(cells[0].source).body if cells else []:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        for target in targets:
+            if not isinstance(target, ast.Name) or node.value is None:
+                continue
+            try:
+                defaults[target.id] = ast.literal_eval(node.value)
+            except ValueError as error:
+                raise ParameterError(f"the default of {target.id!r} is not a literal") from error
+    return defaults
+
+
+def check_parameters(parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Raise ParameterError for parameters without a default, or of another type than it."""
+    errors = []
+    for name, value in parameters.items():
+        default = defaults.get(name)
+        if name not in defaults:
+            near = difflib.get_close_matches(name, defaults, n=3)
+            hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+            errors.append(f"there is no parameter {name!r}{hint}")
+        elif default is not None and value is not None and type(value) in _TYPES:
+            expected = _TYPES.get(type(default))
+            if expected and expected != _TYPES[type(value)]:
+                errors.append(f"{name!r} is {expected}, not {value!r}")
+    if errors:
+        raise ParameterError("; ".join(errors))
+
+
+def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> None:
+    """Execute a notebook in its own folder and write it, normalized, to `out`.
+
+    Raises ParameterError, before anything runs, if notebook and parameters do not fit, and
+    papermill.PapermillExecutionError if a cell raises; then the notebook is at `failed_path(out)`.
+    """
+    if out.resolve() == notebook.resolve():
+        raise ParameterError("the executed notebook must not overwrite the notebook itself")
+    if not notebook.is_file():
+        raise ParameterError(f"there is no notebook {notebook}")
+    source = nbformat.read(notebook, as_version=4)
+    check_parameters(parameters, notebook_defaults(source))
+    failed = failed_path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for stale in (out, failed):
+        stale.unlink(missing_ok=True)
+    try:
+        _execute(source, failed, notebook.resolve().parent, parameters)
+    finally:
+        if failed.is_file():
+            nbformat.write(normalize(nbformat.read(failed, as_version=4)), failed)
+    failed.replace(out)
+
+
+def failed_path(out: Path) -> Path:
+    """Where the executed notebook is while it runs, and stays if it fails."""
+    return out.with_name(f"{out.stem}.failed.ipynb")
+
+
+def _execute(source: NotebookNode, out: Path, folder: Path, parameters: Mapping[str, Any]) -> None:
+    import papermill  # takes a second, which an error need not wait for
+    from traitlets.config import Config
+
+    # The kernel must import the wsol of this folder, which is not the installed one when
+    # `dvc exp run` works in a copy, and must not fill the notebook with progress bars.
+    paths = [str(project_root(folder)), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    os.environ["TQDM_DISABLE"] = "1"
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    with kernel_sockets() as manager:
+        papermill.execute_notebook(
+            source,
+            str(out.resolve()).replace("{", "{{").replace("}", "}}"),  # papermill formats its paths
+            dict(parameters),
+            kernel_name="python3",
+            language="python",
+            progress_bar=sys.stderr.isatty(),
+            cwd=folder,
+            extra_arguments=["--log-level=CRITICAL"],  # a kernel logs its own shutdown as an error
+            config=Config(KernelManager=manager),
+        )
+
+
+@contextmanager
+def kernel_sockets() -> Iterator[dict[str, str]]:
+    """Settings of a kernel manager whose kernel is reached by files, not by ports.
+
+    The ports of a kernel are chosen before it starts and bound by it seconds later: notebooks that
+    start side by side sometimes get the same ones, and one of them fails
+    (https://github.com/nteract/papermill/issues/511). Files in a folder of one's own cannot clash.
+    Empty where the system has no such sockets or the path is too long for one.
+    """
+    with tempfile.TemporaryDirectory(prefix="wsol-") as folder:
+        stem = os.path.join(folder, "kernel")
+        fits = len(os.fsencode(f"{stem}-9")) <= _LONGEST_SOCKET_PATH
+        yield {"transport": "ipc", "ip": stem} if hasattr(socket, "AF_UNIX") and fits else {}
+
+
+def describe_failure(error: BaseException) -> str:
+    """One line that says which cell raised what."""
+    if hasattr(error, "ename"):
+        first_line = (str(error.evalue).splitlines() or [""])[0]
+        return f"cell [{error.exec_count}] raised {error.ename}: {first_line}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
 
 def normalize(notebook: NotebookNode) -> NotebookNode:
-    """Return an executed notebook without times, random ids, versions and progress bars.
+    """An executed notebook without times, random ids, versions, widgets and progress bars.
 
-    Widgets, which is what tqdm draws, have random ids and are dead on a page; the figure that an
-    explorer has beside them stays. Sources, tags,
-    counts and results stay. The argument is changed and returned.
+    Sources, tags, counts and results stay, and the figure that an explorer has beside its widgets.
+    The argument is changed and returned.
     """
     notebook.metadata = NotebookNode(
         kernelspec={"name": "python3", "display_name": "Python 3", "language": "python"},
@@ -125,281 +249,50 @@ def _normalize_outputs(outputs: list[NotebookNode]) -> list[NotebookNode]:
         else:
             streams[output.name] = output
             kept.append(output)
-    for stream in streams.values():
-        stream.text = "\n".join(_last_frame(line) for line in stream.text.split("\n"))
+    for stream in streams.values():  # what a terminal shows of lines that carriage returns rewrite
+        lines = stream.text.split("\n")
+        stream.text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
     return kept
 
 
-def _last_frame(line: str) -> str:
-    """Return what a terminal shows of a line that carriage returns overwrite."""
-    return line.rstrip("\r").rpartition("\r")[2]
+def ensure(path: Path, data: Path | None = None) -> None:
+    """Make what a notebook reads, below runs/smoke, by the notebook that writes it.
 
+    path : a data set, the run ``train/<method>-<seed>``, its ``evaluate/<method>-<seed>``, the
+        ``references``, or the changed training ``changes/<name>``; nothing is done if it exists
+    data : data set of a run, by default runs/smoke/birds
 
-# The code of the notebooks, as files that DVC stages depend on.
-
-
-def notebook_code(notebook: Path) -> str:
-    """Return the code cells of a notebook with their tags, and nothing else.
-
-    Tags for the test runner (`nbval-...`) are left out, because they change no result.
+    The defaults of every notebook lie below runs/smoke, so that any of them can be run first.
+    Paths elsewhere belong to the user or to the pipeline: raises FileNotFoundError if one is missing.
     """
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    blocks = [_block(cell) for cell in cells if cell["cell_type"] == "code"]
-    return "\n".join(block for block in blocks if block)
-
-
-def _block(cell: dict) -> str:
-    source = "".join(cell["source"]).replace("\r\n", "\n").strip()
-    tags = [t for t in cell["metadata"].get("tags", []) if not t.startswith("nbval-")]
-    header = " ".join(["# %%", *(f"[{tag}]" for tag in sorted(tags))])
-    lines = [line.rstrip() for line in source.split("\n")]
-    return "\n".join([header, *lines, ""]) if source else ""
-
-
-def write_all(notebooks: Path, out: Path) -> list[Path]:
-    """Write `out`/NAME.py for each `notebooks`/NAME.ipynb; return the files that changed.
-
-    A file whose text stays the same is not touched, and one whose notebook is gone is removed.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    sources = sorted(notebooks.glob("*.ipynb"))
-    for orphan in {p.stem for p in out.glob("*.py")} - {p.stem for p in sources}:
-        (out / f"{orphan}.py").unlink()
-    changed = []
-    for source in sources:
-        target, code = out / f"{source.stem}.py", notebook_code(source)
-        if not target.is_file() or target.read_text(encoding="utf-8") != code:
-            target.write_text(code, encoding="utf-8", newline="\n")
-            changed.append(target)
-    return changed
-
-
-def write_code(words: Sequence[str] | None = None) -> int:
-    """Write the code files and name those that changed."""
-    parser = argparse.ArgumentParser(prog="wsol.notebook", description="Code of notebooks.")
-    parser.add_argument("notebooks", type=Path)
-    parser.add_argument("out", type=Path)
-    arguments = parser.parse_args(words)
-    for path in write_all(arguments.notebooks, arguments.out):
-        print(f"{path.as_posix()}: code written")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(write_code())
-
-_LONGEST_SOCKET_PATH = 103  # bytes; of the systems that have such sockets, macOS allows the fewest
-_KINDS = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
-
-
-class Refusal(Exception):
-    """A fault of the caller's, in words meant for the caller."""
-
-
-def read_sections(params_files: Sequence[Path], sections: Sequence[str]) -> dict[str, Any]:
-    """Return the parameters of the named sections; a later one wins over an earlier one.
-
-    Parameters
-    ----------
-    params_files
-        YAML files; of what several have at their top level, the last is taken. A section is a flat
-        mapping of parameters, `a.b` names section b inside a, and an entry that is no mapping is
-        one parameter under its own name.
-
-    Raises
-    ------
-    Refusal
-        If a file or a section is missing, or a section is not flat.
-    """
-    tree: dict[str, Any] = {}
-    for file in params_files if sections else ():
-        try:
-            tree |= yaml12.load(file.read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise Refusal(f"cannot read {file.name}: {error}") from error
-    names = " and ".join(file.name for file in params_files)
-    parameters: dict[str, Any] = {}
-    for section in sections:
-        entry = tree
-        for key in section.split("."):
-            if not isinstance(entry, dict) or key not in entry:
-                raise Refusal(f"{names} has no section {section!r}")
-            entry = entry[key]
-        flat = entry if isinstance(entry, dict) else {key: entry}
-        for name, value in flat.items():
-            if isinstance(value, dict):
-                raise Refusal(f"section {section!r} is not flat: {name!r} is a mapping")
-        parameters |= flat
-    return parameters
-
-
-def read_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Return the parameters that words like `seed=0` give."""
-    for setting in settings:
-        if not setting.partition("=")[0].isidentifier() or "=" not in setting:
-            raise Refusal(f"--set takes NAME=VALUE, not {setting!r}")
-    return {name: yaml12.load_value(text) for name, _, text in (s.partition("=") for s in settings)}
-
-
-def notebook_defaults(notebook: nbformat.NotebookNode) -> dict[str, Any]:
-    """Return the names and defaults in the cell tagged `parameters`; empty when there is none.
-
-    papermill.inspect_notebook finds the same names, but gives the defaults as text.
-
-    Raises
-    ------
-    Refusal
-        If a default is not a literal: papermill would not update what is derived from it.
-    """
-    cells = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
-    defaults = {}
-    for node in ast.parse(cells[0].source).body if cells else []:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        for target in targets:
-            if not isinstance(target, ast.Name) or node.value is None:
-                continue
-            try:
-                defaults[target.id] = ast.literal_eval(node.value)
-            except ValueError as error:
-                raise Refusal(f"the default of {target.id!r} is not a literal") from error
-    return defaults
-
-
-def check_parameters(parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Refuse parameters that a notebook does not have, or of another kind than its defaults."""
-    unknown = [name for name in parameters if name not in defaults]
-    hints = [_unknown(name, defaults) for name in unknown]
-    for name, value in parameters.items():
-        default = defaults.get(name)
-        if default is None or value is None or type(value) not in _KINDS:
-            continue
-        wanted = _KINDS.get(type(default))
-        if wanted and wanted != _KINDS[type(value)]:
-            hints.append(f"{name!r} is {wanted}, not {value!r}")
-    if hints:
-        raise Refusal("; ".join(hints))
-
-
-def _unknown(name: str, defaults: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, defaults, n=3)
-    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-    return f"its parameters cell has no {name!r}{hint}"
-
-
-def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> None:
-    """Execute a notebook in its own folder and write it, normalized, to `out`.
-
-    Raises
-    ------
-    Refusal
-        If the notebook and the parameters do not fit; nothing is run then.
-    papermill.PapermillExecutionError
-        If a cell raises; the notebook is at `failed_path(out)` then.
-    """
-    if out.resolve() == notebook.resolve():
-        raise Refusal("the executed notebook must not overwrite the notebook itself")
-    if not notebook.is_file():
-        raise Refusal("there is no such notebook")
-    source = nbformat.read(notebook, as_version=4)
-    check_parameters(parameters, notebook_defaults(source))
-    failed = failed_path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for stale in (out, failed):
-        stale.unlink(missing_ok=True)
-    try:
-        _execute(source, failed, notebook.resolve().parent, parameters)
-    finally:
-        if failed.is_file():
-            nbformat.write(normalize(nbformat.read(failed, as_version=4)), failed)
-    failed.replace(out)
-
-
-def failed_path(out: Path) -> Path:
-    """Return where the executed notebook lies while it runs, and stays if it fails."""
-    return out.with_name(f"{out.stem}.failed.ipynb")
-
-
-def _execute(
-    source: nbformat.NotebookNode, out: Path, folder: Path, parameters: Mapping[str, Any]
-) -> None:
-    import papermill  # takes a second, which a refusal need not wait for
-    from traitlets.config import Config
-
-    # The kernel must import the wsol of this folder, which is not the installed one when
-    # `dvc exp run` works in a copy, and must not fill the notebook with progress bars.
-    paths = [str(project_root(folder)), os.environ.get("PYTHONPATH", "")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    os.environ["TQDM_DISABLE"] = "1"
-    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
-    with kernel_sockets() as manager:
-        papermill.execute_notebook(
-            source,
-            str(out.resolve()).replace("{", "{{").replace("}", "}}"),  # papermill formats its paths
-            dict(parameters),
-            kernel_name="python3",
-            language="python",
-            progress_bar=sys.stderr.isatty(),
-            cwd=folder,
-            extra_arguments=["--log-level=CRITICAL"],  # a kernel notes its own shutdown as an error
-            config=Config(KernelManager=manager),
+    root, kind = project_root(), "references" if path.name == "references" else path.parent.name
+    complete = {"train": "weights.safetensors"} | dict.fromkeys(
+        ("evaluate", "references", "changes"), "localization"
+    )
+    if (path / complete.get(kind, "index.csv")).exists():
+        return
+    if root / SMOKE not in path.parents:
+        raise FileNotFoundError(
+            f"there is no {path}; `dvc repro` makes the results of the pipeline"
         )
+    name, smoke = path.name, root / SMOKE
+    data = data or smoke / "birds"
+    method, _, seed = name.rpartition("-")
+    train = {"method": method, "seed": int(seed) if seed.isdigit() else 0, "out": path}
+    run = {"run": path.parents[1] / "train" / name, "out": path / "localization"}
+    notebook, parameters = {
+        "train": ("30_train", train | {"data": data}),
+        "evaluate": ("40_evaluate", run | {"maps": path / "maps", "data": data}),
+        "changes": ("50_change_one_thing", {"out": path, "data": data}),
+        "references": ("45_references", {"out": path / "localization", "data": data}),
+    }.get(kind, ("10_prepare_birds", {"out": path}))
+    words = [f"--set={key}={_from_root(value, root)}" for key, value in parameters.items()]
+    executed = smoke / "executed" / f"{notebook}-{name}.ipynb"
+    command = [sys.executable, "-m", "wsol.cli", "notebook", f"notebooks/{notebook}.ipynb"]
+    done = subprocess.run([*command, executed, *words], cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip())
 
 
-@contextmanager
-def kernel_sockets() -> Iterator[dict[str, str]]:
-    """Give the settings of a kernel manager whose kernel is reached by files, not by ports.
-
-    The ports of a kernel are chosen before it starts and bound by it seconds later: notebooks that
-    start side by side, as those of `make study` do, now and then get the same ones, and one of
-    them fails (https://github.com/nteract/papermill/issues/511). Files in a folder of one's own
-    cannot clash. Where the system has no such sockets, or the path of its temporary folder is too
-    long for one, the settings are empty and ports it is.
-    """
-    with tempfile.TemporaryDirectory(prefix="wsol-") as folder:
-        stem = os.path.join(folder, "kernel")
-        fits = len(os.fsencode(f"{stem}-9")) <= _LONGEST_SOCKET_PATH
-        yield {"transport": "ipc", "ip": stem} if hasattr(socket, "AF_UNIX") and fits else {}
-
-
-def _reason(error: BaseException) -> str:
-    if hasattr(error, "ename"):
-        first_line = (str(error.evalue).splitlines() or [""])[0]
-        return f"cell [{error.exec_count}] raised {error.ename}: {first_line}"
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
-    """Return what a command line says: notebook, out, section, set and params_files."""
-    parser = argparse.ArgumentParser(prog="wsol.notebook", description="Run a notebook.")
-    parser.add_argument("notebook", type=Path)
-    parser.add_argument("out", type=Path, help="where to write the executed notebook")
-    parser.add_argument("--section", action="append", default=[], help="section of params.yaml")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--params-file", type=Path, action="append", dest="params_files")
-    return parser.parse_args(words)
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """Run what the command line says; return 0, or 1 after one line that says why not."""
-    arguments = parse_arguments(words)
-    notebook, out, start = arguments.notebook, arguments.out, time.perf_counter()
-    try:
-        params_files = arguments.params_files or [project_root() / "params.yaml"]
-        parameters = read_sections(params_files, arguments.section) | read_settings(arguments.set)
-        run_notebook(notebook, out, parameters)
-    except KeyboardInterrupt:
-        print(f"{notebook.name}: interrupted", file=sys.stderr)
-        return 130
-    except Exception as error:
-        refused = isinstance(error, Refusal | OSError)
-        reason = str(error) if refused else _reason(error)
-        failed = failed_path(out)
-        where = f" (see {failed.as_posix()})" if not refused and failed.is_file() else ""
-        print(f"{notebook.name}: {reason}{where}", file=sys.stderr)
-        return 1
-    print(f"{notebook.name}: {out.as_posix()}, {time.perf_counter() - start:.0f} s")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _from_root(value: object, root: Path) -> object:
+    return value.relative_to(root).as_posix() if isinstance(value, Path) else value

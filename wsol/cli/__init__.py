@@ -1,0 +1,291 @@
+"""The command line: ``wsol --help``.
+
+Anything wrong with the input is one line on stderr and exit status 2. Shell completion:
+``eval "$(_WSOL_COMPLETE=bash_source wsol)"`` (or zsh_source, fish_source).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wsol.cli.data import background, prepare
+
+# The library is imported inside the commands, so that --help and completion are quick.
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+ANY = click.Path(path_type=Path)
+INPUT_ERRORS = (ValueError, OSError, RuntimeError, ImportError, ArithmeticError)
+
+
+class Commands(click.Group):
+    """A group whose commands report input errors in one line, with exit status 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.exceptions.Abort):
+            raise  # both are RuntimeErrors
+        except INPUT_ERRORS as error:
+            message = error.summary() if hasattr(error, "summary") else str(error)
+            click.echo(f"wsol {ctx.invoked_subcommand}: {message}", err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="wsol")
+def main() -> None:
+    """Weakly supervised object localization with background images."""
+
+
+def parameters(command):
+    """The options that give a training or a notebook its parameters."""
+    for option in (
+        click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter."),
+        click.option("--section", "sections", multiple=True, help="Section of the params files."),
+        click.option("--params-file", "files", multiple=True, type=FILE, help="params.yaml."),
+    ):
+        command = option(command)
+    return command
+
+
+def _parameters(files: tuple[Path, ...], sections: tuple[str, ...], settings: tuple[str, ...]):
+    from wsol import project_root
+    from wsol.notebook import read_sections, read_settings
+
+    files = files or (project_root() / "params.yaml",)
+    return read_sections(files, sections) | read_settings(settings)
+
+
+@main.command()
+@click.option("--data", type=FOLDER, required=True, help="Prepared data set (index.csv).")
+@click.option("--out", type=FOLDER, required=True, help="Folder of the run.")
+@click.option("--resume", type=FOLDER, help="Folder of checkpoints to resume from.")
+@click.option("--n-background", type=int, help="Background images to use; all by default.")
+@parameters
+def train(data, out, resume, n_background, files, sections, settings) -> None:
+    """Train one network.
+
+    \b
+    wsol train --data data/birds --out runs/mine/cam-0 --set method=cam --set epochs=3
+    wsol train --data data/cub --out runs/cub/background-0 --set seed=0 \\
+        --params-file study/params/cub.yaml --section train --section background
+    """
+    from wsol.notebook import ParameterError, check_parameters, read_settings
+    from wsol.training.config import config_from, defaults_of, execution_from
+    from wsol.training.distributed import rank
+    from wsol.training.loop import train_from_disk
+    from wsol.training.runs import WEIGHTS
+
+    values = _parameters(files, sections, settings)
+    if "method" not in values:
+        raise ParameterError('no method: give a section that has one, or "--set method=cam"')
+    known = defaults_of(values["method"], values.get("combine"))
+    check_parameters({n: v for n, v in values.items() if n in known}, known)
+    check_parameters(read_settings(settings), known)  # a section may serve others too
+    config, execution = config_from(values), execution_from(values)
+    train_from_disk(config, data, out, n_background, resume, execution)
+    if rank() == 0:
+        click.echo(out / WEIGHTS)
+
+
+@main.command(hidden=True)  # what several processes run
+@click.argument("weights", type=FILE)
+@click.option("--data", type=FOLDER, required=True)
+@click.option("--split", required=True)
+@click.option("--out", type=FOLDER, required=True)
+@click.option("--resume", type=FOLDER)
+@click.option("--set", "settings", multiple=True)
+def predict(weights, data, split, out, resume, settings) -> None:
+    """Predict the maps of one split."""
+    from wsol.datasets.index import INDEX, read_index, rows_of
+    from wsol.evaluation.predict import predict_split
+    from wsol.notebook import read_settings
+    from wsol.training.config import execution_from
+
+    rows = rows_of(read_index(data / INDEX), split)
+    predict_split(weights, rows, data, out, execution_from(read_settings(settings)), resume)
+
+
+@main.command()
+@click.argument("target", metavar="RUN|SCOREMAPS", type=ANY)
+@click.option("--data", type=FOLDER, help="Of a run: the prepared data set.")
+@click.option("--out", type=FOLDER, help="Of a run: folder for its localization tables.")
+@click.option("--metadata", type=FOLDER, help="Of score maps: image ids, labels, sizes, boxes.")
+@click.option("--fullsup", nargs=2, type=ANY, help="Score maps and metadata to choose tau on.")
+@click.option("--predictions", type=FILE, help="CSV of image_id and five ranked classes.")
+@click.option("--masks", type=FOLDER, help="Masks for PxAP, <image id>.png.")
+@click.option("--map-class", type=click.Choice(["label", "predicted"]), default="label")
+@click.option("--protocol", default="choe2020", show_default=True, help="Preset.")
+@click.option("--json", "json_file", type=FILE, help="Write all numbers and curves.")
+@click.option("--table", "table_file", type=FILE, help="Write one row per image, .csv or .npz.")
+@click.option("--workers", type=int, default=1, show_default=True, help="Threads.")
+def evaluate(target, data, out, json_file, table_file, protocol, workers, **options) -> None:
+    """Evaluate a trained run, or score maps of any method.
+
+    SCOREMAPS is a folder of <image_id>.npy, values in [0, 1], or one .npy of (N, H, W); the
+    metadata is in the format of Choe et al. (CVPR 2020).
+
+    \b
+    wsol evaluate runs/mine/cam-0 --data data/birds --out runs/mine/localization
+    wsol evaluate SCOREMAPS --metadata DIR --fullsup FULLSUP_SCOREMAPS FULLSUP_DIR \\
+        --predictions predictions.csv --json result.json --table images.csv
+    """
+    from wsol.training.runs import WEIGHTS
+
+    if (target / WEIGHTS).is_file():
+        return _evaluate_run(target, data, out, workers)
+    from wsol.datasets.files import write_text, written_whole
+    from wsol.evaluation.summary import evaluate_score_maps, format_summary, image_rows
+
+    if options["metadata"] is None:
+        raise ValueError(f"{target} is no run (no {WEIGHTS}); score maps need --metadata")
+    if table_file and protocol != "choe2020":
+        raise ValueError(f"--table is of choe2020; {protocol} has none")
+    options |= {"protocol": protocol, "workers": workers, "progress": True}
+    summary, table = evaluate_score_maps(target, **options)
+    click.echo(format_summary(summary))
+    if json_file:
+        write_text(json_file, json.dumps(summary, indent=2) + "\n")
+    if table_file and table_file.suffix == ".npz":
+        table.save(table_file)
+    elif table_file:
+        with written_whole(table_file) as path:
+            image_rows(table, summary["tau"]).to_csv(path, index=False, lineterminator="\n")
+
+
+def _evaluate_run(run: Path, data: Path | None, out: Path | None, workers: int) -> None:
+    from wsol.datasets.index import INDEX, read_index
+    from wsol.evaluation.metrics import evaluate as numbers_of
+    from wsol.evaluation.run import evaluate_run
+    from wsol.training.runs import WEIGHTS
+
+    if data is None:
+        raise ValueError("a run needs --data, the prepared data set to evaluate it on")
+    index = read_index(data / INDEX)
+    meta = {"dataset": data.resolve().name}
+    result = evaluate_run(run / WEIGHTS, index, data, meta=meta, workers=workers)
+    if out is not None:
+        result.save_tables(out, run.resolve().name)
+    for kind in dict.fromkeys(kind for kind, _ in result.tables):
+        numbers = numbers_of(result.tables[kind, "test"], result.tables[kind, "train-fullsup"])
+        click.echo(f"{kind} map, tau = {numbers['tau']:.3f} (chosen on train-fullsup)")
+        for name in ("top1_loc_error", "top5_loc_error", "gt_known_loc_error", "cls_error"):
+            click.echo(f"{name:>20} {numbers[name]:7.2f} %")
+
+
+@main.command()
+@click.argument("run")
+@click.argument("images", nargs=-1, required=True, type=ANY)
+@click.option("--out", type=FOLDER, required=True, help="Folder for boxes.csv, boxes.coco.json.")
+@click.option("--overlays", is_flag=True, help="Write the images with score map and box.")
+@click.option("--skip", is_flag=True, help="Skip images that cannot be read.")
+@click.option("--map", type=click.Choice(["class", "foreground", "product"]), default="class")
+@click.option("--top", type=int, default=1, show_default=True, help="Classes per image.")
+@click.option("--evaluation", type=FOLDER, help="Localization tables of the run.")
+@click.option("--tau", type=float, help="Score-map threshold, instead of the evaluation's.")
+@click.option("--read-out", type=click.Choice(["raw", "relu", "sigmoid"]), help="With --tau.")
+@click.option("--data", type=FOLDER, help="Data set of the run, for the class names.")
+@click.option("--device", default="auto", show_default=True, help="auto: a GPU if there is one.")
+@click.option("--batch-size", type=int, default=32, show_default=True)
+def localize(run, images, out, **options) -> None:
+    """Boxes for images without labels.
+
+    RUN is the folder of a trained run or the name of a published one.
+
+    \b
+    wsol localize birds/background-0 photos/ --out runs/mine/boxes --overlays
+    """
+    from wsol.inference.export import localize_to_folder
+
+    result = localize_to_folder(images, run, out, **options)
+    for line in result.skipped:
+        click.echo(f"skipped {line}", err=True)
+    for line in result.without_box:
+        click.echo(f"no box: {line} (constant map)", err=True)
+    for path in result.files:
+        click.echo(path)
+
+
+@main.command()
+@click.argument("notebook", type=FILE)
+@click.argument("out", type=FILE)
+@parameters
+def notebook(notebook, out, files, sections, settings) -> None:
+    """Execute a notebook with parameters.
+
+    \b
+    wsol notebook notebooks/30_train.ipynb runs/mine/30_train.ipynb \\
+        --section train --section cam --set method=cam --set out=runs/mine/cam-0
+    """
+    from wsol.notebook import ParameterError, describe_failure, failed_path, run_notebook
+
+    start = time.perf_counter()
+    try:
+        run_notebook(notebook, out, _parameters(files, sections, settings))
+    except (ParameterError, OSError) as error:
+        raise ValueError(f"{notebook.name}: {error}") from error
+    except Exception as error:  # of a cell, or of papermill
+        failed = failed_path(out)
+        where = f" (see {failed.as_posix()})" if failed.is_file() else ""
+        click.echo(f"{notebook.name}: {describe_failure(error)}{where}", err=True)
+        sys.exit(1)
+    click.echo(f"{notebook.name}: {out.as_posix()}, {time.perf_counter() - start:.0f} s")
+
+
+@main.group()
+def report() -> None:
+    """Show the report, or write its pages."""
+
+
+@report.command()
+def show() -> None:
+    """The headline table, and where the report is."""
+    from wsol import project_root
+    from wsol.report.tables import report_text
+
+    click.echo(report_text(project_root()))
+
+
+@report.command()
+@click.argument("executed", nargs=-1, required=True, type=FILE)
+@click.option("--out", type=FOLDER, required=True)
+@click.option("--other", "others", multiple=True, help="Pages made elsewhere, for links.")
+def pages(executed, out, others) -> None:
+    """Executed notebooks as HTML pages."""
+    from wsol.report.pages import write_notebook_pages
+
+    for path in write_notebook_pages(executed, out, others):
+        click.echo(path)
+
+
+@report.command()
+def site() -> None:
+    """Front page, documents and model cards as HTML pages below reports/."""
+    from wsol import project_root
+    from wsol.report.pages import write_site
+
+    for path in write_site(project_root()):
+        click.echo(path)
+
+
+@report.command()
+@click.argument("runs", nargs=-1, required=True, type=FOLDER)
+@click.option("--evaluations", type=FOLDER, default=Path("runs/evaluate"), show_default=True)
+@click.option("--out", type=FOLDER, required=True)
+def publish(runs, evaluations, out) -> None:
+    """Trained runs as a part of the package, each with a model card."""
+    from wsol.inference.published import publish as publish_run
+
+    for run in runs:
+        click.echo(publish_run(run, evaluations / run.name / "localization", out))
+
+
+main.add_command(prepare)
+main.add_command(background)

@@ -77,7 +77,7 @@ site: docs
 
 # Not a part of `test`: it wants a Chromium, and says so and is content where there is none.
 test-browser: setup
-	@$(WITH_VENV) python -m pytest --tb=short --durations=0 --durations-min=1 browser_tests
+	@$(WITH_VENV) python -m pytest --tb=short --durations=0 --durations-min=1 tests/browser
 
 bench: setup
 	@$(WITH_VENV) OMP_NUM_THREADS=1 python benchmarks/evaluator.py
@@ -113,7 +113,7 @@ lock:
 clean:
 	rm -rf runs build data/birds* .dvc/cache .dvc/tmp wsol.egg-info
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis notebooks/.ipynb_checkpoints
-	find wsol tests browser_tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find wsol tests tests/browser -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean
 	rm -rf .venv

@@ -145,9 +145,9 @@ def trained(tmp_path: Path, processes: int, pooling: str, stop_after: int = 0) -
         assert len(list(resume.glob("*.pt"))) == 1
     call = f"train_one({str(out)!r}, {str(resume)!r}, {pooling!r})"
     run_in_processes("test_distributed", call, processes)
-    record = json.loads((out / "run.json").read_text())
+    record = json.loads((out / "provenance.json").read_text())
     assert record["execution"]["world_size"] == processes
-    assert record["cost"]["resumed_after_step"] == stop_after
+    assert record["resumed_after_step"] == stop_after
     return load_file(out / runs.WEIGHTS)
 
 
@@ -214,14 +214,14 @@ def test_processes_that_would_go_on_from_different_steps_are_refused(tmp_path):
     path = state_path(CONFIG, data(), Execution(), tmp_path / "0")
     Checkpoint(path, network, optimizer, 0, keeps=True).save(Progress(epoch=1, step=2))
     for said in run_in_processes("test_distributed", f"resume_apart({str(tmp_path)!r})", 2):
-        assert "the step to go on from differs between the processes: [[1, 2], [0, 0]]" in said
+        assert "the step to resume from differs between the processes: [[1, 2], [0, 0]]" in said
 
 
 ORPHANS = """
 import sys
 from pathlib import Path
 from wsol.training.config import Execution, TrainConfig
-from wsol.study import train_from_disk
+from wsol.training.loop import train_from_disk
 config = TrainConfig(method="cam", backbone="small8", input_size=32, epochs=10_000, batch_size=8,
                      threads=1)
 data, run = sys.argv[1:]
@@ -293,8 +293,9 @@ def test_a_notebooks_evaluation_starts_its_processes_itself(birds, tmp_path):
 def test_a_notebooks_training_starts_its_processes_itself(birds, tmp_path):
     config = replace(CONFIG, epochs=1, background_batch=4)
     train_from_disk(config, birds, tmp_path / "run", execution=Execution(processes=2))
+    execution = json.loads((tmp_path / "run" / "provenance.json").read_text())["execution"]
     record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert record["execution"]["world_size"] == 2
+    assert execution["world_size"] == 2
     assert len(record["class_names"]) == 20
     assert record["config"]["method_config"] == {}
 

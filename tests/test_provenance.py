@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from wsol.training import runs as module
 from wsol.training.runs import git_commit, provenance
 
 
@@ -26,7 +25,7 @@ def clone(tmp_path, monkeypatch) -> Path:
     (folder / "file.txt").write_text("first\n")
     git(folder, "add", "file.txt")
     git(folder, "commit", "--quiet", "-m", "first")
-    monkeypatch.setattr(module, "project_root", lambda: folder)
+    monkeypatch.setattr("wsol.project_root", lambda: folder)
     return folder
 
 
@@ -45,7 +44,7 @@ def test_a_changed_file_is_marked_and_a_new_one_is_not(clone):
 
 def test_outside_a_clone_the_commit_is_unknown(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    monkeypatch.setattr(module, "project_root", lambda: tmp_path)
+    monkeypatch.setattr("wsol.project_root", lambda: tmp_path)
     assert git_commit() == "unknown"
 
 

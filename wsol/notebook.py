@@ -46,7 +46,8 @@ def load_yaml(text: str) -> Any:
 def parse_value(text: str) -> Any:
     """The number, boolean, null or list that a word of a command line is, or else the text.
 
-    A mapping, a date, or anything that is no YAML is text as it stands. Quotes make text: `"5"`.
+    So is a mapping in braces. A date, or anything that is no YAML, is text as it stands. Quotes
+    make text: `"5"`.
     """
     try:
         value = load_yaml(text)
@@ -54,7 +55,8 @@ def parse_value(text: str) -> Any:
         return text
     if value is None and text.lower() not in ("null", "~"):
         return text
-    return value if value is None or type(value) in _TYPES else text
+    known = value is None or type(value) in _TYPES
+    return value if known or (isinstance(value, dict) and text.startswith("{")) else text
 
 
 def read_sections(params_files: Sequence[Path], sections: Sequence[str]) -> dict[str, Any]:
@@ -64,8 +66,8 @@ def read_sections(params_files: Sequence[Path], sections: Sequence[str]) -> dict
     ----------
     params_files : YAML files; of entries that several have at their top level, the last is taken
     sections : ``a.b`` names section b inside a, whose entries are parameters; an entry that is no
-        mapping is one parameter under its own name; ``name=a.b`` adds the entries of a.b to the one
-        parameter ``name``, a mapping
+        mapping is one parameter under its own name; ``name=a.b`` adds the entries of a.b to the
+        parameter ``name``, a mapping, and ``name.c=a.b`` to its entry c
 
     Raises ParameterError if a file or a section is missing.
     """
@@ -85,7 +87,10 @@ def read_sections(params_files: Sequence[Path], sections: Sequence[str]) -> dict
                 raise ParameterError(f"{names} has no section {path!r}")
             entry = entry[key]
         if parameter:
-            parameters[parameter] = parameters.get(parameter, {}) | entry
+            target = parameters
+            for key in parameter.split("."):
+                target = target.setdefault(key, {})
+            target |= entry
         else:
             parameters |= entry if isinstance(entry, dict) else {key: entry}
     return parameters

@@ -21,7 +21,7 @@ from wsol.cli.data import background, prepare
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 ANY = click.Path(path_type=Path)
-INPUT_ERRORS = (ValueError, OSError, RuntimeError, ImportError, ArithmeticError)
+INPUT_ERRORS = (ValueError, OSError, RuntimeError, ArithmeticError)
 
 
 class Commands(click.Group):

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
+
 
 def relative(path: Path, root: Path) -> str:
     """The path as it is written in a table whose paths start from root, posix."""
@@ -54,3 +56,19 @@ def replace_folder(new: Path, out: Path) -> None:
         out.rename(old)
     finished.rename(out)
     old.unlink() if old.is_symlink() else shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path, timeout: float = -1) -> Iterator[None]:
+    """Hold a lock file that ends with its process and is removed afterwards.
+
+    timeout : seconds to wait, -1 for ever; then filelock.Timeout is raised
+
+    Whoever waited must look whether the work is done already: a removed file no longer excludes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path, timeout=timeout):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)

@@ -16,13 +16,13 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock
 from numpy.lib.format import open_memmap
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
+from wsol.datasets.files import locked
 from wsol.datasets.index import rows_of
 
 # From files to tensors: decoded once, squashed to a square, kept as uint8.
@@ -175,7 +175,7 @@ def open_images(
     path = folder / f"{digest[:24]}.npy"
     needed = len(files) * 3 * size * size
     if not path.is_file():
-        with FileLock(path.with_suffix(".lock")):
+        with locked(path.with_suffix(".lock")):
             if not path.is_file():
                 if needed > min(cache_gb * 1e9, (_free(folder) + _taken(path)) / 2):
                     return files

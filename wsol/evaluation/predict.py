@@ -21,14 +21,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from wsol.datasets.files import replace_folder
+from wsol.datasets.files import locked, replace_folder
 from wsol.datasets.images import Images, make_array, open_images, to_float
 from wsol.training.config import Execution
 from wsol.training.distributed import (
@@ -185,8 +184,7 @@ def predict_split(
     digest = hashlib.sha256(Path(weights).read_bytes() + code_digest().encode())
     digest.update(f"{images.digest()} {labels.tolist()} {execution.precision}".encode())
     partial = Path(resume_dir or out.parent) / f"{out.name}-{digest.hexdigest()[:16]}.partial"
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    lock = nullcontext() if rank() else FileLock(partial.with_suffix(".lock"))
+    lock = nullcontext() if rank() else locked(partial.with_suffix(".lock"))
     with process_group(device), lock:
         arrays = _open_arrays(partial, network, config.input_size, len(images))
         _predict_all(network.to(device), images, labels, arrays, execution, device)

@@ -14,12 +14,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
 from wsol import project_root
+from wsol.datasets.files import locked
 from wsol.methods import Batch, get_method
 from wsol.training.batches import TrainData, epoch_batches, load_training_data
 from wsol.training.checkpoint import Checkpoint, Progress, checkpoint_path
@@ -130,7 +131,7 @@ def _locked(path: Path | None) -> Iterator[None]:
         yield
         return
     try:
-        with FileLock(path.with_suffix(".lock"), timeout=0):
+        with locked(path.with_suffix(".lock"), timeout=0):
             yield
     except Timeout:
         raise RuntimeError(f"this training is running already: it holds {path}") from None

@@ -1,0 +1,106 @@
+"""The command line: help without loading torch, input errors in one line with exit status 2."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from nbformat.v4 import new_code_cell, new_notebook
+
+from wsol.cli import main
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words], prog_name="wsol")
+
+
+def commands(group=main, prefix=()):
+    for name, command in group.commands.items():
+        yield (*prefix, name)
+        if hasattr(command, "commands"):
+            yield from commands(command, (*prefix, name))
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_every_command_has_help_and_every_option_says_what_it_is(words) -> None:
+    result = run(*words, "--help")
+    assert result.exit_code == 0
+    assert result.output.startswith(f"Usage: wsol {' '.join(words)}")
+
+
+def test_help_loads_neither_torch_nor_pandas() -> None:
+    code = "import sys, wsol.cli; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("train --data no --out run", "no method"),
+        ("train --data no --out run --set method=gradcam", "unknown method 'gradcam'"),
+        ("train --data no --out run --set method=cam --set epochs=ten", "'epochs' is a number"),
+        ("train --data no --out run --set method=cam --set epoch=3", "did you mean epochs"),
+        ("train --data no --out run --set method=cam --set attach=late", "'attach'"),
+        ("train --data no --out run --set method=cam --set learning_rate=0", "above 0"),
+        ("train --data no --out run --set method=cam", "no/index.csv"),
+        ("train --data no --out run --section nope --set method=cam", "no section 'nope'"),
+        ("evaluate nothing", "score maps need --metadata"),
+        ("evaluate nothing --metadata no", "no/image_ids.txt"),
+        ("localize nothing images --out out", "nothing"),
+        ("prepare cub raw", "RAW and OUT"),
+        ("prepare cub raw out --fullsup none", "raw"),
+        ("background check nothing", "manifest.csv"),
+        ("notebook no.ipynb out.ipynb", "there is no notebook"),
+        ("report publish nothing --out out", "localization"),
+    ],
+)
+def test_an_input_error_is_one_message_with_status_2(words, reason, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("train: {epochs: 1}\n")
+    result = run(*words.split())
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"wsol {words.split()[0]}: ")
+    assert reason in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_device_that_is_not_there_is_refused(tiny_birds, tmp_path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    result = run("train", "--data", tiny_birds, "--out", tmp_path, *_sets(device="cuda:0"))
+    assert (result.exit_code, "sees no CUDA device" in result.stderr) == (2, True)
+
+
+def _sets(**settings) -> list[str]:
+    small = dict(method="cam", backbone="small8", input_size=32, epochs=1, batch_size=20, threads=1)
+    return [f"--set={name}={json.dumps(value)}" for name, value in (small | settings).items()]
+
+
+def test_train_evaluate_and_localize_work_one_after_the_other(tiny_birds, tmp_path) -> None:
+    trained = run("train", "--data", tiny_birds, "--out", tmp_path / "cam-0", *_sets(seed=0))
+    assert trained.exit_code == 0, trained.output
+    assert Path(trained.output.strip()).is_file()
+    tables = tmp_path / "cam-0" / "localization"
+    evaluated = run("evaluate", tmp_path / "cam-0", "--data", tiny_birds, "--out", tables)
+    assert evaluated.exit_code == 0, evaluated.output
+    assert "gt_known_loc_error" in evaluated.output
+    assert len(list(tables.glob("cam-0-class-*.npz"))) == 2
+    images = sorted((tiny_birds / "images").rglob("*.jpg"))[:3]
+    localized = run("localize", tmp_path / "cam-0", *images, "--out", tmp_path / "boxes")
+    assert localized.exit_code == 0, localized.output
+    assert len(np.loadtxt(tmp_path / "boxes" / "boxes.csv", dtype=str, delimiter="\n")) == 4
+
+
+def test_a_cell_that_fails_is_told_in_one_line_with_status_1(tmp_path) -> None:
+    path, out = tmp_path / "a.ipynb", tmp_path / "out" / "a.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell("1 / 0")]), path)
+    result = run("notebook", path, out)
+    assert result.exit_code == 1
+    assert "cell [1] raised ZeroDivisionError" in result.stderr.splitlines()[-1]
+    assert not out.exists()
+    assert out.with_name("a.failed.ipynb").is_file()

@@ -64,9 +64,8 @@ class Backbone(nn.Module):
         self.early_stride, self.late_stride = parts.strides
         self.as_map = parts.as_map
         self._fast = {id(p) for module in parts.fast for p in module.parameters()}
-        mean, std = map(torch.tensor, parts.normalization)
-        self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
+        for key, values in zip(("mean", "std"), parts.normalization, strict=True):
+            self.register_buffer(key, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         early = self.early((images - self.mean) / self.std)
@@ -90,18 +89,16 @@ def read_weights(path: str | Path) -> Mapping[str, Tensor]:
         return load_file(path)
     state = torch.load(path, map_location="cpu", weights_only=True)
     state = state.get("model", state) if isinstance(state, Mapping) else state
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, Mapping) or not all(map(torch.is_tensor, state.values())):
         raise ValueError(f"weights: {path} holds no state dict")
     return state
 
 
-def load_torchvision(
-    constructor: Callable[..., nn.Module], weights: str | None, **options
-) -> nn.Module:
+def load_torchvision(constructor: Callable, weights: str | None, **options) -> nn.Module:
     """A torchvision network with no weights, torchvision's, or those of a local file."""
     if weights == "DEFAULT":
         return constructor(weights=weights)
-    network = constructor(weights=None, **options)
+    network = constructor(**options)
     if weights is not None:
         network.load_state_dict(read_weights(weights))
     return network
@@ -121,7 +118,7 @@ def load_timm(name: str, weights: str | None, **options) -> nn.Module:
         return timm.create_model(name, pretrained=weights is not None, **options)
     read_weights(weights)  # raises what is wrong with the file
     file = dict(pretrained=True, pretrained_cfg_overlay=dict(file=str(weights)))
-    sizes = {key: value for key, value in options.items() if key == "img_size"}
+    sizes = {key: options[key] for key in options.keys() & {"img_size"}}
     try:
         timm.create_model(name, **file, **sizes)  # the whole network, which is strict
     except RuntimeError as error:
@@ -140,15 +137,10 @@ def conv_block(inputs: int, outputs: int, stride: int = 1, size: int = 3) -> nn.
 
 def _small(width: int) -> Parts:
     """Six layers for images of about 100 px: early stride 4, late stride 8."""
-    early = nn.Sequential(
-        conv_block(3, width, 2), conv_block(width, 2 * width, 2), conv_block(2 * width, 2 * width)
-    )
-    late = nn.Sequential(
-        conv_block(2 * width, 4 * width, 2),
-        conv_block(4 * width, 4 * width),
-        conv_block(4 * width, 4 * width),
-    )
-    return Parts(early, late, (2 * width, 4 * width), (4, 8))
+    w, w2, w4 = width, 2 * width, 4 * width
+    early = nn.Sequential(conv_block(3, w, 2), conv_block(w, w2, 2), conv_block(w2, w2))
+    late = nn.Sequential(conv_block(w2, w4, 2), conv_block(w4, w4), conv_block(w4, w4))
+    return Parts(early, late, (w2, w4), (4, 8))
 
 
 def _vgg16(weights: str | None, large: bool) -> Parts:
@@ -159,15 +151,11 @@ def _vgg16(weights: str | None, large: bool) -> Parts:
 
 
 def _resnet50(weights: str | None, large: bool) -> Parts:
-    """Strides of the last stage, and for large maps of the one before, removed.
-
-    layer4 is trained at the rate of new layers, as in Choe et al.
-    """
+    """Strides of layer4, and for large maps of layer3, removed; layer4 is fast as in Choe et al."""
     net = load_torchvision(torchvision.models.resnet50, weights)
     for layer in (net.layer3, net.layer4) if large else (net.layer4,):
         layer[0].conv2.stride = layer[0].downsample[0].stride = (1, 1)
-    stem = (net.conv1, net.bn1, net.relu, net.maxpool)
-    early = nn.Sequential(*stem, net.layer1, net.layer2)
+    early = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, net.layer1, net.layer2)
     late, strides = nn.Sequential(net.layer3, net.layer4), (8, 8 if large else 16)
     return Parts(early, late, (512, 2048), strides, [net.layer4])
 
@@ -191,9 +179,9 @@ class _GridReduction(nn.Module):
 def _inceptionv3(weights: str | None, large: bool) -> Parts:
     """InceptionV3 as SPG (Zhang et al., ECCV 2018) and Choe et al. cut it, to Mixed_6e.
 
-    Before Mixed_6a, which loses its stride, a 3 x 3 pooling with stride 2 unless maps are large;
-    after Mixed_6e two new 3 x 3 layers of 1,024 channels, each behind dropout. The stem is padded
-    so that 224 px give 28. Unlike in their code, images are normalized as the weights expect it.
+    A 3 x 3 pooling with stride 2 stands before Mixed_6a, which loses its stride, unless maps are
+    large; two new 3 x 3 layers of 1,024 channels, each behind dropout, follow Mixed_6e. The stem is
+    padded: 224 px give 28. Unlike in their code, images are normalized as the weights expect it.
     """
     net = load_torchvision(torchvision.models.inception_v3, weights, init_weights=True)
     net.Conv2d_1a_3x3.conv.padding = (1, 1)
@@ -227,9 +215,8 @@ class _Tokens(nn.Module):
 
 def token_map(tokens: Tensor) -> Tensor:
     """Patch tokens of (B, 1 + h w, C) as a map (B, C, h, w), h = w; the class token is left out."""
-    B, N, C = tokens.shape
-    side = math.isqrt(N - 1)
-    return tokens[:, 1:].transpose(1, 2).reshape(B, C, side, side)
+    side = math.isqrt(tokens.shape[1] - 1)
+    return tokens[:, 1:].transpose(1, 2).unflatten(2, (side, side))
 
 
 def _deit_s(weights: str | None, input_size: int) -> Parts:
@@ -241,13 +228,13 @@ def _deit_s(weights: str | None, input_size: int) -> Parts:
     if input_size % 16:
         raise ValueError(f"input_size is {input_size}; deit-s needs a multiple of 16")
     net = load_timm("deit_small_patch16_224", weights, img_size=input_size)
-    early, late = nn.Sequential(_Tokens(net), *net.blocks[:6]), nn.Sequential(*net.blocks[6:])
-    late.append(net.norm)
+    early = nn.Sequential(_Tokens(net), *net.blocks[:6])
+    late = nn.Sequential(*net.blocks[6:], net.norm)
     return Parts(early, late, (384, 384), (16, 16), as_map=token_map)
 
 
 class _Both(nn.Module):
-    """Images to the early and the last features of a network, taken out in one pass."""
+    """Images to the early and the last features of a network, in one pass."""
 
     def __init__(self, net: nn.Module, name: str) -> None:
         super().__init__()
@@ -266,14 +253,11 @@ class _Last(nn.Module):
 
 
 def _timm(name: str, weights: str | None) -> Parts:
-    """A network of timm that gives a pyramid of features.
-
-    Raises ValueError if none of its features has stride 8.
-    """
-    reductions = load_timm(name, None, features_only=True).feature_info.reduction()
-    if EARLY_STRIDE not in reductions:
-        raise ValueError(f"timm/{name} has strides {reductions}, none of them {EARLY_STRIDE}")
-    places = (len(reductions) - 1 - reductions[::-1].index(EARLY_STRIDE), len(reductions) - 1)
+    """A network of timm that gives a pyramid of features, one of them with stride 8."""
+    strides = load_timm(name, None, features_only=True).feature_info.reduction()
+    if EARLY_STRIDE not in strides:
+        raise ValueError(f"timm/{name} has strides {strides}, none of them {EARLY_STRIDE}")
+    places = (len(strides) - 1 - strides[::-1].index(EARLY_STRIDE), len(strides) - 1)
     net = load_timm(name, weights, features_only=True, out_indices=places)
     channels, strides = net.feature_info.channels(), net.feature_info.reduction()
     return Parts(
@@ -293,7 +277,7 @@ def build_backbone(name: str, weights: str | None = None, input_size: int = 224)
     ----------
     name : see the table at the head of this module
     weights : None (random, from torch's global generator), ``"DEFAULT"`` (ImageNet weights of
-        torchvision or timm, downloaded) or the path of a state dict of the whole ImageNet network
+        torchvision or timm, downloaded) or a path to a state dict of the whole ImageNet network
     input_size : side of the images in pixels; only deit-s depends on it
 
     Raises ValueError for an unknown name or for weights that do not fit, FileNotFoundError for a
@@ -309,6 +293,6 @@ def build_backbone(name: str, weights: str | None = None, input_size: int = 224)
         return Backbone(_deit_s(weights, input_size), name)
     base = name.removesuffix("-28")
     if base not in _BUILDERS:
-        known = ", ".join(("small<width>", *_BUILDERS, "<these>-28", "deit-s", "timm/<name>"))
+        known = f"small<width>, {', '.join(_BUILDERS)}, <these>-28, deit-s, timm/<name>"
         raise ValueError(f"unknown backbone {name!r}; known: {known}")
     return Backbone(_BUILDERS[base](weights, large=base != name), name)

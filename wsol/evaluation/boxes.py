@@ -22,7 +22,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wsol.evaluation.contours import contour_boxes_per_level, iou_of_levels
+from wsol.evaluation.contours import HIGH, LOW, components
+from wsol.evaluation.levels import iou_of_levels, largest_per_level
 
 FRAME = 224  # side of the square frame in which maps and ground truth are compared, pixels
 TAUS = np.arange(0, 1, 0.001)  # (T,) score-map thresholds of the protocol
@@ -132,9 +133,15 @@ class Contours(NamedTuple):
 
 def contours(levels: Bytes) -> Contours:
     """Boxes of the contours of a (H, W) map at all levels."""
-    largest, boxes, low, high, doubtful = contour_boxes_per_level(np.ascontiguousarray(levels))
+    bright, holes = components(np.ascontiguousarray(levels))
+    rows, doubtful = largest_per_level(bright)
+    every = np.concatenate([bright, holes]).astype(np.int64)
+    boxes, last = every[:, :4], np.array(levels.shape[::-1]) - 1
+    boxes[:, 2:] = np.minimum(boxes[:, 2:] + 1, last)  # as `contour_boxes` clips them
+    largest = np.zeros((LEVELS, 4), np.int64)
+    largest[rows >= 0] = boxes[rows[rows >= 0]]
     if not doubtful.any():
-        return Contours(largest, boxes, low, high)
+        return Contours(largest, boxes, every[:, LOW], every[:, HIGH])
     present = np.bincount(levels.ravel(), minlength=LEVELS) > 0
     for v in np.flatnonzero(doubtful):
         if v > 1 and doubtful[v - 1] and not present[v - 1]:
@@ -143,7 +150,7 @@ def contours(levels: Bytes) -> Contours:
         _, binary = cv2.threshold(levels, float(v - 1), 1, cv2.THRESH_BINARY)
         candidates, best = contour_boxes(binary)
         largest[v] = candidates[best]
-    return Contours(largest, boxes, low, high)
+    return Contours(largest, boxes, every[:, LOW], every[:, HIGH])
 
 
 def iou_per_level(boxes: Contours, truth: Ints) -> tuple[Floats, Floats]:

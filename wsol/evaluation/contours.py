@@ -17,13 +17,13 @@ upwards; `findContours` follows the bright pixels around them, so the box of a h
 one pixel wider on each side. Bright components are connected by 8 neighbours, dark ones by 4.
 
 What a pixel changes when it joins depends on which of its 8 neighbours are there: 256 patterns,
-whose answers are tables. Most pixels of a smooth map touch one component and cost one look-up.
+whose answers are tables (`wsol.evaluation.patterns`). Most pixels of a smooth map touch one component and cost one look-up.
 
-All compiled functions are in this file, because numba's cache on disk only knows the file of the
-function that is called. Compiling takes about 8 seconds on first use.
+All functions that :func:`components` calls are in this file, because numba's cache on disk only
+watches the file of the function that is called. Compiling takes about 8 seconds on first use.
 
 A pixel's *place* is ``(y << shift) + x`` in a map with a frame of one pixel around it.
-Shapes: H W map, M components, G ground-truth boxes.
+Shapes: H W map, M components.
 """
 
 from __future__ import annotations
@@ -32,62 +32,16 @@ from functools import partial
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
+
+from wsol.evaluation.patterns import CHANGE, JOINS_4, JOINS_8
 
 kernel = njit(cache=True, nogil=True)
 inlined = partial(njit, cache=True, nogil=True, inline="always")  # for what is called per pixel
-
-RING = ((-1, -1), (0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0))  # (dx, dy), clockwise
 
 # Columns of a component: corners of its contour (both inclusive), twice its polygon area without
 # its holes, whether it has any, and the lowest and highest v at which it is there as it is.
 X0, Y0, X1, Y1, AREA2, HOLED, LOW, HIGH = range(8)
 EULER4, ROW, STAMP = 5, 6, 7  # columns of a component in the making, after AREA2
-
-
-def _window(beside: bool, above: bool, across: bool) -> tuple[int, int]:
-    """Change of (2 area, 4 Euler number) in a 2 x 2 window as a pixel joins it."""
-    others = beside + above + across
-    if others == 1:
-        return 0, -3 if across else -1
-    if others == 2:
-        return 1, -1 if across else 1
-    return others // 3, 1
-
-
-def _arcs(present: list[bool], diagonal: bool) -> list[int]:
-    """One neighbour of each connected piece of the ring that the pixel is connected to.
-
-    With `diagonal`, corners connect like sides do (8 neighbours); without, a corner only connects
-    the two sides beside it (4 neighbours).
-    """
-    piece = list(range(8))
-    for i in range(8):
-        j, k = (i + 1) % 8, (i + 2) % 8
-        if present[i] and present[j]:
-            piece = [piece[i] if m == piece[j] else m for m in piece]
-        if diagonal and i % 2 and present[i] and present[k]:  # two sides meet at their corner
-            piece = [piece[i] if m == piece[k] else m for m in piece]
-    touching = [i for i in range(8) if present[i] and (diagonal or i % 2)]
-    return [i for n, i in enumerate(touching) if piece[i] not in [piece[m] for m in touching[:n]]]
-
-
-def _tables() -> tuple[NDArray[np.int8], ...]:
-    """Per pattern of neighbours: change of area and Euler number, neighbours to join (8 or 4)."""
-    change = np.zeros((256, 2), np.int8)
-    joins = np.full((2, 256, 5), -1, np.int8)
-    for pattern in range(256):
-        present = [bool(pattern >> i & 1) for i in range(8)]
-        for corner in (0, 2, 4, 6):
-            sides = present[corner - 1], present[(corner + 1) % 8]
-            change[pattern] += np.array(_window(*sides, present[corner]), np.int8)
-        for row, diagonal in enumerate((True, False)):
-            arcs = _arcs(present, diagonal)
-            joins[row, pattern, : len(arcs)] = arcs
-    return change, joins[0], joins[1]
-
-
-CHANGE, JOINS_8, JOINS_4 = _tables()
 
 
 @kernel
@@ -298,8 +252,12 @@ def _sweep(pixels, ends, patterns, bright):
 
 
 @kernel
-def _components(levels):
-    """Bright components and holes of ``levels >= v`` for all v of 1 to 255, each (M, 8)."""
+def components(levels):
+    """Bright components and holes of ``levels >= v`` for v of 1 to 255, for levels (H, W) uint8.
+
+    Both are (M, 8), with the columns above. Corners are inclusive; those of a hole are the corners
+    of the contour around it.
+    """
     H, W = levels.shape
     shift = _stride_shift(W)
     grey = _padded(levels, shift)
@@ -311,97 +269,3 @@ def _components(levels):
     if holed == 0:
         return bright, bright[:0]
     return bright, _sweep(pixels, ends, _neighbours_before(grey, H, W, False), False)
-
-
-@kernel
-def _largest_per_level(bright):
-    """Row of the component of largest polygon area at each v, (256,), -1 where there is none.
-
-    The second answer, (256,), tells where that is not certain: the areas of two components are
-    equal, or holes, which count for the polygon around them, might make another one the largest.
-    """
-    best = np.full(256, -1, np.int32)  # of largest known area
-    first, second = np.full(256, -1, np.int32), np.full(256, -1, np.int32)  # largest possible areas
-    holder = np.full(256, -1, np.int32)  # whose possible area is the first
-    for i in range(len(bright)):
-        row = bright[i]
-        bound = row[AREA2]
-        if row[HOLED]:
-            bound = 2 * (row[X1] - row[X0]) * (row[Y1] - row[Y0])
-        for v in range(row[LOW], row[HIGH] + 1):
-            if best[v] < 0 or row[AREA2] > bright[best[v], AREA2]:
-                best[v] = i
-            if bound > first[v]:
-                first[v], second[v], holder[v] = bound, first[v], i
-            elif bound > second[v]:
-                second[v] = bound
-    doubtful = np.zeros(256, np.bool_)
-    for v in range(256):
-        if best[v] >= 0:
-            rival = second[v] if holder[v] == best[v] else first[v]
-            doubtful[v] = rival >= bright[best[v], AREA2]
-    return best, doubtful
-
-
-@kernel
-def _write_boxes(found, width, height, boxes, low, high, start):
-    """Boxes of components: one pixel past the object's far corner, but inside the frame."""
-    for i in range(len(found)):
-        boxes[start + i, 0], boxes[start + i, 1] = found[i, X0], found[i, Y0]
-        boxes[start + i, 2] = min(found[i, X1] + 1, width - 1)
-        boxes[start + i, 3] = min(found[i, Y1] + 1, height - 1)
-        low[start + i], high[start + i] = found[i, LOW], found[i, HIGH]
-
-
-@kernel
-def contour_boxes_per_level(levels):
-    """Boxes of all contours of a (H, W) uint8 map at all levels, x0 y0 x1 y1.
-
-    Returns the box of the largest contour at each level (256, 4), zeros where there is none; boxes
-    of all contours, holes included, (M, 4); the lowest and the highest level at which each is
-    there, (M,); and where the largest is in doubt, (256,).
-    """
-    H, W = levels.shape
-    bright, holes = _components(levels)
-    rows, doubtful = _largest_per_level(bright)
-    M = len(bright) + len(holes)
-    boxes, low, high = np.empty((M, 4), np.int64), np.empty(M, np.int64), np.empty(M, np.int64)
-    _write_boxes(bright, W, H, boxes, low, high, 0)
-    _write_boxes(holes, W, H, boxes, low, high, len(bright))
-    largest = np.zeros((256, 4), np.int64)
-    for v in range(256):
-        for k in range(4):
-            if rows[v] >= 0:
-                largest[v, k] = boxes[rows[v], k]
-    return largest, boxes, low, high, doubtful
-
-
-@kernel
-def _best_iou(box, truth):
-    """Best IoU of one box with (G, 4) boxes, corners inclusive; 0 where G = 0."""
-    x0, y0, x1, y1 = box[0], box[1], box[2], box[3]
-    best = 0.0
-    for g in range(len(truth)):
-        width = min(x1, truth[g, 2]) - max(x0, truth[g, 0]) + 1
-        height = min(y1, truth[g, 3]) - max(y0, truth[g, 1]) + 1
-        if width > 0 and height > 0:
-            area = (x1 - x0 + 1) * (y1 - y0 + 1)
-            other = (truth[g, 2] - truth[g, 0] + 1) * (truth[g, 3] - truth[g, 1] + 1)
-            best = max(best, width * height / (area + other - width * height))
-    return best
-
-
-@kernel
-def iou_of_levels(largest, boxes, low, high, truth):
-    """Best IoU over (G, 4) boxes at each level, (256,): largest contour, any contour."""
-    of_largest, of_all = np.zeros(256), np.full(256, -1.0)
-    for v in range(256):
-        of_largest[v] = _best_iou(largest[v], truth)
-    for i in range(len(boxes)):
-        iou = _best_iou(boxes[i], truth)
-        for v in range(low[i], high[i] + 1):
-            of_all[v] = max(of_all[v], iou)
-    for v in range(256):
-        if of_all[v] < 0:  # no contour
-            of_all[v] = of_largest[v]
-    return of_largest, of_all

@@ -1,13 +1,13 @@
 # make reproduce   install, train, evaluate, write reports/ and print the headline table
 # make study       after that, the study of all methods, ablations and controls (hours; goes on
-#                  where it was stopped); reports/study
+#                  where it was stopped)
 # make test        install, then the tests, notebooks included
 # make check       install, then ruff (rules and format) and mypy; seconds, changes nothing
 # make docs        install, then pages of the functions and their docstrings: build/docs
 # make site        the same, with reports/ around them: build/site, what GitHub Pages shows
 # make test-browser
 #                  install, then all notebooks in JupyterLab and all report pages, in a Chromium;
-#                  pictures of them in runs/browser
+#                  screenshots in runs/browser
 # make bench       install, then write reports/tables/benchmark.csv and benchmark_training.csv
 # make lab         install, then JupyterLab on this machine only
 # make lock        write requirements.lock anew from pyproject.toml
@@ -37,12 +37,12 @@ endif
 
 reproduce: setup
 	@$(WITH_VENV) python -m dvc repro
-	@$(WITH_VENV) python -m wsol.report.tables
+	@$(WITH_VENV) wsol report show
 
 # Two groups of stages at a time: each trains on one core, which these small networks use better
 # than two. Nothing in a line waits for something else in it.
 study: reproduce
-	@$(MAKE) --no-print-directory -j2 $(addprefix study-,search train combine control trial first_stage)
+	@$(MAKE) --no-print-directory -j2 $(addprefix study-,search train combine control change first_stage)
 	@$(MAKE) --no-print-directory -j2 $(addprefix study-,evaluate second_stage posthoc few_shot)
 	@$(WITH_VENV) python -m dvc repro study/dvc.yaml
 
@@ -52,7 +52,7 @@ study-%:
 # The notebooks share runs/smoke, so they run one after the other; the tests, file by file, in two
 # processes of one thread each.
 test: setup
-	@$(WITH_VENV) TQDM_DISABLE=1 OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile tests
+	@$(WITH_VENV) TQDM_DISABLE=1 OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --ignore tests/browser tests
 	@$(WITH_VENV) TQDM_DISABLE=1 python -m pytest --nbval-lax --nbval-current-env notebooks
 
 check: setup
@@ -70,7 +70,7 @@ docs: setup
 site: docs
 	@rm -rf build/site
 	@mkdir -p build/site
-	@git ls-files -z -- reports docs notebooks params study wsol data benchmarks README.md LICENSE \
+	@git ls-files -z -- reports docs notebooks study wsol data benchmarks README.md LICENSE \
 	    | tar -cf - --null -T - | tar -xf - -C build/site
 	@cp -R build/docs build/site/api
 	@cp .github/pages/index.html build/site/index.html
@@ -113,7 +113,7 @@ lock:
 clean:
 	rm -rf runs build data/birds* .dvc/cache .dvc/tmp wsol.egg-info
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis notebooks/.ipynb_checkpoints
-	find wsol tests tests/browser -name __pycache__ -type d -prune -exec rm -rf {} +
+	find wsol tests study -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean
 	rm -rf .venv

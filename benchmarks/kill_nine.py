@@ -51,8 +51,8 @@ def commands(source: Path, work: Path) -> dict[str, list[str]]:
     settings = [f"--set={name}={value}" for name, value in SETTINGS.items()]
     train = [f"--data={data}", f"--out={run}", f"--resume={work / 'resume'}", *settings]
     return {
-        "prepare": ["-m", "wsol.datasets.prepare_real", "cub", *cub],
-        "train": ["-m", "wsol.training.loop", *train, f"--set=cache={work / 'cache'}"],
+        "prepare": ["-m", "wsol.cli", "prepare", "cub", *cub],
+        "train": ["-m", "wsol.cli", "train", *train, f"--set=cache={work / 'cache'}"],
         "evaluate": ["-c", EVALUATE, data, run, str(work / "out")],
     }
 
@@ -107,7 +107,7 @@ def kill_often(name: str, work: Path, words: Sequence[str], moments: Iterator[fl
 
 
 def background_images(work: Path) -> None:
-    """The pictures that a user would have put there."""
+    """The images that a user would have put there."""
     folder = work / "data" / "background"
     if not folder.exists():
         with tempfile.TemporaryDirectory() as drawn:

@@ -3,7 +3,7 @@
     python benchmarks/many_maps.py [--n 50000] [--workers 2] [--folder DIR]
 
 Writes a memory-mapped array (N, 224, 224) of float16, 100 kB a map, to a temporary folder,
-evaluates it by the default protocol as `python -m wsol.evaluate` does, and prints seconds and the
+evaluates it by the default protocol as `wsol evaluate` does, and prints seconds and the
 largest memory of the process, beside the memory that the localization table takes.
 """
 

@@ -98,7 +98,7 @@ def step_rows(
     yield row(f"step_{name}_over_expected", ratio, "", None, f"{expected:g}")
 
 
-def write_pictures(folder: Path, count: int, width: int, height: int) -> list[Path]:
+def write_images(folder: Path, count: int, width: int, height: int) -> list[Path]:
     """JPEGs of a photograph's kind: smooth colours, some noise."""
     rng = np.random.default_rng(0)
     paths = []
@@ -121,7 +121,7 @@ def batch_rate(config: TrainConfig, data: TrainData, workers: int, count: int) -
 
 
 def loader_rows(
-    name: str, sizes: dict, picture: tuple[int, int], count: int, device: torch.device
+    name: str, sizes: dict, image: tuple[int, int], count: int, device: torch.device
 ) -> Iterator[Row]:
     """Batches of CAM from the cache and from files, against the steps of its network."""
     config = TrainConfig(method="cam", **sizes)
@@ -131,7 +131,7 @@ def loader_rows(
     network = B / statistics.median(seconds(step, device) for _ in range(8))
     yield row(f"network_{name}", network, "images/s")
     with tempfile.TemporaryDirectory() as folder:
-        paths = write_pictures(Path(folder), count, *picture)
+        paths = write_images(Path(folder), count, *image)
         labels = torch.arange(count) % 20
         for kind, cache in (("files", None), ("cache", Path(folder) / "cache")):
             data = TrainData(open_images(paths, load_size(L), cache), labels, 20)

@@ -5,7 +5,7 @@
 #     sbatch --dependency=afterok:JOBID --array=0 docs/slurm_array.sh cub report
 #
 # Start it from the root of the repository, on a file system that all nodes share. The array counts
-# the runs of params/real.yaml: two methods and three seeds are six. With DRY=1 in the environment
+# the runs of study/params/real.yaml: two methods and three seeds are six. With DRY=1 in the environment
 # it only says what it would run.
 #SBATCH --job-name=wsol
 #SBATCH --array=0-5

@@ -1,6 +1,6 @@
 """Random search: the trials that every compared method gets, drawn from its published ranges.
 
-    python -m wsol.search        print the section `search` of params/study.yaml
+    python study/search.py       print the section `search` of study/params/study.yaml
 
 The first trial of a method is its published default at the learning rate of CAM, the others are
 drawn. All have half the epochs of the study (section `search_budget`) and one seed, and are judged
@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import yaml
+from ruamel.yaml import YAML
 
 DRAWN = 4  # trials beside the default
 DEFAULT_RATE = 0.005  # CAM's
@@ -69,7 +69,7 @@ def trials(seed: int = 0) -> dict[str, Mapping[str, object]]:
 
 def main() -> int:
     """Print the trials as YAML."""
-    print(yaml.safe_dump({"search": trials()}, sort_keys=False), end="")
+    YAML().dump({"search": trials()}, sys.stdout)
     return 0
 
 

@@ -1,19 +1,18 @@
-"""params/: recipes from public sources, and the settings of the real data sets, are loadable."""
+"""study/params/: recipes from public sources, and the settings of the real data sets, are loadable."""
 
 from dataclasses import fields
 from pathlib import Path
 
 import nbformat
 import pytest
-import yaml
 
 from wsol.datasets.sources import FOLDERS
 from wsol.methods import get_method
-from wsol.notebook import check_parameters, notebook_defaults, read_sections
+from wsol.notebook import check_parameters, load_yaml, notebook_defaults, read_sections
 from wsol.training.config import Execution, TrainConfig, config_from, execution_from
 
 ROOT = Path(__file__).parents[1]
-PARAMS = ROOT / "params"
+PARAMS = ROOT / "study" / "params"
 RECIPES = sorted((PARAMS / "recipes").glob("*.yaml"))
 SETS = ("cub", "ilsvrc", "openimages")
 
@@ -77,5 +76,5 @@ def test_data_sets_are_looked_for_where_the_readme_puts_them(dataset: str) -> No
     names = {"images": "fullsup_images"}
     assert {names.get(k, k): v for k, v in FOLDERS[dataset].items()}.items() <= prepare.items()
     assert prepare["out"] == f"data/{dataset}"
-    chosen = yaml.safe_load((PARAMS / "real.yaml").read_text(encoding="utf-8"))
+    chosen = load_yaml((PARAMS / "real.yaml").read_text(encoding="utf-8"))
     assert dataset in chosen["datasets"]

@@ -1,19 +1,21 @@
 """The random search: its trials are the ones in the params file, and within their ranges."""
 
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 
-from wsol import search
 from wsol.methods import get_method
-from wsol.notebook import load
+from wsol.notebook import load_yaml
 from wsol.report.names import METHODS
 from wsol.training.config import config_from
 
 ROOT = Path(__file__).parents[1]
-PARAMS = load((ROOT / "params" / "study.yaml").read_text(encoding="utf-8"))
+sys.path.insert(0, str(ROOT / "study"))
+import search  # noqa: E402
+
+PARAMS = load_yaml((ROOT / "study" / "params" / "study.yaml").read_text(encoding="utf-8"))
 
 
 def test_the_params_file_has_the_trials_that_are_drawn() -> None:
@@ -22,11 +24,11 @@ def test_the_params_file_has_the_trials_that_are_drawn() -> None:
 
 
 def test_every_method_gets_as_many_trials_the_first_with_its_published_settings() -> None:
-    found = search.trials()
+    drawn = search.trials()
     for method in search.SPACE:
-        names = [name for name, settings in found.items() if settings["method"] == method]
+        names = [name for name, settings in drawn.items() if settings["method"] == method]
         assert names == [f"{method}_{i}" for i in range(search.DRAWN + 1)]
-        assert found[names[0]] == {"method": method, "learning_rate": search.DEFAULT_RATE}
+        assert drawn[names[0]] == {"method": method, "learning_rate": search.DEFAULT_RATE}
     assert search.DRAWN + 1 >= 5
 
 
@@ -49,7 +51,7 @@ def test_trials_do_not_depend_on_each_other_and_do_on_the_seed(monkeypatch) -> N
 
 def test_the_command_prints_them(capsys) -> None:
     assert search.main() == 0
-    assert yaml.safe_load(capsys.readouterr().out)["search"] == search.trials()
+    assert load_yaml(capsys.readouterr().out)["search"] == search.trials()
 
 
 def test_the_settings_of_the_study_are_those_of_the_best_trial() -> None:
@@ -66,5 +68,5 @@ def test_the_settings_of_the_study_are_those_of_the_best_trial() -> None:
         assert METHODS[method, "class"] == row["method"]
         assert PARAMS[method] == settings
     for method in ("background_class", "background_norm"):
-        main = load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        main = load_yaml((ROOT / "params.yaml").read_text(encoding="utf-8"))
         assert PARAMS[method] == main["cam"]

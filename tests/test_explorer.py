@@ -42,7 +42,7 @@ def test_box_and_iou_are_those_of_the_evaluation(shown, tau: float) -> None:
             counted = test.iou_largest[:, column_of(test, tau)]
             boxes = test.level_boxes.at(tau)
             for number in (0, 7, 19):
-                drawn = explorer.draw(gallery, run, kind, number, tau)
+                drawn = explorer.map_and_box(gallery, run, kind, number, tau)
                 assert drawn.box.tolist() == boxes[number].tolist()
                 assert drawn.iou == pytest.approx(counted[number], abs=1e-4)
 
@@ -63,7 +63,7 @@ def test_orders_are_rankings_and_failures_are_those_of_the_report(shown) -> None
     images = len(gallery.rows)
     worst = explorer.numbers(gallery, "cam-0", "class", explorer.WORST)
     tau = explorer.chosen_tau(gallery, "cam-0", "class")
-    ious = [explorer.draw(gallery, "cam-0", "class", n, tau).iou for n in worst]
+    ious = [explorer.map_and_box(gallery, "cam-0", "class", n, tau).iou for n in worst]
     assert ious == sorted(ious)
     assert explorer.numbers(gallery, "cam-0", "class", explorer.BEST) == worst[::-1]
     assert explorer.numbers(gallery, "cam-0", "class", explorer.FIRST) == list(range(images))
@@ -85,7 +85,7 @@ def test_the_slider_moves_the_box_and_the_button_brings_it_back(shown) -> None:
     own, before = shown.tau.value, (shown.iou.value, shown.still().tobytes())
     shown.tau.value = 0.9 if own < 0.5 else 0.1
     assert (shown.iou.value, shown.still().tobytes()) != before
-    shown.back.click()
+    shown.reset.click()
     assert shown.tau.value == own
     assert (shown.iou.value, shown.still().tobytes()) == before
 
@@ -100,11 +100,11 @@ def test_other_runs_keep_the_map_where_they_have_it(shown) -> None:
 
 def test_side_by_side_has_a_picture_of_every_run(shown) -> None:
     shown.map.value = "class"
-    shown.beside.value = True
-    assert len(shown.pictures.children) == 1 + len(RUNS)
+    shown.side_by_side.value = True
+    assert len(shown.images.children) == 1 + len(RUNS)
     assert shown.still().shape == (FRAME, FRAME * (1 + len(RUNS)), 3)
-    shown.beside.value = False
-    assert len(shown.pictures.children) == 2
+    shown.side_by_side.value = False
+    assert len(shown.images.children) == 2
 
 
 def test_an_order_without_images_says_so(shown) -> None:
@@ -146,7 +146,7 @@ def test_decisions_of_the_background_explorer_are_in_the_manifest(tmp_path: Path
     said = read_manifest(folder).set_index("file")["decision"]
     assert said[ranked["file"][0]] == "drop"
     assert said[ranked["file"][1]] == "keep"
-    assert "1 dropped, 1 kept" in background.told.value
+    assert "1 dropped, 1 kept" in background.counts.value
     background.image.value = 0
     assert background.decision.value == "drop"
     before = background.still().tobytes()

@@ -218,7 +218,7 @@ def picture_rows(rows: Mapping[str, NDArray], count: int) -> Figure:
     return figure
 
 
-class Drawn(NamedTuple):
+class MapAndBox(NamedTuple):
     """One map of one image, ready to be drawn in the protocol's frame."""
 
     score: NDArray[np.float64]  # (FRAME, FRAME) in [0, 1]
@@ -232,7 +232,7 @@ class Example(NamedTuple):
     title: str
     image: NDArray[np.uint8]  # (FRAME, FRAME, 3)
     truth: NDArray[np.int64]  # (G, 4)
-    maps: Mapping[str, Drawn]  # by method
+    maps: Mapping[str, MapAndBox]  # by method
 
 
 def examples(columns: Sequence[Example], row_names: Mapping[str, str]) -> Figure:
@@ -261,7 +261,7 @@ def examples(columns: Sequence[Example], row_names: Mapping[str, str]) -> Figure
     return figure
 
 
-def _draw_map(axes: Axes, example: Example, drawn: Drawn, colour: str) -> None:
+def _draw_map(axes: Axes, example: Example, drawn: MapAndBox, colour: str) -> None:
     """A map over the grey image, its box in the method's colour, the IoU below."""
     grey = example.image.mean(axis=2)
     extent = (0, FRAME, FRAME, 0)

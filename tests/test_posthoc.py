@@ -20,8 +20,8 @@ from wsol.baselines.posthoc import (
 from wsol.datasets.images import ArrayImages, to_float
 from wsol.evaluation.predict import predict
 from wsol.evaluation.run import evaluate_maps
-from wsol.report.figures import METHOD_STYLE
 from wsol.report.names import METHODS
+from wsol.report.style import METHOD_STYLE
 from wsol.training.config import TrainConfig
 from wsol.training.runs import build_network
 

@@ -24,8 +24,7 @@ from wsol.evaluation.table import LocalizationTable
 from wsol.inference.export import overlay
 from wsol.inference.settings import display_name
 from wsol.report import examples
-from wsol.report.examples import Source, rank_by_iou
-from wsol.report.figures import MapAndBox
+from wsol.report.examples import MapAndBox, Source, rank_by_iou
 from wsol.report.names import METHODS
 from wsol.report.tables import read_pair
 

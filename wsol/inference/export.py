@@ -21,7 +21,7 @@ from wsol.inference.inputs import Source, image_files, read_image
 from wsol.inference.localize import Detection, iterate_images
 from wsol.inference.published import run_folder
 from wsol.inference.settings import display_name
-from wsol.report.figures import style
+from wsol.report.style import style
 
 COLUMNS = (
     *("image", "width", "height", "rank", "label", "class_name", "score"),

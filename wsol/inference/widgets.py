@@ -26,7 +26,7 @@ from wsol.inference import explorer
 from wsol.inference.explorer import Gallery
 from wsol.inference.export import overlay
 from wsol.inference.settings import open_run
-from wsol.report.figures import MapAndBox
+from wsol.report.examples import MapAndBox
 
 SIDE = 280  # of an image on the screen, pixels
 WIDGET = "application/vnd.jupyter.widget-view+json"

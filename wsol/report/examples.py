@@ -2,9 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from wsol.datasets.images import load_image
@@ -13,12 +18,30 @@ from wsol.evaluation.boxes import FRAME, box_iou, largest_box, resize_boxes, sco
 from wsol.evaluation.metrics import choose_tau
 from wsol.evaluation.predict import load_maps, read_out_map
 from wsol.evaluation.table import LocalizationTable
-from wsol.report.figures import Example, MapAndBox
+from wsol.report.style import METHOD_STYLE, style
 
 PLACES = ("best", "upper quarter", "median", "lower quarter", "worst")  # of the ranking
 
 # Of one row of the figure: folder of maps, name of the map, tables of `test` and `train-fullsup`.
 Source = tuple[Path, str, LocalizationTable, LocalizationTable]
+TRUTH = "#FFFFFF"  # ground-truth boxes
+
+
+class MapAndBox(NamedTuple):
+    """One map of one image in the protocol's frame."""
+
+    score: NDArray[np.float64]  # (FRAME, FRAME) in [0, 1]
+    box: NDArray[np.int64]  # (4,) at the chosen tau
+    iou: float  # with the ground truth
+
+
+class Example(NamedTuple):
+    """One column of the figure of examples."""
+
+    title: str
+    image: NDArray[np.uint8]  # (FRAME, FRAME, 3)
+    truth: NDArray[np.int64]  # (G, 4)
+    maps: Mapping[str, MapAndBox]  # by method
 
 
 def rank_by_iou(test: LocalizationTable, fullsup: LocalizationTable) -> np.ndarray:
@@ -87,3 +110,47 @@ def load_examples(
         load_example(rows.iloc[number], number, title, root, sources)
         for number, title in zip(numbers, titles, strict=True)
     ]
+
+
+def draw_examples(columns: Sequence[Example], row_names: Mapping[str, str]) -> Figure:
+    """Draw images with their maps and boxes: one column per image, one row per map.
+
+    row_names : label of the row, by map
+    """
+    rim = 5  # pixels around the frame, so that a box on its border is visible
+    with style():
+        shape = (1 + len(row_names), len(columns))
+        size = (1.75 * shape[1] + 1.3, 1.85 * shape[0] + 0.4)
+        figure, panels = plt.subplots(*shape, figsize=size, squeeze=False)
+        for axes in panels.flat:
+            axes.set(xticks=[], yticks=[], xlim=(-rim, FRAME + rim), ylim=(FRAME + rim, -rim))
+            axes.grid(False)
+            axes.spines[:].set_visible(False)
+        for column, example in zip(panels.T, columns, strict=True):
+            column[0].imshow(example.image, extent=(0, FRAME, FRAME, 0))
+            column[0].set_title(example.title)
+            _boxes(column[0], example.truth, TRUTH, "--")
+            for axes, name in zip(column[1:], row_names, strict=True):
+                _draw_map(axes, example, example.maps[name], METHOD_STYLE[name][0])
+        for axes, name in zip(panels[:, 0], ["image", *row_names.values()], strict=True):
+            axes.set_ylabel(name, rotation=0, ha="right", va="center", labelpad=6)
+        figure.supxlabel("dashed: ground truth; solid: box of the map at tau", fontsize=10)
+    return figure
+
+
+def _draw_map(axes: Axes, example: Example, drawn: MapAndBox, colour: str) -> None:
+    grey = example.image.mean(axis=2)
+    extent = (0, FRAME, FRAME, 0)
+    axes.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=extent)
+    axes.imshow(drawn.score, cmap="magma", vmin=0, vmax=1, alpha=0.6, extent=extent)
+    _boxes(axes, example.truth, TRUTH, "--")
+    _boxes(axes, drawn.box[None], colour, "-")
+    axes.set_xlabel(f"IoU {drawn.iou:.2f}", labelpad=2)
+
+
+def _boxes(axes: Axes, boxes: NDArray, colour: str, dashes: str) -> None:
+    """Boxes (G, 4) with a dark rim, visible on any image."""
+    for x0, y0, x1, y1 in boxes:
+        for edge, width, line in (("black", 3.4, "-"), (colour, 1.8, dashes)):
+            frame = dict(fill=False, edgecolor=edge, linewidth=width, linestyle=line)
+            axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, **frame))

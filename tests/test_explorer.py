@@ -1,11 +1,11 @@
 """The explorers: what they show is what the evaluation counted."""
 
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
 
-from wsol import project_root, smoke
 from wsol.datasets.backgrounds.manifest import read_manifest
 from wsol.evaluation.boxes import FRAME
 from wsol.evaluation.failures import failure_shares
@@ -19,11 +19,8 @@ RUNS = ("cam-0", "background-0")
 
 
 @pytest.fixture(scope="module")
-def shown():
-    root = project_root() / "runs" / "smoke"
-    for name in RUNS:
-        smoke.ensure_evaluation(root / "evaluate" / name, root / "train" / name, root / "birds")
-    return explore([root / "evaluate" / name for name in RUNS], root / "birds")
+def shown(tiny_runs):
+    return explore([tiny_runs / "evaluate" / name for name in RUNS], tiny_runs / "birds")
 
 
 def test_every_run_has_its_maps(shown) -> None:
@@ -108,34 +105,24 @@ def test_side_by_side_has_a_picture_of_every_run(shown) -> None:
 
 
 def test_an_order_without_images_says_so(shown) -> None:
-    gallery, empty = shown.gallery, None
-    for order in explorer.orders(gallery):
-        if not explorer.numbers(gallery, shown.run.value, shown.map.value, order):
-            empty = order
-    assert empty is not None
-    shown.order.value = empty
+    gallery, run, kind = shown.gallery, shown.run.value, shown.map.value
+    orders = explorer.orders(gallery)
+    empty = [o for o in orders if not explorer.numbers(gallery, run, kind, o)]
+    shown.order.value = empty[0]
     assert shown.iou.value == "No image of this kind."
     shown.order.value = explorer.WORST
     assert "IoU" in shown.iou.value
 
 
-def test_without_widgets_there_is_a_figure(shown) -> None:
-    bundle = shown._repr_mimebundle_()
-    assert set(bundle) == {WIDGET, "image/png", "text/plain"}
-
-
-def test_runs_without_tables_are_missed(tmp_path: Path) -> None:
+def test_without_widgets_there_is_a_figure(shown, tmp_path: Path) -> None:
+    assert set(shown._repr_mimebundle_()) == {WIDGET, "image/png", "text/plain"}
     with pytest.raises(FileNotFoundError, match="no tables of cam-0"):
         explore([tmp_path / "cam-0"], tmp_path)
 
 
-def test_decisions_of_the_background_explorer_are_in_the_manifest(tmp_path: Path) -> None:
-    from shutil import copytree
-
-    root = project_root() / "runs" / "smoke"
-    run = root / "train" / "background-0"
-    smoke.ensure_run(run, root / "birds")
-    folder = copytree(root / "birds" / "background", tmp_path / "background")
+def test_decisions_of_the_background_explorer_are_in_the_manifest(tiny_runs, tmp_path) -> None:
+    run = tiny_runs / "train" / "background-0"
+    folder = copytree(tiny_runs / "birds" / "background", tmp_path / "background")
     ranked = audit(folder, run)
     background = BackgroundExplorer(folder, ranked, run)
     background.decision.value = "drop"

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from committed import skip_unless_committed
 
-from wsol.evaluation.table import LocalizationTable
+from wsol.evaluation.failures import REASONS
+from wsol.evaluation.table import LevelBoxes, LocalizationTable
 from wsol.report import format as tables
 from wsol.report import tables as report
 
@@ -147,6 +148,66 @@ def test_the_last_line_of_the_pipeline_shows_the_headline(tmp_path: Path) -> Non
     assert "| CAM " in report.report_text(ROOT)
     with pytest.raises(FileNotFoundError, match="no report yet"):
         report.report_text(tmp_path)
+
+
+HIT, SMALL, LARGE = (50, 50, 150, 150), (50, 50, 80, 80), (0, 0, 223, 223)
+IOU = {HIT: 1.0, SMALL: 961 / 10201, LARGE: 10201 / 50176}
+
+
+def save_boxes(folder: Path, name: str, boxes: list, ranks: list[int], **meta: str) -> None:
+    """Tables of `test` with these boxes at every level, and of a `train-fullsup` that is right."""
+    for split, drawn in (("test", boxes), ("train-fullsup", [HIT])):
+        N = len(drawn)
+        rows = pd.DataFrame({"image_id": [f"{i}.jpg" for i in range(N)], "label": 0})
+        rows = rows.assign(prediction=0, rank=ranks[:N])
+        iou = np.array([[IOU[box]] * 2 for box in drawn])
+        level_boxes = LevelBoxes(
+            np.repeat(np.array(drawn, np.uint8)[:, None], 256, axis=1),
+            np.full(N, 255, np.uint8),
+            np.array([HIT] * N, np.int16),
+            np.ones(N, np.int16),
+        )
+        meta |= {"dataset": "d", "protocol": "choe2020", "split": split}
+        table = LocalizationTable(rows, np.array([0.0, 0.5]), iou, iou, None, meta, level_boxes)
+        table.save(folder / f"{name}-{split}.npz")
+
+
+@pytest.fixture
+def boxes_folder(tmp_path: Path) -> Path:
+    """Two seeds of CAM with small boxes, of the method with right ones, and a constant box."""
+    for seed in ("0", "1"):
+        about = dict(map="class", seed=seed)
+        boxes = [SMALL] * 3 + [HIT]
+        save_boxes(tmp_path / "evaluate", f"cam-{seed}", boxes, [0, 0, 0, 3], method="cam", **about)
+        boxes, about["method"] = [HIT, HIT, LARGE if seed == "0" else HIT, HIT], "background"
+        save_boxes(tmp_path / "evaluate", f"background-{seed}", boxes, [0] * 4, **about)
+    about = dict(method="constant-box", map="reference", seed="0")
+    save_boxes(tmp_path / "references", "constant-box", [LARGE] * 4, [-1] * 4, **about)
+    return tmp_path
+
+
+def test_reasons_are_means_over_the_seeds_and_add_up(boxes_folder: Path) -> None:
+    table = report.failures(boxes_folder)
+    for _, part in table.groupby("method"):
+        assert tuple(part["reason"]) == REASONS
+        assert part["gt_known_loc_error"].sum() == pytest.approx(100)
+    shares = table.set_index(["method", "reason"])[["gt_known_loc_error", "top1_loc_error"]]
+    known, top1 = shares["gt_known_loc_error"], shares["top1_loc_error"]
+    assert known["CAM", "too small"] == 75
+    assert known["Background images", "too large"] == 12.5
+    assert known["Background images", "right"] == 87.5
+    assert known["Constant box", "too large"] == 100
+    assert top1["CAM", "wrong class"] == 25
+    assert np.isnan(top1["Constant box", "right"])
+
+
+def test_differences_are_from_cam_with_the_same_seed(boxes_folder: Path) -> None:
+    table = report.differences(boxes_folder, resamples=200)
+    assert set(table["method"]) == {"Background images"}
+    assert table["difference"].between(table["low"], table["high"]).all()
+    fixed = table[table["tau"] == "fixed"].pivot(index="error", columns="seed", values="difference")
+    assert fixed.loc["gt_known_loc_error"].tolist() == [-50, -75]
+    assert fixed.loc["top1_loc_error"].tolist() == [-75, -100]
 
 
 def test_the_committed_report_follows_from_the_committed_tables(tmp_path: Path) -> None:

@@ -120,12 +120,12 @@ def map_and_box(gallery: Gallery, run: str, kind: str, number: int, tau: float) 
     return examples.map_and_box(gallery.sources[run, kind], gallery.rows.iloc[number], number, tau)
 
 
-def render(gallery: Gallery, number: int, drawn: MapAndBox | None = None) -> NDArray[np.uint8]:
+def render(gallery: Gallery, number: int, one: MapAndBox | None = None) -> NDArray[np.uint8]:
     """Draw an image (H, W, 3) with its ground truth in white and, optionally, a map and its box."""
     row = gallery.rows.iloc[number]
     image = examples.load_frame(gallery.root, row).copy()
-    if drawn is not None:
-        image = overlay(image, drawn.score, drawn.box)
+    if one is not None:
+        image = overlay(image, one.score, one.box)
     for x0, y0, x1, y1 in examples.true_boxes(row).tolist():
         for thickness, colour in ((3, (0, 0, 0)), (1, (255, 255, 255))):  # visible on any image
             cv2.rectangle(image, (x0, y0), (x1 - 1, y1 - 1), colour, thickness)

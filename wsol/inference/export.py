@@ -97,13 +97,13 @@ def overlay(
     colour = cv2.applyColorMap(levels, cv2.COLORMAP_MAGMA)[..., ::-1]  # from BGR
     opacity = OPACITY * levels[..., None] / 255
     mixed = np.round((1 - opacity) * image + opacity * colour)
-    drawn = np.ascontiguousarray(mixed, np.uint8)  # OpenCV draws into no other
+    canvas = np.ascontiguousarray(mixed, np.uint8)  # as OpenCV needs it
     x0, y0, x1, y1 = np.round(np.asarray(box, np.float64)).astype(int).tolist()
     if x1 > x0 and y1 > y0:
         thickness = max(1, round(min(height, width) / 100))
         for rim, line in ((3 * thickness, (0, 0, 0)), (thickness, LINE)):  # visible on any image
-            cv2.rectangle(drawn, (x0, y0), (x1 - 1, y1 - 1), line, rim)
-    return drawn
+            cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), line, rim)
+    return canvas
 
 
 def draw_detections(rows: Mapping[str, Sequence[Detection]], images: Sequence[Source]) -> Figure:

@@ -40,7 +40,7 @@ from wsol.training.distributed import choose_device
 class Detection(NamedTuple):
     """One class of one image, and its box.
 
-    image : the file as it was given, or "array i" for the i-th of the given images
+    image : the file as it was given, or "array i" for the i-th of the images
     width, height : of the image after EXIF rotation, pixels
     rank : 1 for the predicted class, 2 for the next, ...
     label : class number from 0

@@ -1,6 +1,6 @@
 """Explorers for JupyterLab: of evaluated runs, and of a background set with its audit.
 
-Where no widgets can be shown (a page, GitHub, print) a static figure of the first state is.
+Where no widgets can be shown (a page, GitHub, print) a static figure of the first state is shown.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ SIDE = 280  # of an image on the screen, pixels
 WIDGET = "application/vnd.jupyter.widget-view+json"
 UNDECIDED, KEEP, DROP = "undecided", "keep", "drop"
 
+Panel = tuple[NDArray[np.uint8], str]  # image (H, W, 3) and caption
+
 
 def png(image: NDArray[np.uint8]) -> bytes:
     """Encode an image (H, W, 3) as PNG."""
@@ -55,14 +57,14 @@ class Explorer:
         return {WIDGET: view, "image/png": still, "text/plain": type(self).__name__}
 
 
-def _wide(**settings: object) -> widgets.Layout:
-    return widgets.Layout(width="420px", **settings)
+def _control(kind: type, description: str, **settings: object) -> widgets.Widget:
+    layout = widgets.Layout(width="420px")
+    return kind(description=description, layout=layout, **settings)
 
 
-def _slider(value: float) -> widgets.FloatSlider:
-    return widgets.FloatSlider(
-        value, min=0, max=0.999, step=0.001, readout_format=".3f", description="tau", layout=_wide()
-    )
+def _slider() -> widgets.FloatSlider:
+    limits = dict(min=0, max=0.999, step=0.001, value=0.5)
+    return _control(widgets.FloatSlider, "tau", readout_format=".3f", **limits)
 
 
 class RunExplorer(Explorer):
@@ -75,21 +77,15 @@ class RunExplorer(Explorer):
         first : run to begin with, by default the last
         """
         self.gallery = gallery
-        layout = _wide()
-        run = first or gallery.runs[-1]
-        self.run = widgets.Dropdown(
-            options=gallery.runs, value=run, description="run", layout=layout
-        )
-        self.map = widgets.Dropdown(options=gallery.kinds(run), description="map", layout=layout)
-        self.order = widgets.Dropdown(
-            options=explorer.orders(gallery), description="order", layout=layout
-        )
-        self.image = widgets.Dropdown(description="image", layout=layout)
-        self.tau = _slider(0.5)
-        self.reset = widgets.Button(description="tau of train-fullsup", layout=_wide())
-        self.side_by_side = widgets.Checkbox(
-            description="all runs side by side, each at its own tau", indent=False, layout=_wide()
-        )
+        run, menu = first or gallery.runs[-1], widgets.Dropdown
+        self.run = _control(menu, "run", options=gallery.runs, value=run)
+        self.map = _control(menu, "map", options=gallery.kinds(run))
+        self.order = _control(menu, "order", options=explorer.orders(gallery))
+        self.image = _control(menu, "image")
+        self.tau = _slider()
+        self.reset = _control(widgets.Button, "tau of train-fullsup")
+        together = "all runs side by side, each at its own tau"
+        self.side_by_side = _control(widgets.Checkbox, together, indent=False)
         self.iou = widgets.HTML()
         self.images = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap"))
         for control in (self.image, self.tau, self.side_by_side):
@@ -125,52 +121,45 @@ class RunExplorer(Explorer):
         self.image.value = numbers[0] if numbers else None
         self._show()
 
-    def _drawn(self) -> list[tuple[str, float, MapAndBox]]:
+    def _maps(self) -> list[tuple[str, float, MapAndBox]]:
         """Run, tau and map of each panel, the selected run first; empty without an image."""
         if self.image.value is None:
             return []
-        number, kind = self.image.value, self.map.value
-        panels = [(self.run.value, self.tau.value)]
+        gallery, number, kind = self.gallery, self.image.value, self.map.value
+        taus = {self.run.value: self.tau.value}
         if self.side_by_side.value:
-            others = [r for r in self.gallery.runs if kind in self.gallery.kinds(r)]
-            panels += [
-                (run, explorer.chosen_tau(self.gallery, run, kind))
-                for run in others
-                if run != self.run.value
-            ]
+            others = [r for r in gallery.runs if kind in gallery.kinds(r) and r not in taus]
+            taus |= {run: explorer.chosen_tau(gallery, run, kind) for run in others}
         return [
-            (r, tau, explorer.map_and_box(self.gallery, r, kind, number, tau)) for r, tau in panels
+            (run, tau, explorer.map_and_box(gallery, run, kind, number, tau))
+            for run, tau in taus.items()
         ]
 
-    def _panels(
-        self, shown: list[tuple[str, float, MapAndBox]]
-    ) -> list[tuple[NDArray[np.uint8], str]]:
+    def _panels(self, maps: list[tuple[str, float, MapAndBox]]) -> list[Panel]:
         """Images and captions, the plain image first."""
         number, kind = self.image.value, self.map.value
         panels = [(explorer.render(self.gallery, number), "image, ground truth in white")]
-        for run, tau, drawn in shown:
-            caption = f"{explorer.title(run, kind)}: IoU {drawn.iou:.2f} at tau {tau:.3f}"
-            panels.append((explorer.render(self.gallery, number, drawn), caption))
+        for run, tau, one in maps:
+            caption = f"{explorer.title(run, kind)}: IoU {one.iou:.2f} at tau {tau:.3f}"
+            panels.append((explorer.render(self.gallery, number, one), caption))
         return panels
 
     def _show(self, *_: object) -> None:
-        shown = self._drawn()
-        if not shown:
+        maps = self._maps()
+        if not maps:
             self.iou.value = "No image of this kind."
             self.images.children = ()
             return
-        run, _, drawn = shown[0]
-        verdict = "right" if drawn.iou >= DELTA else "wrong"
-        prediction = escape(
-            explorer.describe_prediction(self.gallery, run, self.map.value, self.image.value)
-        )
-        self.iou.value = f"<b>IoU {drawn.iou:.2f}</b>, box {verdict}; class: {prediction}"
-        self.images.children = tuple(_panel(*panel) for panel in self._panels(shown))
+        key, (run, _, one) = (self.map.value, self.image.value), maps[0]
+        verdict = "right" if one.iou >= DELTA else "wrong"
+        prediction = escape(explorer.describe_prediction(self.gallery, run, *key))
+        self.iou.value = f"<b>IoU {one.iou:.2f}</b>, box {verdict}; class: {prediction}"
+        self.images.children = tuple(_panel(*panel) for panel in self._panels(maps))
 
     def still(self) -> NDArray[np.uint8]:
-        if not (shown := self._drawn()):
+        if not (maps := self._maps()):
             return np.full((FRAME, FRAME, 3), 255, np.uint8)
-        return np.concatenate([image for image, _ in self._panels(shown)], axis=1)
+        return np.concatenate([image for image, _ in self._panels(maps)], axis=1)
 
 
 def _panel(image: NDArray[np.uint8], caption: str) -> widgets.VBox:
@@ -191,16 +180,15 @@ class BackgroundExplorer(Explorer):
         self.folder, self.ranked = Path(folder), ranked
         self.decisions = dict(zip(ranked["file"], ranked["decision"], strict=True))
         self.network, self.config, _ = open_run(run, "class")
-        options = [
-            (f"{i + 1}. {row.file} ({row.score:.2f})", i)
-            for i, row in enumerate(ranked.itertuples())
+        names = [
+            f"{i + 1}. {row.file} ({row.score:.2f})" for i, row in enumerate(ranked.itertuples())
         ]
-        self.image = widgets.Dropdown(options=options, description="image", layout=_wide())
-        self.tau = _slider(0.5)
-        self.decision = widgets.ToggleButtons(
-            options=[UNDECIDED, KEEP, DROP], description="decision"
-        )
-        self.next = widgets.Button(description="next", layout=_wide())
+        options = [(name, i) for i, name in enumerate(names)]
+        self.image = _control(widgets.Dropdown, "image", options=options)
+        self.tau = _slider()
+        choices = [UNDECIDED, KEEP, DROP]
+        self.decision = widgets.ToggleButtons(options=choices, description="decision")
+        self.next = _control(widgets.Button, "next")
         self.counts = widgets.HTML()
         self.images = widgets.HBox()
         self.image.observe(self._image_changed, "value")
@@ -245,11 +233,9 @@ class BackgroundExplorer(Explorer):
         return image, overlay(image, score, largest_box(score, self.tau.value))
 
     def _show(self, *_: object) -> None:
-        image, mapped = self._maps()
-        captions = "image", "its object scores, from their minimum to their maximum"
-        self.images.children = tuple(
-            _panel(*panel) for panel in zip((image, mapped), captions, strict=True)
-        )
+        image, scores = self._maps()
+        caption = "its object scores, from their minimum to their maximum"
+        self.images.children = _panel(image, "image"), _panel(scores, caption)
         self._count()
 
     def still(self) -> NDArray[np.uint8]:

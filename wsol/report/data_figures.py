@@ -79,10 +79,10 @@ def centre_bias(index: pd.DataFrame) -> tuple[Figure, NDArray[np.float64]]:
         share += 100 * covered / len(index)
     with style():
         figure, axes = plt.subplots(figsize=(4.4, 3.6))
-        drawn = axes.imshow(share, cmap="magma", vmin=0, vmax=100, extent=(0, 1, 1, 0))
+        heat = axes.imshow(share, cmap="magma", vmin=0, vmax=100, extent=(0, 1, 1, 0))
         axes.set(xlabel="x / width", ylabel="y / height")
         axes.grid(False)
-        figure.colorbar(drawn, label="images whose box covers this pixel (%)")
+        figure.colorbar(heat, label="images whose box covers this pixel (%)")
     return figure, share
 
 

@@ -138,14 +138,14 @@ def draw_examples(columns: Sequence[Example], row_names: Mapping[str, str]) -> F
     return figure
 
 
-def _draw_map(axes: Axes, example: Example, drawn: MapAndBox, colour: str) -> None:
+def _draw_map(axes: Axes, example: Example, one: MapAndBox, colour: str) -> None:
     grey = example.image.mean(axis=2)
     extent = (0, FRAME, FRAME, 0)
     axes.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=extent)
-    axes.imshow(drawn.score, cmap="magma", vmin=0, vmax=1, alpha=0.6, extent=extent)
+    axes.imshow(one.score, cmap="magma", vmin=0, vmax=1, alpha=0.6, extent=extent)
     _boxes(axes, example.truth, TRUTH, "--")
-    _boxes(axes, drawn.box[None], colour, "-")
-    axes.set_xlabel(f"IoU {drawn.iou:.2f}", labelpad=2)
+    _boxes(axes, one.box[None], colour, "-")
+    axes.set_xlabel(f"IoU {one.iou:.2f}", labelpad=2)
 
 
 def _boxes(axes: Axes, boxes: NDArray, colour: str, dashes: str) -> None:

@@ -48,21 +48,21 @@ def _cell(mean: float, sd: float, digits: int) -> str:
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """Format the headline table as text, with headers in words."""
-    shown = table[KEYS].rename(columns=lambda name: name.capitalize().replace("set", " set"))
-    shown["Backbone"] = shown["Backbone"].replace("", "-")
-    shown["Seeds"] = table["n_seeds"].astype("str")
+    text = table[KEYS].rename(columns=lambda name: name.capitalize().replace("set", " set"))
+    text["Backbone"] = text["Backbone"].replace("", "-")
+    text["Seeds"] = table["n_seeds"].astype("str")
     for name, header in HEADERS.items():
         sds = table.get(f"{name}_sd", pd.Series(np.nan, index=table.index))
         digits = 3 if name == "tau" else 1
         means = table[f"{name}_mean"]
-        shown[header] = [_cell(m, s, digits) for m, s in zip(means, sds, strict=True)]
-    return shown
+        text[header] = [_cell(m, s, digits) for m, s in zip(means, sds, strict=True)]
+    return text
 
 
-def to_tex(shown: pd.DataFrame) -> str:
+def to_tex(text: pd.DataFrame) -> str:
     """Format the text of `readable` as a LaTeX table (booktabs) with a caption."""
-    text = shown.map(lambda cell: cell.replace(" ± ", r" $\pm$ "))
-    body = text.to_latex(index=False, column_format="lll" + "r" * (shown.shape[1] - 3))
+    cells = text.map(lambda cell: cell.replace(" ± ", r" $\pm$ "))
+    body = cells.to_latex(index=False, column_format="lll" + "r" * (text.shape[1] - 3))
     caption = CAPTION.replace("%", r"\%").replace("±", r"$\pm$").replace("`test`", "test")
     return f"\\begin{{table}}\n\\caption{{{caption}}}\n{body}\\end{{table}}\n"
 
@@ -70,11 +70,11 @@ def to_tex(shown: pd.DataFrame) -> str:
 def write_headline(table: pd.DataFrame, out: Path, name: str = "localization_error") -> None:
     """Write ``<name>.csv``, .md and .tex."""
     write_csv(table, out / f"{name}.csv")
-    shown = readable(table)
-    align = ["left"] * 3 + ["right"] * (shown.shape[1] - 3)
-    markdown = shown.to_markdown(index=False, colalign=align, disable_numparse=True)
+    text = readable(table)
+    align = ["left"] * 3 + ["right"] * (text.shape[1] - 3)
+    markdown = text.to_markdown(index=False, colalign=align, disable_numparse=True)
     write_text(out / f"{name}.md", f"{markdown}\n\n{CAPTION}\n")
-    write_text(out / f"{name}.tex", to_tex(shown))
+    write_text(out / f"{name}.tex", to_tex(text))
 
 
 def write_csv(table: pd.DataFrame, path: Path, digits: int = CSV_DIGITS) -> None:

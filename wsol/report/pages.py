@@ -195,9 +195,9 @@ def write_notebook_pages(
 
 def _headline(reports: Path) -> list[dict[str, dict]]:
     """Rows of the main table; errors link to the report's page, methods to their evaluation's."""
-    shown = readable(pd.read_csv(reports / "tables" / "localization_error.csv"))
-    shown = shown[["Method", "Seeds", *list(shown.columns[4:9])]].astype(str)
-    rows = [_cells(row, "notebooks/90_report.html") for row in shown.to_dict("records")]
+    table = readable(pd.read_csv(reports / "tables" / "localization_error.csv"))
+    table = table[["Method", "Seeds", *list(table.columns[4:9])]].astype(str)
+    rows = [_cells(row, "notebooks/90_report.html") for row in table.to_dict("records")]
     for row in rows:
         name = "45_references" if row["Method"]["text"] in REFERENCES else "40_evaluate"
         row["Method"]["page"], row["Seeds"]["page"] = f"notebooks/{name}.html", ""

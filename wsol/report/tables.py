@@ -177,7 +177,7 @@ def differences(folder: Path, resamples: int = 2000) -> pd.DataFrame:
     """
     pairs = read_pairs(folder / "evaluate")
     cams = {pair[0].meta["seed"]: pair for pair in pairs if row_name(pair[0]) == "CAM"}
-    rows = []
+    rows: list[dict] = []
     for pair in pairs:
         if row_name(pair[0]) != "CAM" and pair[0].meta["seed"] in cams:
             rows += _differences(pair, cams[pair[0].meta["seed"]], resamples)
@@ -186,8 +186,8 @@ def differences(folder: Path, resamples: int = 2000) -> pd.DataFrame:
 
 def _differences(pair: Pair, cam: Pair, resamples: int) -> Iterator[dict]:
     (test, fullsup), (cam_test, cam_fullsup) = pair, cam
-    about = {"dataset": test.meta["dataset"], "method": row_name(test)}
-    about["seed"] = int(test.meta["seed"])
+    meta = test.meta
+    about = {"dataset": meta["dataset"], "method": row_name(test), "seed": int(meta["seed"])}
     fixed = choose_tau(fullsup), choose_tau(cam_fullsup)
     for error in COMPARED:
         for taus in (fixed, None):

@@ -13,7 +13,7 @@ Shapes: B images, K classes, H W image, L side of the network's input, h w map.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -175,7 +175,6 @@ def iterate_images(
     )
 
 
-@wraps(iterate_images, assigned=())  # for `help`: the same parameters
 def localize(
     images: Source | Iterable[Source], run: str | Path, **settings: Any
 ) -> list[Detection]:
@@ -185,3 +184,9 @@ def localize(
     `wsol.inference.export.detections_table` makes a table of the list.
     """
     return list(iterate_images(images, run, **settings))
+
+
+# For `help` and editors: the parameters are documented once.
+localize.__signature__ = signature(iterate_images).replace(  # type: ignore[attr-defined]
+    return_annotation="list[Detection]"
+)

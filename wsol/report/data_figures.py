@@ -69,7 +69,7 @@ def object_sizes(index: pd.DataFrame) -> Figure:
 def centre_bias(index: pd.DataFrame) -> tuple[Figure, NDArray[np.float64]]:
     """Draw the share of the images whose box covers each pixel of the frame.
 
-    Returns the figure and the share (FRAME, FRAME) in %.
+    Returns the figure and the share (H, W) in %; H = W = FRAME.
     """
     share = np.zeros((FRAME, FRAME))
     for row in index.itertuples():

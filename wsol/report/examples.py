@@ -65,7 +65,7 @@ def true_boxes(row: pd.Series) -> NDArray[np.int64]:
 
 
 def load_frame(root: Path, row: pd.Series) -> NDArray[np.uint8]:
-    """Load the image of an index row as RGB (H, W, 3) in the frame; root : folder of the data set."""
+    """Load the image of an index row, RGB (H, W, 3) in the frame; root : of the data set."""
     return load_image(root / row["path"], FRAME).transpose(1, 2, 0)
 
 

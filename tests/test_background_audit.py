@@ -1,4 +1,4 @@
-"""The audit ranks pictures by a trained run, and the ranking is of use."""
+"""The audit ranks images by a trained run, those with an object first."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def run(request, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A background set of which the first pictures have an object."""
+    """A background set of which the first images have an object."""
     for i in range(N):
         name = f"{i:02d}-{'object' if i < WITH_OBJECT else 'empty'}.png"
         Image.fromarray(scene(5000 + i, i < WITH_OBJECT)).save(tmp_path / name)
@@ -54,29 +54,24 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_pictures_with_an_object_come_first_and_the_scores_stay(run: Path, folder: Path) -> None:
-    ranked = audit(folder, run)
-    first = ranked["file"].head(WITH_OBJECT)
-    assert first.str.contains("object").all()
-    assert ranked["score"].is_monotonic_decreasing
-    kept = read_manifest(folder).set_index("file")["score"].astype(float)
-    assert np.allclose(kept[ranked["file"]], ranked["score"], rtol=1e-3)
-
-
-def test_an_audit_leaves_decisions_alone(run: Path, folder: Path) -> None:
+def test_images_with_an_object_come_first_and_decisions_stay(run: Path, folder: Path) -> None:
     decide(folder, drop=["00-object.png"], note="a red square")
-    audit(folder, run)
-    row = read_manifest(folder).set_index("file").loc["00-object.png"]
+    ranked = audit(folder, run)
+    assert ranked["file"].head(WITH_OBJECT).str.contains("object").all()
+    assert ranked["score"].is_monotonic_decreasing
+    manifest = read_manifest(folder).set_index("file")
+    scores = manifest["score"].astype(float)
+    assert np.allclose(scores[ranked["file"]], ranked["score"], rtol=1e-3)
+    row = manifest.loc["00-object.png"]
     assert row[["decision", "note"]].tolist() == ["drop", "a red square"]
 
 
-def test_the_default_is_what_the_run_has(run: Path, folder: Path) -> None:
+def test_the_default_score_is_one_that_the_run_has(run: Path, folder: Path) -> None:
     paths = [folder / "00-object.png"]
     _, name = object_scores(paths, run)
-    has_foreground = name == "foreground"
     assert name in ("foreground", "class-map")
-    if not has_foreground:
-        with pytest.raises(ValueError, match="has no foreground map"):
+    if name == "class-map":
+        with pytest.raises(ValueError, match="no foreground map"):
             object_scores(paths, run, "foreground")
     with pytest.raises(ValueError, match="score is 'beauty'"):
         object_scores(paths, run, "beauty")

@@ -1,11 +1,11 @@
 """The explorers: what they show is what the evaluation counted."""
 
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
 
-from wsol import project_root, smoke
 from wsol.datasets.backgrounds.manifest import read_manifest
 from wsol.evaluation.boxes import FRAME
 from wsol.evaluation.failures import failure_shares
@@ -19,11 +19,8 @@ RUNS = ("cam-0", "background-0")
 
 
 @pytest.fixture(scope="module")
-def shown():
-    root = project_root() / "runs" / "smoke"
-    for name in RUNS:
-        smoke.ensure_evaluation(root / "evaluate" / name, root / "train" / name, root / "birds")
-    return explore([root / "evaluate" / name for name in RUNS], root / "birds")
+def shown(tiny_runs):
+    return explore([tiny_runs / "evaluate" / name for name in RUNS], tiny_runs / "birds")
 
 
 def test_every_run_has_its_maps(shown) -> None:
@@ -42,7 +39,7 @@ def test_box_and_iou_are_those_of_the_evaluation(shown, tau: float) -> None:
             counted = test.iou_largest[:, column_of(test, tau)]
             boxes = test.level_boxes.at(tau)
             for number in (0, 7, 19):
-                drawn = explorer.draw(gallery, run, kind, number, tau)
+                drawn = explorer.map_and_box(gallery, run, kind, number, tau)
                 assert drawn.box.tolist() == boxes[number].tolist()
                 assert drawn.iou == pytest.approx(counted[number], abs=1e-4)
 
@@ -63,7 +60,7 @@ def test_orders_are_rankings_and_failures_are_those_of_the_report(shown) -> None
     images = len(gallery.rows)
     worst = explorer.numbers(gallery, "cam-0", "class", explorer.WORST)
     tau = explorer.chosen_tau(gallery, "cam-0", "class")
-    ious = [explorer.draw(gallery, "cam-0", "class", n, tau).iou for n in worst]
+    ious = [explorer.map_and_box(gallery, "cam-0", "class", n, tau).iou for n in worst]
     assert ious == sorted(ious)
     assert explorer.numbers(gallery, "cam-0", "class", explorer.BEST) == worst[::-1]
     assert explorer.numbers(gallery, "cam-0", "class", explorer.FIRST) == list(range(images))
@@ -85,7 +82,7 @@ def test_the_slider_moves_the_box_and_the_button_brings_it_back(shown) -> None:
     own, before = shown.tau.value, (shown.iou.value, shown.still().tobytes())
     shown.tau.value = 0.9 if own < 0.5 else 0.1
     assert (shown.iou.value, shown.still().tobytes()) != before
-    shown.back.click()
+    shown.reset.click()
     assert shown.tau.value == own
     assert (shown.iou.value, shown.still().tobytes()) == before
 
@@ -100,42 +97,32 @@ def test_other_runs_keep_the_map_where_they_have_it(shown) -> None:
 
 def test_side_by_side_has_a_picture_of_every_run(shown) -> None:
     shown.map.value = "class"
-    shown.beside.value = True
-    assert len(shown.pictures.children) == 1 + len(RUNS)
+    shown.side_by_side.value = True
+    assert len(shown.images.children) == 1 + len(RUNS)
     assert shown.still().shape == (FRAME, FRAME * (1 + len(RUNS)), 3)
-    shown.beside.value = False
-    assert len(shown.pictures.children) == 2
+    shown.side_by_side.value = False
+    assert len(shown.images.children) == 2
 
 
 def test_an_order_without_images_says_so(shown) -> None:
-    gallery, empty = shown.gallery, None
-    for order in explorer.orders(gallery):
-        if not explorer.numbers(gallery, shown.run.value, shown.map.value, order):
-            empty = order
-    assert empty is not None
-    shown.order.value = empty
+    gallery, run, kind = shown.gallery, shown.run.value, shown.map.value
+    orders = explorer.orders(gallery)
+    empty = [o for o in orders if not explorer.numbers(gallery, run, kind, o)]
+    shown.order.value = empty[0]
     assert shown.iou.value == "No image of this kind."
     shown.order.value = explorer.WORST
     assert "IoU" in shown.iou.value
 
 
-def test_without_widgets_there_is_a_figure(shown) -> None:
-    bundle = shown._repr_mimebundle_()
-    assert set(bundle) == {WIDGET, "image/png", "text/plain"}
-
-
-def test_runs_without_tables_are_missed(tmp_path: Path) -> None:
+def test_without_widgets_there_is_a_figure(shown, tmp_path: Path) -> None:
+    assert set(shown._repr_mimebundle_()) == {WIDGET, "image/png", "text/plain"}
     with pytest.raises(FileNotFoundError, match="no tables of cam-0"):
         explore([tmp_path / "cam-0"], tmp_path)
 
 
-def test_decisions_of_the_background_explorer_are_in_the_manifest(tmp_path: Path) -> None:
-    from shutil import copytree
-
-    root = project_root() / "runs" / "smoke"
-    run = root / "train" / "background-0"
-    smoke.ensure_run(run, root / "birds")
-    folder = copytree(root / "birds" / "background", tmp_path / "background")
+def test_decisions_of_the_background_explorer_are_in_the_manifest(tiny_runs, tmp_path) -> None:
+    run = tiny_runs / "train" / "background-0"
+    folder = copytree(tiny_runs / "birds" / "background", tmp_path / "background")
     ranked = audit(folder, run)
     background = BackgroundExplorer(folder, ranked, run)
     background.decision.value = "drop"
@@ -146,7 +133,7 @@ def test_decisions_of_the_background_explorer_are_in_the_manifest(tmp_path: Path
     said = read_manifest(folder).set_index("file")["decision"]
     assert said[ranked["file"][0]] == "drop"
     assert said[ranked["file"][1]] == "keep"
-    assert "1 dropped, 1 kept" in background.told.value
+    assert "1 dropped, 1 kept" in background.counts.value
     background.image.value = 0
     assert background.decision.value == "drop"
     before = background.still().tobytes()

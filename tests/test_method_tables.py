@@ -2,18 +2,19 @@
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from committed import skip_unless_committed
 
-from wsol.evaluation.metrics import evaluate
+from wsol.evaluation.metrics import error_curve, evaluate
 from wsol.evaluation.table import LevelBoxes, LocalizationTable
-from wsol.report import figures as study_plots
-from wsol.report.figures import METHOD_STYLE
+from wsol.report import figures
 from wsol.report.names import METHODS
 from wsol.report.study import N_BINS, crossed, error_by_size, methods_table, write_crossed
-from wsol.report.tables import in_order, per_run
+from wsol.report.style import METHOD_STYLE
+from wsol.report.tables import in_order, per_run, read_pairs, row_name
 
 N = 40
 TAUS = np.array([0.0, 0.5])
@@ -87,19 +88,41 @@ def test_the_methods_table_says_what_was_searched_and_how_large_it_is(folder: Pa
     assert found.loc["Background images: foreground map", "search_trials"] is pd.NA
 
 
-def test_figures_show_every_row(folder: Path) -> None:
-    sizes = error_by_size(folder)
-    names = sizes["method"].unique().tolist()
-    figure = study_plots.error_by_size(sizes, names)
-    assert [line.get_label() for line in figure.axes[0].lines] == names
-    runs = methods_table(per_run(folder), {}, {})
-    figure = study_plots.cost_against_error(runs, {"CAM": 1.0, "Background images": 1.8})
-    assert [point.get_label() for point in figure.axes[0].lines] == ["CAM"]
+def legend(figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_figures_show_every_row_the_same_way_each_time(folder: Path, tmp_path: Path) -> None:
+    sizes, runs = error_by_size(folder), methods_table(per_run(folder), {}, {})
+    names = ["CAM", "Background images: foreground map"]
+    pairs = [pair for pair in read_pairs(folder / "evaluate")]
+    curves = [(row_name(pair[0]), error_curve(pair[0]), 0.5) for pair in pairs]
+    losses = pd.DataFrame({"method": ["CAM"] * 3, "seed": 0, "epoch": [1, 2, 3]})
+    losses = losses.assign(loss=[3.0, 2, 1], class_loss=[2.0, 1, 0.5])
+    drawn = {
+        "sizes": lambda: figures.error_by_size(sizes, names),
+        "tau": lambda: figures.error_against_tau(curves),
+        "losses": lambda: figures.training_curves(losses),
+        "cost": lambda: figures.cost_against_error(runs, {"CAM": 1.0, "Background images": 1.8}),
+    }
+    for name, draw in drawn.items():
+        for file in (tmp_path / "a.png", tmp_path / "b.png"):
+            figure = draw()
+            figures.save(figure, file)
+            plt.close(figure)
+        assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes(), name
+        assert legend(figure) == (names if name in ("sizes", "tau") else ["CAM"])
+        assert all(axes.get_xlabel() for axes in figure.axes)
+    look = {(line.get_color(), line.get_linestyle()) for line in drawn["tau"]().axes[0].lines}
+    assert len(look) == len(names)
+
+
+def test_bars_are_as_long_as_the_shares() -> None:
     shares = pd.DataFrame(
         {"method": ["a", "a", "b"], "reason": ["too small", "right", "elsewhere"]}
         | {"gt_known_loc_error": [30.0, 70.0, 20.0]}
     )
-    bars = study_plots.failure_bars(shares).axes[0].patches
+    bars = figures.failure_bars(shares).axes[0].patches
     assert {round(bar.get_width()) for bar in bars if bar.get_width()} == {30, 20}
 
 

@@ -12,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 
 from wsol.notebook import notebook_code, write_all
-from wsol.report.pages import LARGE, page, page_names, relink, render, with_prose
+from wsol.report.pages import LARGE, page, page_names, relink, with_prose, write_notebook_pages
 
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5E"
@@ -160,7 +160,7 @@ def test_pages_of_one_notebook_are_told_apart_by_their_folders() -> None:
 
 def test_the_index_links_every_page(tmp_path: Path) -> None:
     executed = [_write(_notebook(), tmp_path / name / "30.ipynb") for name in ("x", "y")]
-    written = render(executed, tmp_path / "html")
+    written = write_notebook_pages(executed, tmp_path / "html")
     assert [path.name for path in written] == ["30-x.html", "30-y.html", "index.html"]
     index = written[-1].read_text(encoding="utf-8")
     assert re.findall(r'href="(.*?)"', index) == ["30-x.html", "30-y.html"]

@@ -1,8 +1,7 @@
-"""Few-shot supervised localizer: what the boxes of `train-fullsup` buy when one trains with them.
+"""Few-shot supervised localizer: trained on the boxes of `train-fullsup`.
 
-Every weakly supervised method chooses tau, read-out and settings on boxes of `train-fullsup`. Choe
-et al. (CVPR 2020) ask what a localizer learns from these very boxes, and so does this module: it is
-the bar that a method has to reach before its weak supervision saves anything.
+Every weakly supervised method chooses tau, read-out and settings with the boxes of `train-fullsup`.
+Choe et al. (CVPR 2020) compare with a localizer that is trained on the same boxes.
 
 The rows of `train-fullsup` are split once: four fifths train the localizer, one fifth chooses tau
 and read-out. The localizer starts from a trained classifier of the same seed, as theirs starts
@@ -10,7 +9,7 @@ from ImageNet weights, with a class-agnostic foreground head S; its target is th
 
     loss = mean over locations of BCE(S, box mask averaged to the grid of S)
 
-The classifier itself is not touched: the classes of an image are its own, to the last bit.
+The predicted classes are those of the classifier, which is not changed.
 
 Shapes: N images, B of them in a batch, L pixels a side, h w map.
 """
@@ -46,7 +45,7 @@ HELD_OUT = 5  # every fifth image of train-fullsup chooses, the others train
 
 @dataclass(frozen=True)
 class FewShotConfig:
-    """How the localizer is trained. Raises ValueError for values that make no sense.
+    """Settings of the training. Raises ValueError for values out of range.
 
     The defaults are the best of twelve trials, with one seed, by the GT-known error of the 40
     held-out images of a set of birds at the best tau and read-out: 0 %, mean IoU .73. With 30
@@ -68,10 +67,8 @@ class FewShotConfig:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay is {self.weight_decay}; it must not be negative")
+        if self.learning_rate <= 0 or self.weight_decay < 0:
+            raise ValueError("learning_rate must be above 0 and weight_decay at least 0")
 
 
 class Localizer(nn.Module):
@@ -90,11 +87,11 @@ class Localizer(nn.Module):
 
 
 def split_fullsup(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows to train with and rows to choose by, four to one, numbered from 0, each in their order.
+    """Split rows into those to train with and those to choose by, four to one.
 
-    Every fifth of the rows in a random order, sorted by class, is held out: so each class of five
-    images has exactly one among the held out, each of ten two, and a rarer class one or none.
-    Raises ValueError if there are fewer than five rows.
+    Every fifth of the rows in a random order, sorted by class, is held out: one image of a class of
+    five, two of ten. Both parts keep the order of the rows and are numbered from 0. Raises
+    ValueError if there are fewer than five rows.
     """
     if len(rows) < HELD_OUT:
         raise ValueError(f"{len(rows)} images of {FULLSUP}; a split needs at least {HELD_OUT}")
@@ -106,17 +103,15 @@ def split_fullsup(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataF
 
 
 def box_mask(row: tuple, size: int) -> NDArray[np.uint8]:
-    """Mask (size, size) of 0 and 1: the boxes of an image, squashed to the square with it.
+    """Return the mask (size, size) of 0 and 1 of the boxes of an image, squashed to a square.
 
-    row : of the index table, as `itertuples` gives it. A pixel is inside if its centre is.
+    row : of the index table, from `itertuples`. A pixel is inside if its centre is.
     """
     centres = np.arange(size) + 0.5
     mask = np.zeros((size, size), dtype=np.uint8)
     scale = size / np.array([row.width, row.height, row.width, row.height])
     for x0, y0, x1, y1 in parse_boxes(row.boxes) * scale:
-        inside_x, inside_y = (
-            (low <= centres) & (centres < high) for low, high in ((x0, x1), (y0, y1))
-        )
+        inside_x, inside_y = (x0 <= centres) & (centres < x1), (y0 <= centres) & (centres < y1)
         mask |= np.outer(inside_y, inside_x).astype(np.uint8)
     return mask
 
@@ -138,7 +133,7 @@ class _Pairs(Dataset):
 
 
 def foreground_loss(S: Tensor, masks: Tensor) -> Tensor:
-    """Mean BCE of logits S (B, 1, h, w) with masks (B, 1, L, L) averaged to their grid."""
+    """Return the mean BCE of logits S (B, 1, h, w) with masks (B, 1, L, L) at their grid."""
     target = F.adaptive_avg_pool2d(masks.float(), S.shape[-2:])
     return F.binary_cross_entropy_with_logits(S, target)
 
@@ -146,12 +141,13 @@ def foreground_loss(S: Tensor, masks: Tensor) -> Tensor:
 def fit_localizer(
     backbone: Backbone, images: Images, rows: pd.DataFrame, config: FewShotConfig
 ) -> tuple[Localizer, list[float]]:
-    """Train a localizer on the boxes of index rows; it, in evaluation mode, and losses per epoch.
+    """Train a localizer on the boxes of index rows.
 
     images : of the rows, in their order
-    backbone : copied, and left as it is; its device is that of the training
+    backbone : copied, not changed; its device is that of the training
 
-    The same seed gives the same localizer on a CPU; the global random state is left as it was.
+    Returns the localizer in evaluation mode and the mean loss of each epoch. On a CPU a seed fixes
+    the localizer; the global random state does not change.
     """
     device = backbone.mean.device
     with torch.random.fork_rng(devices=[]):
@@ -162,16 +158,12 @@ def fit_localizer(
 
 
 def _fit(localizer: Localizer, batches: DataLoader, config: FewShotConfig) -> list[float]:
-    """Minimize the loss with AdamW and one cycle of the learning rate; mean losses per epoch."""
     trained = localizer if config.tune_backbone else localizer.head
-    optimizer = torch.optim.AdamW(
-        trained.parameters(), config.learning_rate, weight_decay=config.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=config.epochs * len(batches)
-    )
+    rate, steps = config.learning_rate, config.epochs * len(batches)
+    optimizer = torch.optim.AdamW(trained.parameters(), rate, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     localizer.eval()
-    trained.train()  # features that are not trained keep their statistics too
+    trained.train()  # features that are not trained keep their batch statistics too
     device, history = localizer.backbone.mean.device, []
     for _ in range(config.epochs):
         losses = []
@@ -192,9 +184,9 @@ def _fit(localizer: Localizer, batches: DataLoader, config: FewShotConfig) -> li
 def predict_few_shot(
     localizer: Localizer, classifier: nn.Module, images: Images
 ) -> dict[str, NDArray[np.float32]]:
-    """``logits`` (N, K) of the classifier and ``foreground`` (N, h, w), logits, of the localizer.
+    """Return ``logits`` (N, K) of the classifier and ``foreground`` logits (N, h, w).
 
-    images : N of (3, L, L) uint8. Both networks in evaluation mode, on one device.
+    images : N of (3, L, L) uint8. Both networks are in evaluation mode and on one device.
     """
     device, logits, maps = localizer.backbone.mean.device, [], []
     for start in range(0, len(images), BATCH):
@@ -208,12 +200,12 @@ def predict_few_shot(
 
 @dataclass(frozen=True)
 class FewShotResult:
-    """Localization tables and choices, losses per epoch, and the rows that trained and chose."""
+    """What `evaluate_few_shot` returns."""
 
-    evaluation: RunEvaluation
-    history: list[float]
-    fitted: pd.DataFrame
-    held_out: pd.DataFrame
+    evaluation: RunEvaluation  # localization tables, choices and maps
+    history: list[float]  # mean loss of each epoch
+    fitted: pd.DataFrame  # index rows that trained
+    held_out: pd.DataFrame  # index rows that chose tau and read-out
 
 
 def evaluate_few_shot(
@@ -227,17 +219,16 @@ def evaluate_few_shot(
     cache: str | Path | None = None,
     device: str = "auto",
 ) -> FewShotResult:
-    """Train a localizer on four fifths of `train-fullsup`, and localize with it.
+    """Train a localizer on four fifths of `train-fullsup` and evaluate it.
 
-    Its table of `train-fullsup` holds the other fifth alone: tau and read-out are chosen on images
-    that it has not seen.
+    Its table of `train-fullsup` has the other fifth alone, which chooses tau and read-out.
 
     Parameters
     ----------
     weights : the classifier, a file that `wsol.training.loop.train` wrote
     index, root : index table of the data set and the folder its paths start from
     config : of the training; its seed goes into the tables
-    meta : what the tables should say beside method, backbone, seed, map, ...
+    meta : further entries of the tables' meta data
     workers : threads that turn maps into boxes
     cache : folder for decoded images; without, they are decoded in each epoch
     device : of both networks, see `wsol.training.config.Execution`
@@ -252,7 +243,7 @@ def evaluate_few_shot(
 
     localizer, history = fit_localizer(classifier.backbone, images(fitted), fitted, config)
     rows = {FULLSUP: held_out, TEST: rows_of(index, TEST)}
-    found = {s: predict_few_shot(localizer, classifier, images(some)) for s, some in rows.items()}
+    maps = {s: predict_few_shot(localizer, classifier, images(r)) for s, r in rows.items()}
     about = about_run(trained, root, None) | {"method": METHOD, "seed": str(config.seed)}
-    result = evaluate_maps(found, rows, root, (KIND,), about | dict(meta or {}), workers)
+    result = evaluate_maps(maps, rows, root, (KIND,), about | dict(meta or {}), workers)
     return FewShotResult(result, history, fitted, held_out)

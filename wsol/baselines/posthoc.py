@@ -1,18 +1,18 @@
-"""Maps of a trained classifier that need no training of their own, through torchcam.
+"""Post-hoc maps of a trained classifier, computed by torchcam.
 
-CAM reads its map off the last features alone. Five methods take any layer, ask how the label's
-logit depends on the activations there, and can keep the finer grid of an earlier one:
+CAM takes its map from the last features. Five methods take any layer, weight its activations by
+their effect on the label's logit, and so can use the finer grid of an earlier layer:
 
 * Grad-CAM (Selvaraju et al., ICCV 2017): channels weighted by their mean gradient;
-* Grad-CAM++ (Chattopadhay et al., WACV 2018): by a weighted sum of the positive gradients; this
-  one is written here, see :class:`GradCAMpp`;
+* Grad-CAM++ (Chattopadhay et al., WACV 2018): by a weighted sum of the positive gradients; written
+  here, see `GradCAMpp`;
 * XGrad-CAM (Fu et al., BMVC 2020): by the gradients' mean, weighted by the activations;
 * LayerCAM (Jiang et al., TIP 2021): each location by its own positive gradient;
 * Score-CAM (Wang et al., CVPR Workshops 2020): by the logit of the image masked by the channel; no
   gradient, but one pass through the network per channel.
 
 A map's kind is "<method>-<layer>", as in "gradcam-early". All maps are non-negative (a ReLU is part
-of the methods) and stay at the layer's grid, not normalized: that is the evaluation's part.
+of the methods), at the layer's grid and not normalized.
 
 Shapes: N images, B of them in a batch, L pixels a side, K classes, h w map.
 """
@@ -38,9 +38,9 @@ from wsol.training.runs import load_network
 
 
 class GradCAMpp(GradCAM):
-    """Grad-CAM++ by equations 18 and 19 of its paper, in torchcam's frame.
+    """Grad-CAM++ by equations 18 and 19 of its paper, as a torchcam extractor.
 
-    Of torchcam 0.5.0's own the division (alpha) is lost: it divides a copy in place, and weights
+    torchcam 0.5.0's own loses the division (alpha), because it divides a copy in place, and weights
     channels by the sum of relu(g)^3. Here, with activations A and gradients g of the logit, both
     (B, C, h, w),
 
@@ -72,7 +72,7 @@ KINDS = tuple(f"{method}-{layer}" for layer in LAYERS for method in EXTRACTORS)
 
 
 class Classifier(nn.Module):
-    """A network that answers with its logits (B, K) alone, as torchcam expects."""
+    """A network whose output is the logits (B, K) alone, as torchcam expects."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -83,11 +83,11 @@ class Classifier(nn.Module):
 
 
 def layer_of(backbone: Backbone, layer: str) -> nn.Module:
-    """The module whose output a layer's maps are made of.
+    """Return the module whose output the maps of a layer are made of.
 
-    ``early`` and ``late`` are the outputs of these parts of the backbone (`wsol.backbones` lists
-    them), ``middle`` that of the first block of the late part. Raises ValueError for another name,
-    and where a backbone gives no such features: timm's come out all at once, so only "late" does.
+    "early" and "late" are these parts of the backbone, see `wsol.backbones`; "middle" is the first
+    block of the late part. Raises ValueError for another name, and for a layer but "late" of a
+    timm backbone, which returns its features only at the end.
     """
     if layer not in LAYERS:
         raise ValueError(f"unknown layer {layer!r}; known: {', '.join(LAYERS)}")
@@ -97,7 +97,7 @@ def layer_of(backbone: Backbone, layer: str) -> nn.Module:
 
 
 def parse_kind(kind: str) -> tuple[str, str]:
-    """Method and layer of a kind such as "gradcam-early". Raises ValueError for an unknown one."""
+    """Split a kind such as "gradcam-early"; raises ValueError for an unknown one."""
     if kind not in KINDS:
         raise ValueError(f"unknown map {kind!r}; known: {', '.join(KINDS)}")
     method, _, layer = kind.partition("-")
@@ -122,12 +122,12 @@ def posthoc_maps(
     layer: str,
     batch: int = BATCH,
 ) -> NDArray[np.float32]:
-    """Maps (N, h, w) of the labels' logits, at the grid of a layer of the network, at least 0.
+    """Return the maps (N, h, w) of the labels' logits, at the grid of a layer, at least 0.
 
     Parameters
     ----------
-    network : with a ``backbone`` (`wsol.backbones.Backbone`) and ``logits`` among its outputs, on any
-        device; it works in evaluation mode, and is left as it was
+    network : with a ``backbone`` (`wsol.backbones.Backbone`) and ``logits`` among its outputs, on
+        any device; used in evaluation mode and not changed
     images : N images of (3, L, L) uint8
     labels : (N,) int64, the class that each map is of
     method : one of `EXTRACTORS`
@@ -139,7 +139,7 @@ def posthoc_maps(
     """
     if method not in EXTRACTORS:
         raise ValueError(f"unknown method {method!r}; known: {', '.join(EXTRACTORS)}")
-    # A copy: hooks, evaluation mode and frozen weights stay away from the caller's network.
+    # A copy, so that hooks, evaluation mode and frozen weights do not change the network.
     classifier = Classifier(copy.deepcopy(network)).eval().requires_grad_(False)
     backbone = classifier.network.backbone
     options = {"batch_size": batch} if method == "scorecam" else {}
@@ -148,25 +148,23 @@ def posthoc_maps(
     with EXTRACTORS[method](
         classifier, target, reshape_transform=backbone.as_map, **options
     ) as extract:
-        for some, their_labels in _batches(images, labels, batch, device):
-            x = to_float(some).contiguous(memory_format=torch.channels_last)
+        for batch_images, batch_labels in _batches(images, labels, batch, device):
+            x = to_float(batch_images).contiguous(memory_format=torch.channels_last)
             with torch.enable_grad():
-                logits = classifier(x.requires_grad_())  # the graph hangs on the images alone
-            (found,) = extract(their_labels.tolist(), logits, normalized=False)
-            maps.append(found.float().cpu())
+                logits = classifier(x.requires_grad_())  # the weights are frozen
+            (layer_maps,) = extract(batch_labels.tolist(), logits, normalized=False)
+            maps.append(layer_maps.float().cpu())
     return torch.cat(maps).numpy()
 
 
 def predict_posthoc(
     network: nn.Module, images: Images | Tensor, labels: Tensor, kinds: Sequence[str]
 ) -> dict[str, NDArray[np.float32]]:
-    """What `wsol.evaluation.predict.predict` returns for N images, and (N, h, w) maps of each of the kinds."""
+    """Return what `wsol.evaluation.predict.predict` does, and maps (N, h, w) of each kind."""
     device = next(network.parameters()).device
     parts = [predict_batch(network, *pair) for pair in _batches(images, labels, BATCH, device)]
-    found = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
-    return found | {
-        kind: posthoc_maps(network, images, labels, *parse_kind(kind)) for kind in kinds
-    }
+    maps = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
+    return maps | {kind: posthoc_maps(network, images, labels, *parse_kind(kind)) for kind in kinds}
 
 
 def evaluate_posthoc(
@@ -180,14 +178,14 @@ def evaluate_posthoc(
     cache: str | Path | None = None,
     device: str = "auto",
 ) -> RunEvaluation:
-    """Localize with post-hoc maps of a trained network, and with its class map to compare with.
+    """Evaluate post-hoc maps of a trained network, and its class map.
 
     Parameters
     ----------
     weights : file that `wsol.training.loop.train` wrote
     index, root : index table of the data set and the folder its paths start from
-    kinds : maps to evaluate, of `KINDS`; the class map is evaluated whatever they are
-    meta : what the tables should say beside method, backbone, seed, map, ...
+    kinds : maps to evaluate beside the class map, of `KINDS`
+    meta : further entries of the tables' meta data
     workers : threads that turn maps into boxes
     cache : folder for decoded images; without, they are decoded once for each kind
     device : of the network, see `wsol.training.config.Execution`
@@ -198,11 +196,11 @@ def evaluate_posthoc(
     torch.set_num_threads(config.threads)  # the last bits of a sum depend on them
     network = network.to(choose_device(device))
     rows = {split: rows_of(index, split) for split in (FULLSUP, TEST)}
-    found = {}
-    for split, some in rows.items():
-        paths = [Path(root) / path for path in some["path"]]
+    maps = {}
+    for split, split_rows in rows.items():
+        paths = [Path(root) / path for path in split_rows["path"]]
         images = open_images(paths, config.input_size, cache)
-        labels = torch.from_numpy(some["label"].to_numpy().copy())
-        found[split] = predict_posthoc(network, images, labels, kinds)
+        labels = torch.from_numpy(split_rows["label"].to_numpy().copy())
+        maps[split] = predict_posthoc(network, images, labels, kinds)
     about = about_run(config, root, None) | (meta or {})
-    return evaluate_maps(found, rows, root, ("class", *kinds), about, workers)
+    return evaluate_maps(maps, rows, root, ("class", *kinds), about, workers)

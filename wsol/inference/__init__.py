@@ -1,0 +1,1 @@
+"""Trained runs on images without ground truth: localize, export, audit, explore, publish."""

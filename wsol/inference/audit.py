@@ -1,12 +1,12 @@
-"""Which background pictures look as if they had the object? A trained network's ranking, for eyes.
+"""Rank the images of a background set by how much they look as if they had an object.
 
-Background pictures from elsewhere are never quite free of objects, and the method is taught that
-they are. Nobody looks at thousands of pictures, but the first twenty of a good ranking are quickly
-looked at. What a person says of them goes into the manifest.
+Background images from elsewhere are never quite free of objects, and the method is taught that
+they are. A good ranking puts such images first, so that a person checks the first twenty instead of
+thousands. The decisions go into the manifest (`wsol.datasets.backgrounds.manifest`).
 
-Which score ranks best was measured: drawn birds, 400 background pictures of which a share has a
-bird, area under the ROC curve and share of the pictures with a bird among the first 20 % (a random
-ranking has 0.50 and 20 %). The background run is trained on the very set that it is asked about,
+Which score ranks best was measured: drawn birds, 400 background images of which a share has a
+bird, area under the ROC curve and share of the images with a bird among the first 20 % (a random
+ranking has 0.50 and 20 %). The background run is trained on the very set that it ranks,
 contamination included.
 
     training       weak: 800 images, 6 epochs  weak             good: 2,400 images, 10 epochs
@@ -23,11 +23,10 @@ contamination included.
       max-logit    0.80, 50 %                  0.74, 40 %       0.64, 36 %
       energy       0.78, 50 %                  0.71, 37 %       0.37, 14 %
 
-(Of 30 % no ranking can have more than 67 % among the first 20 %.) What a classifier says of the
-whole picture is not to be trusted, a place in it that looks like an object is. So the default is
-"foreground" where there is a foreground head, else "class-map"; a run with a foreground head finds
-most even if it has hardly been trained, a CAM must know its classes first. These are drawn
-birds, and one kind of object: with other data the figures differ.
+(With 30 % no ranking can have more than 67 % among the first 20 %.) Scores of maps rank better
+than scores of the whole image. So the default is "foreground" where there is a foreground head,
+else "class-map". A run with a foreground head finds most objects even after little training; a CAM
+must have learnt its classes first. These are drawn birds, and one kind of object.
 """
 
 from __future__ import annotations
@@ -46,11 +45,10 @@ from wsol.datasets.images import load_images, to_float
 from wsol.inference.settings import open_run
 from wsol.methods import Outputs
 
-TOP = 0.1  # share of the locations whose mean is "foreground"
+TOP = 0.1  # share of highest locations of S, whose mean is "foreground"
 
 
 def _foreground(outputs: Outputs) -> Tensor:
-    """Mean of the highest tenth of S."""
     flat = outputs.foreground.flatten(1)  # (B, h w)
     return flat.topk(max(1, round(TOP * flat.shape[1])), dim=1).values.mean(1)
 
@@ -67,9 +65,9 @@ SCORES: dict[str, Callable[[Outputs], Tensor]] = {
 def object_scores(
     paths: list[Path], run: str | Path, score: str = "", batch_size: int = 64
 ) -> tuple[NDArray[np.float32], str]:
-    """How much N pictures look as if they had an object, (N,), higher is more, and by which score.
+    """Score N images, (N,): higher where an object is more likely; also the name of the score.
 
-    score : of `SCORES`; by default "foreground" where the run has a foreground head, else
+    score : key of `SCORES`; by default "foreground" where the run has a foreground head, else
         "class-map"
 
     Raises FileNotFoundError if the run has no weights, ValueError if the score is unknown or the
@@ -78,20 +76,20 @@ def object_scores(
     if score not in ("", *SCORES):
         raise ValueError(f"score is {score!r}; known: {', '.join(SCORES)}")
     network, config, _ = open_run(run, "foreground" if score == "foreground" else "class")
-    found = []
+    scores = []
     for start in range(0, len(paths), batch_size):
         images = load_images(paths[start : start + batch_size], config.input_size)
         outputs = network(to_float(images).contiguous(memory_format=torch.channels_last))
         score = score or ("class-map" if outputs.foreground is None else "foreground")
-        found.append(SCORES[score](outputs).numpy())
-    return np.concatenate(found), score
+        scores.append(SCORES[score](outputs).numpy())
+    return np.concatenate(scores), score
 
 
 def audit(folder: str | Path, run: str | Path, score: str = "") -> pd.DataFrame:
-    """Score all pictures of a background set, write the scores into its manifest, and rank them.
+    """Score all images of a background set, write the scores into its manifest, and rank them.
 
-    Returns the manifest's rows with `score` as a number, highest first, those that are dropped
-    already included. Raises what `object_scores` and `read_manifest` raise.
+    Returns the rows of the manifest, dropped ones included, with `score` as a number, highest
+    first. Raises what `object_scores` and `read_manifest` raise.
     """
     folder = Path(folder)
     rows = read_manifest(folder)

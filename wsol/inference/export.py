@@ -1,10 +1,11 @@
-"""A figure of boxes in anybody's pictures."""
+"""Detections as CSV, as COCO JSON and drawn into images."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import matplotlib.pyplot as plt
@@ -12,13 +13,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+from tqdm.auto import tqdm
 
-from wsol.inference.inputs import Source, read_picture
-from wsol.inference.localize import Found
-from wsol.inference.settings import spoken
-from wsol.report.figures import style
-
-# What was found in pictures, for other programs and for the eye: CSV, COCO, overlays.
+from wsol.datasets.files import write_text, written_whole
+from wsol.inference.inputs import Source, image_files, read_image
+from wsol.inference.localize import Detection, iterate_images
+from wsol.inference.published import run_folder
+from wsol.inference.settings import display_name
+from wsol.report.style import style
 
 COLUMNS = (
     *("image", "width", "height", "rank", "label", "class_name", "score"),
@@ -27,71 +30,66 @@ COLUMNS = (
 DIGITS = 2  # of a pixel, in files
 LINE = (0, 158, 115)  # the palette's green (Okabe and Ito 2008), which magma does not have
 OPACITY = 0.6  # of the colour where the score is 1
+MIN_SIDE = 384  # pixels of the shorter side that small images are enlarged to in figures
 
 
-def _corners(found: Found) -> list[float]:
-    return [round(float(value), DIGITS) for value in found.box]
+def _corners(detection: Detection) -> list[float]:
+    return [round(float(value), DIGITS) for value in detection.box]
 
 
-def found_table(found: Iterable[Found]) -> pd.DataFrame:
-    """One row per entry: image, width, height, rank, label, class_name, score, x0, y0, x1, y1."""
-    rows = [(*one[:6], round(one.score, 6), *_corners(one)) for one in found]
+def detections_table(detections: Iterable[Detection]) -> pd.DataFrame:
+    """One row per detection with `COLUMNS`; boxes in pixels, rounded to `DIGITS`."""
+    rows = [(*d[:6], round(d.score, 6), *_corners(d)) for d in detections]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _writable(path: str | Path) -> Path:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    return Path(path)
+def to_csv(detections: Iterable[Detection], path: str | Path) -> None:
+    """Write `detections_table` as CSV; the same detections always give the same bytes."""
+    write_text(path, detections_table(detections).to_csv(index=False, lineterminator="\n"))
 
 
-def to_csv(found: Iterable[Found], path: str | Path) -> None:
-    """Write `found_table` as CSV; the same findings always give the same bytes."""
-    found_table(found).to_csv(_writable(path), index=False, lineterminator="\n", encoding="utf-8")
-
-
-def _annotation(found: Found, number: int, image_id: int) -> dict[str, object]:
-    x0, y0, x1, y1 = _corners(found)
+def _annotation(detection: Detection, number: int, image_id: int) -> dict[str, object]:
+    x0, y0, x1, y1 = _corners(detection)
     width, height = round(x1 - x0, DIGITS), round(y1 - y0, DIGITS)
     return {
         "id": number,
         "image_id": image_id,
-        "category_id": found.label + 1,
+        "category_id": detection.label + 1,
         "bbox": [x0, y0, width, height],
         "area": round(width * height, DIGITS),
         "iscrowd": 0,
-        "score": round(found.score, 6),
+        "score": round(detection.score, 6),
     }
 
 
-def to_coco(found: Iterable[Found], path: str | Path) -> None:
-    """Write COCO's JSON for object detection: images, annotations, categories.
+def to_coco(detections: Iterable[Detection], path: str | Path) -> None:
+    """Write detections in COCO's JSON format: images, annotations, categories.
 
-    All ids start at 1, a category's is its label + 1; the categories are the classes that were
-    found. Beside the keys that COCO asks for, an annotation has its score. A picture without a box
-    is listed among the images and has no annotation.
+    All ids start at 1, a category's is its label + 1; the categories are the classes that occur.
+    Beside COCO's own keys an annotation has its score. An image without a box is listed among the
+    images and has no annotation.
     """
     images: dict[str, dict[str, object]] = {}
     annotations: list[dict[str, object]] = []
     names: dict[int, str] = {}
-    for one in found:
-        sizes = {"file_name": one.image, "width": int(one.width), "height": int(one.height)}
-        image = images.setdefault(one.image, {"id": len(images) + 1} | sizes)
-        names[one.label] = one.class_name
-        if np.any(one.box):
-            annotations.append(_annotation(one, len(annotations) + 1, image["id"]))
+    for d in detections:
+        about = {"file_name": d.image, "width": int(d.width), "height": int(d.height)}
+        image = images.setdefault(d.image, {"id": len(images) + 1} | about)
+        names[d.label] = d.class_name
+        if np.any(d.box):
+            annotations.append(_annotation(d, len(annotations) + 1, image["id"]))
     categories = [{"id": label + 1, "name": names[label]} for label in sorted(names)]
-    tables = {"images": [*images.values()], "annotations": annotations, "categories": categories}
-    text = json.dumps(tables, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    _writable(path).write_text(text, encoding="utf-8", newline="\n")
+    content = {"images": [*images.values()], "annotations": annotations, "categories": categories}
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def overlay(
     image: NDArray[np.uint8], score_map: NDArray[np.floating], box: ArrayLike
 ) -> NDArray[np.uint8]:
-    """Draw a score map as colour over a picture (H, W, 3), and its box, into a new array.
+    """Draw a score map as colour over a copy of an image (H, W, 3), and its box.
 
-    score_map : (h, w) in [0, 1], stretched over the picture; where it is 0 the picture shows
-    box : x0, y0, x1, y1 in pixels of the picture; of zero size, none is drawn
+    score_map : (h, w) in [0, 1], stretched over the image, transparent where it is 0
+    box : x0, y0, x1, y1 in pixels of the image; of zero size, none is drawn
     """
     height, width = image.shape[:2]
     score = cv2.resize(np.float32(score_map), (width, height), interpolation=cv2.INTER_LINEAR)
@@ -99,40 +97,100 @@ def overlay(
     colour = cv2.applyColorMap(levels, cv2.COLORMAP_MAGMA)[..., ::-1]  # from BGR
     opacity = OPACITY * levels[..., None] / 255
     mixed = np.round((1 - opacity) * image + opacity * colour)
-    drawn = np.ascontiguousarray(mixed, np.uint8)  # OpenCV draws into no other
+    canvas = np.ascontiguousarray(mixed, np.uint8)  # as OpenCV needs it
     x0, y0, x1, y1 = np.round(np.asarray(box, np.float64)).astype(int).tolist()
     if x1 > x0 and y1 > y0:
         thickness = max(1, round(min(height, width) / 100))
-        for rim, line in ((3 * thickness, (0, 0, 0)), (thickness, LINE)):  # shows on any picture
-            cv2.rectangle(drawn, (x0, y0), (x1 - 1, y1 - 1), line, rim)
-    return drawn
+        for rim, line in ((3 * thickness, (0, 0, 0)), (thickness, LINE)):  # visible on any image
+            cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), line, rim)
+    return canvas
 
 
-SHORT = 384  # pixels of the shorter side that pictures are enlarged to, at most
+def draw_detections(rows: Mapping[str, Sequence[Detection]], images: Sequence[Source]) -> Figure:
+    """Draw score map and box of each detection: one row per entry of `rows`, one column per image.
 
-
-def found_rows(rows: Mapping[str, Sequence[Found]], pictures: Sequence[Source]) -> Figure:
-    """One row per entry of `rows`, one column per picture: score map, box in green, class, score.
-
-    rows : by what stands beside the row, one answer for each of the pictures
+    rows : detections by the label of the row, one for each of the images
     """
     with style():
-        size = (1.75 * len(pictures) + 1.4, 2.0 * len(rows))
-        figure, panels = plt.subplots(len(rows), len(pictures), figsize=size, squeeze=False)
-        for line, (name, found) in zip(panels, rows.items(), strict=True):
-            for axes, picture, one in zip(line, pictures, found, strict=True):
-                shown, times = _enlarged(read_picture(picture))
-                if one.score_map is not None:
-                    shown = overlay(shown, one.score_map, times * one.box)
-                axes.imshow(shown)
+        size = (1.75 * len(images) + 1.4, 2.0 * len(rows))
+        figure, panels = plt.subplots(len(rows), len(images), figsize=size, squeeze=False)
+        for line, (name, detections) in zip(panels, rows.items(), strict=True):
+            for axes, image, detection in zip(line, images, detections, strict=True):
+                pixels, factor = _enlarged(read_image(image))
+                if detection.score_map is not None:
+                    pixels = overlay(pixels, detection.score_map, factor * detection.box)
+                axes.imshow(pixels)
                 axes.set(xticks=[], yticks=[])
-                axes.set_title(f"{spoken(one.class_name)}, {one.score:.2f}", fontsize=8)
+                title = f"{display_name(detection.class_name)}, {detection.score:.2f}"
+                axes.set_title(title, fontsize=8)
                 axes.grid(False)
             line[0].set_ylabel(name, rotation=0, ha="right", va="center")
     return figure
 
 
-def _enlarged(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
-    """A small picture (H, W, 3) several times as large, so that lines in it are thin; how often."""
-    times = max(1, SHORT // min(picture.shape[:2]))
-    return picture.repeat(times, axis=0).repeat(times, axis=1), times
+def _enlarged(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
+    """Image enlarged by a whole factor, so that lines drawn into it are thin; the factor."""
+    factor = max(1, MIN_SIDE // min(image.shape[:2]))
+    return image.repeat(factor, axis=0).repeat(factor, axis=1), factor
+
+
+class LocalizedFolder(NamedTuple):
+    """What `localize_to_folder` did."""
+
+    detections: list[Detection]  # without score maps
+    files: tuple[Path, ...]  # the CSV and the COCO file
+    skipped: list[str]  # one line for each image that could not be read
+    without_box: list[str]  # images whose maps are all constant
+
+
+def localize_to_folder(
+    images: Sequence[str | Path],
+    run: str | Path,
+    out: str | Path,
+    *,
+    overlays: bool = False,
+    skip: bool = False,
+    **settings: Any,
+) -> LocalizedFolder:
+    """Localize images and write out/boxes.csv and out/boxes.coco.json.
+
+    Parameters
+    ----------
+    images : files, and folders of images
+    run : folder of a run, or the name of a published one
+    overlays : also write out/overlays/<COCO image id>-<name>.jpg with the predicted class's map
+    skip : skip images that cannot be read
+    settings : other keyword arguments of `wsol.inference.localize.iterate_images`
+
+    Raises what `iterate_images` raises.
+    """
+    paths = [file for item in images for file in _files(Path(item))]
+    files, skipped = list(dict.fromkeys(paths)), []
+    errors = "skip" if skip else "raise"
+    stream = iterate_images(files, run_folder(run), errors=errors, skipped=skipped, **settings)
+    detections: list[Detection] = []
+    number = 0
+    total = settings.get("top", 1) * len(files)
+    for detection in tqdm(stream, desc="localize", total=total, unit="box"):
+        number += detection.rank == 1
+        if overlays and detection.rank == 1:
+            name = f"{number:05d}-{Path(detection.image).stem}.jpg"
+            _write_overlay(detection, Path(out) / "overlays" / name)
+        detections.append(detection._replace(score_map=None))  # 200 kB each
+    written = Path(out) / "boxes.csv", Path(out) / "boxes.coco.json"
+    for write, file in zip((to_csv, to_coco), written, strict=True):
+        write(detections, file)
+    names = dict.fromkeys(d.image for d in detections)
+    with_box = {d.image for d in detections if d.box.any()}
+    without_box = [name for name in names if name not in with_box]
+    return LocalizedFolder(detections, written, skipped, without_box)
+
+
+def _files(path: Path) -> list[Path]:
+    return image_files(path) if path.is_dir() else [path]
+
+
+def _write_overlay(detection: Detection, path: Path) -> None:
+    drawn = overlay(read_image(detection.image), detection.score_map, detection.box)
+    with written_whole(path) as partial:
+        Image.fromarray(drawn).save(partial, "JPEG", quality=90)

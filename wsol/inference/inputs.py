@@ -1,6 +1,6 @@
-"""Pictures as people have them: files, folders and arrays of any size, decoded a batch at a time.
+"""Images as users have them: files, folders and arrays of any size, decoded a batch at a time.
 
-Shapes: H W picture, L side of the network's input.
+Shapes: H W image, L side of the network's input.
 """
 
 from __future__ import annotations
@@ -19,28 +19,29 @@ from PIL import Image, ImageOps
 
 from wsol.datasets.images import SUFFIXES
 
-READERS = 4  # threads that decode pictures
+READERS = 4  # threads that decode images
 
-Source = str | os.PathLike | NDArray[np.uint8]  # a file, a folder or a picture
+Source = str | os.PathLike | NDArray[np.uint8]  # a file, a folder or an image
 
 
-class Picture(NamedTuple):
-    """What the network needs of a picture: the picture itself is not kept."""
+class InputImage(NamedTuple):
+    """What the network needs of an image; the full-size pixels are not kept."""
 
     name: str
     size: tuple[int, int]  # width, height
     square: NDArray[np.uint8]  # (3, L, L)
 
 
-def read_picture(source: Source) -> NDArray[np.uint8]:
-    """A picture as (H, W, 3) uint8 RGB, turned upright as its EXIF orientation says.
+def read_image(source: Source) -> NDArray[np.uint8]:
+    """Read an image as (H, W, 3) uint8 RGB, rotated as its EXIF orientation says.
 
-    Raises ValueError, for a file with its name, if it is no picture.
+    An array is checked and returned as it is. Raises ValueError, with the name of the file, if
+    the source cannot be read as an image.
     """
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.shape[2:] != (3,) or source.size == 0:
             shape = f"{source.shape} {source.dtype}"
-            raise ValueError(f"a picture is an array of (H, W, 3) uint8, not of {shape}")
+            raise ValueError(f"an image is an array of (H, W, 3) uint8, not of {shape}")
         return source
     if not Path(source).exists():
         raise ValueError(f"{source}: there is no such file or folder")
@@ -51,37 +52,36 @@ def read_picture(source: Source) -> NDArray[np.uint8]:
         raise ValueError(f"{source}: cannot be read as an image ({error})") from error
 
 
-def picture_files(folder: str | Path) -> list[Path]:
-    """All pictures below a folder, sorted. Raises ValueError if there are none."""
+def image_files(folder: str | Path) -> list[Path]:
+    """List all images below a folder, sorted. Raises ValueError if there are none."""
     files = (path for path in Path(folder).rglob("*") if path.is_file())
-    found = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
-    if not found:
-        raise ValueError(f"no picture below {folder} ({', '.join(SUFFIXES)} are looked for)")
-    return found
+    images = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
+    if not images:
+        raise ValueError(f"no image below {folder} (suffixes: {', '.join(SUFFIXES)})")
+    return images
 
 
 def _sources(images: Source | Iterable[Source]) -> Iterator[tuple[str, Path | NDArray]]:
-    """Name and source of every picture, one after the other."""
-    one = isinstance(images, str | os.PathLike)
-    one = one or (isinstance(images, np.ndarray) and images.ndim < 4)
-    for number, item in enumerate([images] if one else images):
+    single = isinstance(images, str | os.PathLike)
+    single = single or (isinstance(images, np.ndarray) and images.ndim < 4)
+    for number, item in enumerate([images] if single else images):
         if isinstance(item, np.ndarray):
             yield f"array {number}", item
         elif Path(item).is_dir():
-            yield from ((path.as_posix(), path) for path in picture_files(item))
+            yield from ((path.as_posix(), path) for path in image_files(item))
         else:
             yield Path(item).as_posix(), Path(item)
 
 
-def _read(name: str, source: Path | NDArray, side: int) -> Picture | str:
-    """The picture, squashed as `wsol.datasets.images.load_image` does, or what is wrong with it."""
+def _read(name: str, source: Path | NDArray, side: int) -> InputImage | str:
+    """The image, squashed as `wsol.datasets.images.load_image` does it, or an error message."""
     try:
-        picture = read_picture(source)
+        image = read_image(source)
     except ValueError as error:
         return f"{name}: {error}" if isinstance(source, np.ndarray) else str(error)
-    square = Image.fromarray(picture).resize((side, side), Image.Resampling.BILINEAR)
-    height, width = picture.shape[:2]
-    return Picture(name, (width, height), np.asarray(square).transpose(2, 0, 1))
+    square = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR)
+    height, width = image.shape[:2]
+    return InputImage(name, (width, height), np.asarray(square).transpose(2, 0, 1))
 
 
 def batches(
@@ -90,18 +90,22 @@ def batches(
     side: int,
     errors: str,
     skipped: list[str] | None,
-) -> Iterator[list[Picture]]:
-    """Pictures, decoded `batch_size` at a time; those that cannot be read raise or are told."""
+) -> Iterator[list[InputImage]]:
+    """Decode images, `batch_size` at a time.
+
+    An image that cannot be read raises ValueError if `errors` is "raise". Otherwise it is skipped:
+    its message is appended to `skipped`, or warned if that is None.
+    """
     sources = _sources(images)
     with ThreadPoolExecutor(READERS) as pool:
         while batch := list(islice(sources, batch_size)):
             read = list(pool.map(lambda item: _read(*item, side), batch))
-            for fault in (one for one in read if isinstance(one, str)):
+            for message in (item for item in read if isinstance(item, str)):
                 if errors == "raise":
-                    raise ValueError(fault)
+                    raise ValueError(message)
                 if skipped is None:
-                    warnings.warn(f"skipped {fault}", stacklevel=2)
+                    warnings.warn(f"skipped {message}", stacklevel=2)
                 else:
-                    skipped.append(fault)
-            if pictures := [one for one in read if isinstance(one, Picture)]:
-                yield pictures
+                    skipped.append(message)
+            if decoded := [item for item in read if isinstance(item, InputImage)]:
+                yield decoded

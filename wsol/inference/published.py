@@ -1,31 +1,27 @@
 """Small trained networks that come with the package, each with its thresholds and a model card.
 
-    python -m wsol.inference.published runs/train/cam-0 runs/train/background-0 --out wsol/published/birds
+    detections = wsol.localize("my images", wsol.published("birds/background-0"))
 
-    found = wsol.localize("my pictures", wsol.published("birds/background-0"))
-
-A published run is a folder that `wsol.localize` takes like any other: weights.safetensors, run.json
-with what does not change from one execution to the next, boxes.json with read-out and tau of each
-map as they were chosen on `train-fullsup`, and card.md, which says what the network is good for and
-how often it errs.
+A published run is a folder that `wsol.localize` accepts like any other: weights.safetensors,
+run.json (configuration, class names, number of parameters), boxes.json (read-out and tau of each
+map, chosen on `train-fullsup`) and card.md (purpose and errors of the network).
 """
 
-import argparse
 import hashlib
 import json
 import shutil
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
+from wsol.datasets.files import write_text, written_whole
 from wsol.evaluation.metrics import choose_tau, cls_error, localization_errors
 from wsol.evaluation.stats import error_interval, wilson_interval
 from wsol.evaluation.table import LocalizationTable
-from wsol.inference.settings import BOXES, KINDS, spoken
+from wsol.inference.settings import BOXES, KINDS, display_name
 from wsol.report.format import rounded
 from wsol.report.names import METHODS
 
 FOLDER = Path(__file__).parents[1] / "published"
+WEIGHTS = "weights.safetensors"
 ERRORS = {
     "GT-known localization": "gt_known_loc_error",
     "Top-1 localization": "top1_loc_error",
@@ -34,29 +30,28 @@ ERRORS = {
 
 
 def published(name: str) -> Path:
-    """Folder of a published run, such as "birds/background-0".
+    """Return the folder of a published run, such as "birds/background-0".
 
-    Raises ValueError if there is none of that name, and says which there are.
+    Raises ValueError if there is none of that name, and lists the known names.
     """
-    folder = FOLDER / name
     if not _is_published(name):
-        known = sorted(path.parent for path in FOLDER.rglob("weights.safetensors"))
+        known = sorted(path.parent for path in FOLDER.rglob(WEIGHTS))
         names = ", ".join(path.relative_to(FOLDER).as_posix() for path in known) or "none"
         raise ValueError(f"no published run is called {name!r}; there are: {names}")
-    return folder
+    return FOLDER / name
 
 
-def run_folder(name: str) -> Path:
-    """Folder of a run, given by its path or, where there is no such folder, by a published name."""
-    return published(name) if _is_published(name) and not Path(name).is_dir() else Path(name)
+def run_folder(run: str | Path) -> Path:
+    """Return the folder of a run: a path or, where there is no such folder, a published name."""
+    is_name = _is_published(str(run)) and not Path(run).is_dir()
+    return published(str(run)) if is_name else Path(run)
 
 
 def _is_published(name: str) -> bool:
-    return (FOLDER / name / "weights.safetensors").is_file()
+    return (FOLDER / name / WEIGHTS).is_file()
 
 
 def _tables(folder: Path, key: str, split: str) -> dict[str, LocalizationTable]:
-    """Localization tables of a run on one split, by map."""
     files = {kind: folder / f"{key}-{kind}-{split}.npz" for kind in KINDS}
     return {kind: LocalizationTable.load(file) for kind, file in files.items() if file.is_file()}
 
@@ -72,21 +67,20 @@ def publish(run: Path, evaluation: Path, out: Path) -> Path:
     if "class" not in test or "class" not in fullsup:
         raise FileNotFoundError(f"{evaluation} has no tables of the class map of {run.name}")
     folder = out / run.name
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(run / "weights.safetensors", folder / "weights.safetensors")
+    with written_whole(folder / WEIGHTS) as partial:
+        shutil.copyfile(run / WEIGHTS, partial)
     record = json.loads((run / "run.json").read_text("utf-8"))
-    kept = {name: record[name] for name in ("config", "class_names") if name in record}
-    kept["cost"] = {"parameters": record["cost"]["parameters"]}
+    kept = {
+        name: record[name] for name in ("class_names", "config", "parameters") if name in record
+    }
     boxes = {
         kind: {"read_out": table.meta["read_out"], "tau": round(choose_tau(table), 4)}
         for kind, table in fullsup.items()
     }
     for name, content in (("run.json", kept), (BOXES, boxes)):
-        text = json.dumps(content, indent=2, sort_keys=True) + "\n"
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
-    digest = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
-    card = model_card(f"{out.name}/{run.name}", kept, test, boxes, digest)
-    (folder / "card.md").write_text(card, encoding="utf-8", newline="\n")
+        write_text(folder / name, json.dumps(content, indent=2, sort_keys=True) + "\n")
+    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    write_text(folder / "card.md", model_card(f"{out.name}/{run.name}", kept, test, boxes, digest))
     return folder
 
 
@@ -94,34 +88,34 @@ def _error_rows(test: dict[str, LocalizationTable], boxes: dict[str, dict]) -> l
     rows = []
     for kind, table in test.items():
         tau = boxes[kind]["tau"]
-        found = localization_errors(table, tau)
+        errors = localization_errors(table, tau)
         for name, error in ERRORS.items():
             low, high = error_interval(table, tau, error, tau_source="train-fullsup")
-            rows.append(
-                f"| {name}, {kind} map | {rounded(found[error])} | {low:.1f} to {high:.1f} |"
-            )
-    (some, *_) = test.values()
-    wrong, images = int((some.rows["rank"] > 0).sum()), len(some.rows)
+            value = rounded(errors[error])
+            rows.append(f"| {name}, {kind} map | {value} | {low:.1f} to {high:.1f} |")
+    table = test["class"]
+    wrong, images = int((table.rows["rank"] > 0).sum()), len(table.rows)
     low, high = wilson_interval(wrong, images)
-    return [*rows, f"| Classification | {rounded(cls_error(some))} | {low:.1f} to {high:.1f} |"]
+    return [*rows, f"| Classification | {rounded(cls_error(table))} | {low:.1f} to {high:.1f} |"]
 
 
 def model_card(
     name: str, run: dict, test: dict[str, LocalizationTable], boxes: dict[str, dict], sha256: str
 ) -> str:
-    """The card of a published run in Markdown: what it is, what it is for, how often it errs.
+    """Return the model card of a published run as Markdown.
+
+    It says only what run and tables say: the data set is called by the name in the tables.
 
     run : content of run.json; test : localization tables by map; boxes : content of boxes.json
     """
-    config = run["config"]
-    (some, *_) = test.values()
-    images, data = len(some.rows), some.meta["dataset"].capitalize()
-    told = [f"| {kind} | {boxes[kind]['read_out']} | {boxes[kind]['tau']:.3f} |" for kind in boxes]
-    names = ", ".join(map(spoken, run["class_names"]))
+    config, table = run["config"], test["class"]
+    images, data = len(table.rows), table.meta["dataset"].capitalize()
+    read_outs = [f"| {kind} | {b['read_out']} | {b['tau']:.3f} |" for kind, b in boxes.items()]
+    names = ", ".join(map(display_name, run.get("class_names", ["no names"])))
     return f"""\
 # {METHODS[config["method"], "class"]}, seed {config["seed"]}: {name}
 
-A `{config["backbone"]}` network of {run["cost"]["parameters"]:,} parameters, trained by \
+A `{config["backbone"]}` network of {run["parameters"]:,} parameters, trained by \
 `wsol.methods.{config["method"]}` for {config["epochs"]} epochs on image labels alone, never on \
 boxes, at {config["input_size"]} x {config["input_size"]} pixels. It says which of \
 {config["num_classes"]} classes is in a picture and draws a box around it.
@@ -134,9 +128,8 @@ found = wsol.localize("my pictures", wsol.published("{name}"))
 
 ## Data
 
-{data} (drawn by `wsol.datasets.birds`, seed 0): `train-weaksup` for training, \
-`train-fullsup` for read-out and threshold of each map, `test` for the errors below. \
-Classes: {names}.
+{data}: `train-weaksup` for training, `train-fullsup` for read-out and threshold of each map, \
+`test` for the errors below. Classes: {names}.
 
 ## Errors
 
@@ -150,35 +143,15 @@ seed.
 
 | map | read-out | tau, chosen on `train-fullsup` |
 |:--|:--|--:|
-{chr(10).join(told)}
+{chr(10).join(read_outs)}
 
 ## What it is for, and what not
 
-To try the software and to compare methods on the drawn birds. It has never seen a photograph: \
-what it says of one means nothing. One box per picture; several objects end up in one box or in \
-part of one.
+To try the software and to compare methods on this data set. On images of another kind no error \
+has been measured. One box per picture; several objects end up in one box or in part of one.
 
-## Licence and integrity
+## Integrity
 
-MIT, as the repository; the training pictures are drawn by it. sha256 of weights.safetensors:
+sha256 of weights.safetensors:
 `{sha256}`
 """
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """Publish what the command line names."""
-    parser = argparse.ArgumentParser(
-        prog="wsol.inference.published", description="Runs with a model card."
-    )
-    parser.add_argument("runs", type=Path, nargs="+", help="folders runs/train/KEY")
-    parser.add_argument("--evaluations", type=Path, default=Path("runs/evaluate"))
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args(words)
-    for run in arguments.runs:
-        evaluation = arguments.evaluations / run.name / "localization"
-        print(publish(run, evaluation, arguments.out).as_posix())
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

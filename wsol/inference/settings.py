@@ -1,4 +1,4 @@
-"""What pictures without ground truth need of a run: its network, its threshold, its class names."""
+"""What localizing images without ground truth needs of a run: network, threshold, class names."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class BoxSettings(NamedTuple):
 def open_run(
     run: str | Path, kind: str, device: torch.device | str = "cpu"
 ) -> tuple[nn.Module, TrainConfig, int]:
-    """The network of a run on a device, its configuration and its number of classes.
+    """Load the network of a run; return it with its configuration and number of classes.
 
-    Raises FileNotFoundError if there are no weights, ValueError if it has no map of this kind.
+    Raises FileNotFoundError if there are no weights, ValueError if the network has no map `kind`.
     """
     if kind not in KINDS:
         raise ValueError(f"map is {kind!r}; known: {', '.join(KINDS)}")
@@ -51,7 +51,6 @@ def open_run(
 
 
 def _fullsup_table(folder: Path, run: Path, config: TrainConfig, kind: str) -> LocalizationTable:
-    """The run's own table on `train-fullsup`."""
     path = folder / f"{run.resolve().name}-{kind}-{FULLSUP}.npz"
     if not path.is_file():
         raise ValueError(
@@ -60,9 +59,11 @@ def _fullsup_table(folder: Path, run: Path, config: TrainConfig, kind: str) -> L
         )
     table = LocalizationTable.load(path)
     for name in ("method", "backbone", "seed"):
-        said, own = table.meta.get(name), str(getattr(config, name))
-        if said not in (None, own):
-            raise ValueError(f"{path} is of another run: {name} {said}, where {run} has {own}")
+        in_table, in_run = table.meta.get(name), str(getattr(config, name))
+        if in_table not in (None, in_run):
+            raise ValueError(
+                f"{path} is of another run: {name} {in_table}, where {run} has {in_run}"
+            )
     return table
 
 
@@ -74,12 +75,12 @@ def box_settings(
     tau: float | None,
     read_out: str | None,
 ) -> BoxSettings:
-    """Tau and read-out that were chosen on `train-fullsup`, or those that are given.
+    """Return tau and read-out: the given ones, or those chosen on `train-fullsup`.
 
-    Without an evaluation they are those that a published run has beside its weights.
+    Without an evaluation they are read from the `BOXES` file of a published run.
 
     Raises ValueError if there are neither, if one is out of its range, or if the tables of the
-    evaluation are not the run's.
+    evaluation belong to another run.
     """
     if read_out is not None and tau is None:
         raise ValueError("a tau belongs to one read-out: give tau together with read_out")
@@ -88,8 +89,8 @@ def box_settings(
         tau = choose_tau(table) if tau is None else tau
         read_out = read_out or table.meta["read_out"]
     elif tau is None and (Path(run) / BOXES).is_file():
-        told = json.loads((Path(run) / BOXES).read_text("utf-8"))[kind]
-        tau, read_out = told["tau"], told["read_out"]
+        chosen = json.loads((Path(run) / BOXES).read_text("utf-8"))[kind]
+        tau, read_out = chosen["tau"], chosen["read_out"]
     if tau is None:
         raise ValueError(
             f"no threshold for the maps of {run}: run notebooks/40_evaluate.ipynb for it and give "
@@ -104,10 +105,10 @@ def box_settings(
 
 
 def find_evaluation(run: str | Path) -> Path | None:
-    """Where the localization tables of a run lie, if its evaluation was not put elsewhere.
+    """Return the folder of a run's localization tables at its usual places, or None.
 
-    Beside its weights, or where the pipeline puts them: runs/evaluate/KEY/localization for the run
-    runs/train/KEY.
+    These are ``localization`` in the folder of the run and, for runs/train/KEY,
+    ``runs/evaluate/KEY/localization``.
     """
     run = Path(run).resolve()
     usual = (run / "localization", run.parent.parent / "evaluate" / run.name / "localization")
@@ -115,14 +116,14 @@ def find_evaluation(run: str | Path) -> Path | None:
 
 
 def class_names(run: str | Path, data: str | Path | None, num_classes: int) -> list[str]:
-    """Names of the classes by label: of data/index.csv, or of the run, or else their numbers.
+    """Return the class names by label: of data/index.csv, else of the run, else the numbers.
 
     Raises ValueError if that data set has another number of classes.
     """
     if data is None:
-        record = Path(run) / "run.json"
-        told = json.loads(record.read_text("utf-8")) if record.is_file() else {}
-        return told.get("class_names") or [str(label) for label in range(num_classes)]
+        file = Path(run) / "run.json"
+        record = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+        return record.get("class_names") or [str(label) for label in range(num_classes)]
     path = Path(data) / INDEX
     named = read_index(path).drop_duplicates("label").set_index("label")["class_name"]
     if named.index.max() + 1 != num_classes:
@@ -130,6 +131,6 @@ def class_names(run: str | Path, data: str | Path | None, num_classes: int) -> l
     return [named.get(label, str(label)) for label in range(num_classes)]
 
 
-def spoken(class_name: str) -> str:
-    """A class as one says it: "001.Red_capped_Finch" is "Red capped Finch"."""
+def display_name(class_name: str) -> str:
+    """Return a class name for people: "001.Red_capped_Finch" becomes "Red capped Finch"."""
     return class_name.rpartition(".")[2].replace("_", " ")

@@ -1,7 +1,6 @@
-"""Explorers for JupyterLab: of localization runs, and of a background image set with its audit.
+"""Explorers for JupyterLab: of evaluated runs, and of a background set with its audit.
 
-They show as widgets where there are widgets, and as the static figure of their first state in a
-page, on GitHub or in print.
+Where no widgets can be shown (a page, GitHub, print) a static figure of the first state is shown.
 """
 
 from __future__ import annotations
@@ -27,27 +26,29 @@ from wsol.inference import explorer
 from wsol.inference.explorer import Gallery
 from wsol.inference.export import overlay
 from wsol.inference.settings import open_run
-from wsol.report.figures import Drawn
+from wsol.report.examples import MapAndBox
 
-SIDE = 280  # of a picture on the screen, pixels
+SIDE = 280  # of an image on the screen, pixels
 WIDGET = "application/vnd.jupyter.widget-view+json"
 UNDECIDED, KEEP, DROP = "undecided", "keep", "drop"
 
+Panel = tuple[NDArray[np.uint8], str]  # image (H, W, 3) and caption
+
 
 def png(image: NDArray[np.uint8]) -> bytes:
-    """A picture (H, W, 3) as PNG."""
+    """Encode an image (H, W, 3) as PNG."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "png")
     return buffer.getvalue()
 
 
 class Explorer:
-    """A box of widgets that shows as a static figure where there are none."""
+    """A box of widgets with a static figure for where there are none."""
 
     box: widgets.Widget
 
     def still(self) -> NDArray[np.uint8]:
-        """The figure (H, W, 3) of the present state."""
+        """Return the figure (H, W, 3) of the present state."""
         raise NotImplementedError
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, object]:
@@ -56,158 +57,155 @@ class Explorer:
         return {WIDGET: view, "image/png": still, "text/plain": type(self).__name__}
 
 
-def _wide(**settings: object) -> widgets.Layout:
-    return widgets.Layout(width="420px", **settings)
+def _control(kind: type, description: str, **settings: object) -> widgets.Widget:
+    layout = widgets.Layout(width="420px")
+    return kind(description=description, layout=layout, **settings)
 
 
-def _slider(value: float) -> widgets.FloatSlider:
-    return widgets.FloatSlider(
-        value, min=0, max=0.999, step=0.001, readout_format=".3f", description="tau", layout=_wide()
-    )
+def _slider() -> widgets.FloatSlider:
+    limits = dict(min=0, max=0.999, step=0.001, value=0.5)
+    return _control(widgets.FloatSlider, "tau", readout_format=".3f", **limits)
 
 
 class RunExplorer(Explorer):
-    """Runs, images in an order, a map, its box at any threshold and the IoU; runs side by side."""
+    """Maps, boxes at any threshold and IoU of evaluated runs, also side by side."""
 
     def __init__(self, gallery: Gallery, first: str | None = None) -> None:
-        """gallery : of `wsol.inference.explorer.open_gallery`; first : run to begin with, or the last."""
-        self.gallery = gallery
-        layout = _wide()
-        run = first or gallery.runs[-1]
-        self.run = widgets.Dropdown(
-            options=gallery.runs, value=run, description="run", layout=layout
-        )
-        self.map = widgets.Dropdown(options=gallery.kinds(run), description="map", layout=layout)
-        self.order = widgets.Dropdown(
-            options=explorer.orders(gallery), description="order", layout=layout
-        )
-        self.image = widgets.Dropdown(description="image", layout=layout)
-        self.tau = _slider(0.5)
-        self.back = widgets.Button(description="tau of train-fullsup", layout=_wide())
-        self.beside = widgets.Checkbox(
-            description="all runs side by side, each at its own tau", indent=False, layout=_wide()
-        )
-        self.iou = widgets.HTML()
-        self.pictures = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap"))
-        for control in (self.image, self.tau, self.beside):
-            control.observe(self._show, "value")
-        self.run.observe(self._other_run, "value")
-        self.map.observe(self._other_map, "value")
-        self.order.observe(self._other_order, "value")
-        self.back.on_click(lambda _: self._own_tau())
-        left = [self.run, self.map, self.order, self.image, self.tau, self.back, self.beside]
-        self.box = widgets.VBox([widgets.VBox([*left, self.iou]), self.pictures])
-        self._other_map()
+        """Show a gallery.
 
-    def _other_run(self, *_: object) -> None:
+        gallery : of `wsol.inference.explorer.open_gallery`
+        first : run to begin with, by default the last
+        """
+        self.gallery = gallery
+        run, menu = first or gallery.runs[-1], widgets.Dropdown
+        self.run = _control(menu, "run", options=gallery.runs, value=run)
+        self.map = _control(menu, "map", options=gallery.kinds(run))
+        self.order = _control(menu, "order", options=explorer.orders(gallery))
+        self.image = _control(menu, "image")
+        self.tau = _slider()
+        self.reset = _control(widgets.Button, "tau of train-fullsup")
+        together = "all runs side by side, each at its own tau"
+        self.side_by_side = _control(widgets.Checkbox, together, indent=False)
+        self.iou = widgets.HTML()
+        self.images = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap"))
+        for control in (self.image, self.tau, self.side_by_side):
+            control.observe(self._show, "value")
+        self.run.observe(self._run_changed, "value")
+        self.map.observe(self._map_changed, "value")
+        self.order.observe(self._order_changed, "value")
+        self.reset.on_click(lambda _: self._reset_tau())
+        left = [self.run, self.map, self.order, self.image, self.tau, self.reset, self.side_by_side]
+        self.box = widgets.VBox([widgets.VBox([*left, self.iou]), self.images])
+        self._map_changed()
+
+    def _run_changed(self, *_: object) -> None:
         kinds = self.gallery.kinds(self.run.value)
         kept = self.map.value if self.map.value in kinds else kinds[0]
         self.map.options = kinds
         self.map.value = kept
-        self._other_map()
+        self._map_changed()
 
-    def _other_map(self, *_: object) -> None:
+    def _map_changed(self, *_: object) -> None:
         if self.map.value is not None:  # None while the options change
-            self._own_tau()
-            self._other_order()
+            self._reset_tau()
+            self._order_changed()
 
-    def _own_tau(self) -> None:
+    def _reset_tau(self) -> None:
         self.tau.value = explorer.chosen_tau(self.gallery, self.run.value, self.map.value)
 
-    def _other_order(self, *_: object) -> None:
-        found = explorer.numbers(self.gallery, self.run.value, self.map.value, self.order.value)
+    def _order_changed(self, *_: object) -> None:
+        numbers = explorer.numbers(self.gallery, self.run.value, self.map.value, self.order.value)
         names = self.gallery.rows["image_id"]
-        options = [(f"{i + 1}. {names.iloc[n]}", n) for i, n in enumerate(found)]
+        options = [(f"{i + 1}. {names.iloc[n]}", n) for i, n in enumerate(numbers)]
         self.image.options = options
-        self.image.value = found[0] if found else None
+        self.image.value = numbers[0] if numbers else None
         self._show()
 
-    def _drawn(self) -> list[tuple[str, float, Drawn]]:
-        """Run, tau and map of what is shown, the chosen run first; nothing without an image."""
+    def _maps(self) -> list[tuple[str, float, MapAndBox]]:
+        """Run, tau and map of each panel, the selected run first; empty without an image."""
         if self.image.value is None:
             return []
-        number, kind = self.image.value, self.map.value
-        shown = [(self.run.value, self.tau.value)]
-        if self.beside.value:
-            others = [r for r in self.gallery.runs if kind in self.gallery.kinds(r)]
-            shown += [
-                (run, explorer.chosen_tau(self.gallery, run, kind))
-                for run in others
-                if run != self.run.value
-            ]
-        return [(r, tau, explorer.draw(self.gallery, r, kind, number, tau)) for r, tau in shown]
+        gallery, number, kind = self.gallery, self.image.value, self.map.value
+        taus = {self.run.value: self.tau.value}
+        if self.side_by_side.value:
+            others = [r for r in gallery.runs if kind in gallery.kinds(r) and r not in taus]
+            taus |= {run: explorer.chosen_tau(gallery, run, kind) for run in others}
+        return [
+            (run, tau, explorer.map_and_box(gallery, run, kind, number, tau))
+            for run, tau in taus.items()
+        ]
 
-    def _panels(self, shown: list[tuple[str, float, Drawn]]) -> list[tuple[NDArray[np.uint8], str]]:
-        """Pictures and captions, the plain image first."""
+    def _panels(self, maps: list[tuple[str, float, MapAndBox]]) -> list[Panel]:
+        """Images and captions, the plain image first."""
         number, kind = self.image.value, self.map.value
-        panels = [(explorer.picture(self.gallery, number), "image, ground truth in white")]
-        for run, tau, drawn in shown:
-            caption = f"{explorer.title(run, kind)}: IoU {drawn.iou:.2f} at tau {tau:.3f}"
-            panels.append((explorer.picture(self.gallery, number, drawn), caption))
+        panels = [(explorer.render(self.gallery, number), "image, ground truth in white")]
+        for run, tau, one in maps:
+            caption = f"{explorer.title(run, kind)}: IoU {one.iou:.2f} at tau {tau:.3f}"
+            panels.append((explorer.render(self.gallery, number, one), caption))
         return panels
 
     def _show(self, *_: object) -> None:
-        shown = self._drawn()
-        if not shown:
+        maps = self._maps()
+        if not maps:
             self.iou.value = "No image of this kind."
-            self.pictures.children = ()
+            self.images.children = ()
             return
-        run, _, drawn = shown[0]
-        right = "right" if drawn.iou >= DELTA else "wrong"
-        said = escape(explorer.answer(self.gallery, run, self.map.value, self.image.value))
-        self.iou.value = f"<b>IoU {drawn.iou:.2f}</b>, box {right}; class: {said}"
-        self.pictures.children = tuple(_panel(*panel) for panel in self._panels(shown))
+        key, (run, _, one) = (self.map.value, self.image.value), maps[0]
+        verdict = "right" if one.iou >= DELTA else "wrong"
+        prediction = escape(explorer.describe_prediction(self.gallery, run, *key))
+        self.iou.value = f"<b>IoU {one.iou:.2f}</b>, box {verdict}; class: {prediction}"
+        self.images.children = tuple(_panel(*panel) for panel in self._panels(maps))
 
     def still(self) -> NDArray[np.uint8]:
-        if not (shown := self._drawn()):
+        if not (maps := self._maps()):
             return np.full((FRAME, FRAME, 3), 255, np.uint8)
-        return np.concatenate([image for image, _ in self._panels(shown)], axis=1)
+        return np.concatenate([image for image, _ in self._panels(maps)], axis=1)
 
 
 def _panel(image: NDArray[np.uint8], caption: str) -> widgets.VBox:
-    picture = widgets.Image(value=png(image), width=SIDE, height=SIDE)
+    panel = widgets.Image(value=png(image), width=SIDE, height=SIDE)
     text = widgets.HTML(escape(caption), layout=widgets.Layout(width=f"{SIDE}px"))
-    return widgets.VBox([picture, text])
+    return widgets.VBox([panel, text])
 
 
 class BackgroundExplorer(Explorer):
-    """An audited background set, the most suspicious picture first: where an object might be.
+    """An audited background set, images most likely to have an object first.
 
-    The buttons write `keep` or `drop` into the manifest at once, see `wsol.datasets.backgrounds.manifest`.
+    The buttons write `keep` or `drop` into the manifest at once, see
+    `wsol.datasets.backgrounds.manifest`.
     """
 
     def __init__(self, folder: str | Path, ranked: pd.DataFrame, run: str | Path) -> None:
-        """ranked : of `wsol.inference.audit.audit`; run : the network that ranked them."""
+        """Show a set; ranked : of `wsol.inference.audit.audit`; run : which it was ranked with."""
         self.folder, self.ranked = Path(folder), ranked
         self.decisions = dict(zip(ranked["file"], ranked["decision"], strict=True))
         self.network, self.config, _ = open_run(run, "class")
-        options = [
-            (f"{i + 1}. {row.file} ({row.score:.2f})", i)
-            for i, row in enumerate(ranked.itertuples())
+        names = [
+            f"{i + 1}. {row.file} ({row.score:.2f})" for i, row in enumerate(ranked.itertuples())
         ]
-        self.image = widgets.Dropdown(options=options, description="image", layout=_wide())
-        self.tau = _slider(0.5)
-        self.decision = widgets.ToggleButtons(
-            options=[UNDECIDED, KEEP, DROP], description="it stays?"
-        )
-        self.next = widgets.Button(description="next", layout=_wide())
-        self.told = widgets.HTML()
-        self.pictures = widgets.HBox()
-        self.image.observe(self._other_image, "value")
+        options = [(name, i) for i, name in enumerate(names)]
+        self.image = _control(widgets.Dropdown, "image", options=options)
+        self.tau = _slider()
+        choices = [UNDECIDED, KEEP, DROP]
+        self.decision = widgets.ToggleButtons(options=choices, description="decision")
+        self.next = _control(widgets.Button, "next")
+        self.counts = widgets.HTML()
+        self.images = widgets.HBox()
+        self.image.observe(self._image_changed, "value")
         self.tau.observe(self._show, "value")
         self.decision.observe(self._decide, "value")
-        self.next.on_click(self._go_on)
-        controls = [self.image, self.next, self.tau, self.decision, self.told]
-        self.box = widgets.VBox([*controls, self.pictures])
-        self._other_image()
+        self.next.on_click(self._show_next)
+        controls = [self.image, self.next, self.tau, self.decision, self.counts]
+        self.box = widgets.VBox([*controls, self.images])
+        self._image_changed()
 
     def _file(self) -> str:
         return self.ranked["file"].iloc[self.image.value]
 
-    def _go_on(self, *_: object) -> None:
+    def _show_next(self, *_: object) -> None:
         self.image.value = min(self.image.value + 1, len(self.ranked) - 1)
 
-    def _other_image(self, *_: object) -> None:
+    def _image_changed(self, *_: object) -> None:
         self.decision.value = self.decisions[self._file()] or UNDECIDED
         self._show()
 
@@ -217,37 +215,35 @@ class BackgroundExplorer(Explorer):
             dropped = [file] if change["new"] == DROP else []
             decide(self.folder, drop=dropped, keep=[] if dropped else [file])
             self.decisions[file] = change["new"]
-        self._tell()
+        self._count()
 
-    def _tell(self) -> None:
+    def _count(self) -> None:
         counts = pd.Series(list(self.decisions.values())).value_counts()
         dropped, kept = counts.get(DROP, 0), counts.get(KEEP, 0)
-        self.told.value = f"{dropped} dropped, {kept} kept, {len(self.decisions)} in the set"
+        self.counts.value = f"{dropped} dropped, {kept} kept, {len(self.decisions)} in the set"
 
     def _maps(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """The picture, and the map that ranked it with its box at tau, both (H, W, 3)."""
+        """The image, and the map that ranked it with its box at tau, both (H, W, 3)."""
         path = self.folder / self._file()
         image = load_images([path], FRAME)[0].numpy().transpose(1, 2, 0)
         with torch.inference_mode():
             outputs = self.network(to_float(load_images([path], self.config.input_size)))
-        found = outputs.foreground if outputs.foreground is not None else outputs.class_maps
-        score = score_map(found[0].amax(dim=0).double().numpy())
+        maps = outputs.foreground if outputs.foreground is not None else outputs.class_maps
+        score = score_map(maps[0].amax(dim=0).double().numpy())
         return image, overlay(image, score, largest_box(score, self.tau.value))
 
     def _show(self, *_: object) -> None:
-        image, mapped = self._maps()
-        captions = "picture", "where an object might be, from its own minimum to its maximum"
-        self.pictures.children = tuple(
-            _panel(*panel) for panel in zip((image, mapped), captions, strict=True)
-        )
-        self._tell()
+        image, scores = self._maps()
+        caption = "its object scores, from their minimum to their maximum"
+        self.images.children = _panel(image, "image"), _panel(scores, caption)
+        self._count()
 
     def still(self) -> NDArray[np.uint8]:
         return np.concatenate(self._maps(), axis=1)
 
 
 def explore(evaluations: Sequence[str | Path], data: str | Path) -> RunExplorer:
-    """An explorer of evaluated runs.
+    """Return an explorer of evaluated runs.
 
     evaluations : folders named <method>-<seed> that hold localization/ and maps/
     data : folder of the data set

@@ -1,4 +1,4 @@
-"""Contact sheets of background pictures, for a person who looks for objects in them."""
+"""Figures of a data set: contact sheets, sizes, positions and colours of the objects."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
@@ -13,15 +14,16 @@ from numpy.typing import NDArray
 from wsol.datasets.images import load_image, load_images
 from wsol.datasets.index import parse_boxes
 from wsol.evaluation.boxes import FRAME, resize_boxes
-from wsol.report.figures import BLUE, GREY, ORANGE, RED, YELLOW, style
+from wsol.report.style import BLUE, GREY, ORANGE, RED, YELLOW, style
 
-# Pictures of a data set: contact sheets, sizes, places and colours of the objects.
+HISTOGRAM = dict(stat="percent", element="step", fill=False)
+TITLE = 22  # characters of a file name that fit above its image
 
 
 def contact_sheet(
     images: NDArray[np.uint8], boxes: Sequence[NDArray] | None = None, columns: int = 12
 ) -> Figure:
-    """N images (N, 3, L, L) in rows, each with its boxes (G, 4) in units of the image's side."""
+    """Draw images (N, 3, L, L) in rows, each with its boxes (G, 4) in units of the image's side."""
     N, _, L, _ = images.shape
     rows, gap = -(-N // columns), max(2, L // 24)
     step = L + gap
@@ -40,31 +42,35 @@ def contact_sheet(
 
 
 def unit_boxes(index: pd.DataFrame) -> list[NDArray[np.float64]]:
-    """Boxes (G, 4) of each row in units of the image's width and height."""
+    """Return the boxes (G, 4) of each row in units of the image's width and height."""
     sides = index[["width", "height", "width", "height"]].to_numpy()
     return [parse_boxes(text) / side for text, side in zip(index["boxes"], sides, strict=True)]
 
 
 def object_sizes(index: pd.DataFrame) -> Figure:
-    """Histogram of the share of the image that the boxes of each split cover, %."""
-    bins = np.arange(0, 101, 5)
+    """Draw the histogram of the share of the image inside each box, in %, for each split."""
+    boxes = {s: np.concatenate(unit_boxes(r)) for s, r in index.groupby("split", sort=False)}
+    shares = [
+        pd.DataFrame({"split": split, "share": 100 * (b[:, 2:] - b[:, :2]).prod(axis=1)})
+        for split, b in boxes.items()
+    ]
+    look = dict(zip(boxes, (BLUE, ORANGE, GREY), strict=False))
     with style():
         figure, axes = plt.subplots(figsize=(6, 3.2))
-        for (split, rows), colour in zip(
-            index.groupby("split", sort=False), (BLUE, ORANGE, GREY), strict=False
-        ):
-            boxes = np.concatenate(unit_boxes(rows))
-            area = 100 * (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-            weights = np.full(len(area), 100 / len(area))
-            style_of = dict(histtype="step", linewidth=1.8, color=colour, label=split)
-            axes.hist(area, bins, weights=weights, **style_of)
+        sns.histplot(
+            pd.concat(shares, ignore_index=True), x="share", hue="split", palette=look,
+            hue_order=[*look], bins=np.arange(0, 101, 5), ax=axes, common_norm=False, **HISTOGRAM,
+        )  # fmt: skip
         axes.set(xlabel="share of the image inside the box (%)", ylabel="boxes (%)", xlim=(0, 100))
-        axes.legend()
+        axes.get_legend().set_title(None)
     return figure
 
 
 def centre_bias(index: pd.DataFrame) -> tuple[Figure, NDArray[np.float64]]:
-    """Share of the images, %, whose box covers each pixel of the frame; figure and (H, W) share."""
+    """Draw the share of the images whose box covers each pixel of the frame.
+
+    Returns the figure and the share (H, W) in %; H = W = FRAME.
+    """
     share = np.zeros((FRAME, FRAME))
     for row in index.itertuples():
         covered = np.zeros_like(share)
@@ -73,41 +79,37 @@ def centre_bias(index: pd.DataFrame) -> tuple[Figure, NDArray[np.float64]]:
         share += 100 * covered / len(index)
     with style():
         figure, axes = plt.subplots(figsize=(4.4, 3.6))
-        drawn = axes.imshow(share, cmap="magma", vmin=0, vmax=100, extent=(0, 1, 1, 0))
+        heat = axes.imshow(share, cmap="magma", vmin=0, vmax=100, extent=(0, 1, 1, 0))
         axes.set(xlabel="x / width", ylabel="y / height")
         axes.grid(False)
-        figure.colorbar(drawn, label="images whose box covers this place (%)")
+        figure.colorbar(heat, label="images whose box covers this pixel (%)")
     return figure, share
 
 
 def colour_histograms(pixels: Mapping[str, NDArray[np.uint8]]) -> Figure:
-    """Histograms of red, green and blue for sets of pixels, each (n, 3), as shares in %."""
-    bins = np.arange(0, 257, 8)
+    """Draw histograms of red, green and blue, in % of the pixels, for sets of pixels (n, 3)."""
     with style():
         figure, panels = plt.subplots(1, 3, figsize=(10, 2.8), sharey=True)
         for channel, (axes, title) in enumerate(zip(panels, ("red", "green", "blue"), strict=True)):
             for (name, values), colour in zip(pixels.items(), (BLUE, ORANGE, GREY), strict=False):
-                weights = np.full(len(values), 100 / len(values))
-                style_of = dict(histtype="step", linewidth=1.5, color=colour, label=name)
-                axes.hist(values[:, channel], bins, weights=weights, **style_of)
-            axes.set(title=title, xlabel="value (0 to 255)", xlim=(0, 256))
-        panels[0].set_ylabel("pixels (%)")
+                bins, x = np.arange(0, 257, 8), values[:, channel]
+                sns.histplot(x=x, bins=bins, color=colour, label=name, ax=axes, **HISTOGRAM)
+            axes.set(title=title, xlabel="value (0 to 255)", ylabel="pixels (%)", xlim=(0, 256))
         panels[0].legend(fontsize=8)
     return figure
 
 
-# Pictures of an index table, whatever data set it is of.
-
-
 def spread(rows: pd.DataFrame, n: int) -> pd.DataFrame:
-    """At most n of the rows, evenly from the first to the last, so that many classes are shown."""
+    """Return at most n of the rows, at equal distances from the first to the last."""
     return rows.iloc[np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(int)]
 
 
 def boxed_sheet(index: pd.DataFrame, root: Path, split: str, n: int, size: int) -> Figure:
-    """n pictures of a split with their boxes, squashed to squares of `size` pixels.
+    """Draw n images of a split with their boxes, squashed to squares of `size` pixels.
 
-    `root` is what the paths of the table start from. Raises ValueError if the split is empty.
+    root : folder that the paths of the table start from
+
+    Raises ValueError if the split is empty.
     """
     rows = spread(index[index["split"] == split], n)
     if rows.empty:
@@ -116,16 +118,13 @@ def boxed_sheet(index: pd.DataFrame, root: Path, split: str, n: int, size: int) 
     return contact_sheet(images, unit_boxes(rows), columns=min(n, 8))
 
 
-TITLE = 22  # characters of a file's name that fit above its picture
-
-
 def ranked_sheet(
     folder: str | Path, ranked: pd.DataFrame, count: int, columns: int = 6, side: int = 160
 ) -> Figure:
-    """The first `count` pictures of an audit in its order, line by line, with score and name.
+    """Draw the first `count` images of an audit in its order, with score and name.
 
-    ranked : what `wsol.inference.audit.audit` returns; names of dropped pictures are red
-    side : to which pictures are squashed, pixels
+    ranked : of `wsol.inference.audit.audit`; names of dropped images are red
+    side : of the squashed images, pixels
     """
     rows = ranked.head(count)
     images = load_images([Path(folder) / file for file in rows["file"]], side)

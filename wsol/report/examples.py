@@ -1,10 +1,15 @@
-"""Examples for a figure, chosen by rule: the images at fixed places of the ranking by IoU."""
+"""Examples for figures, selected by rule: images at fixed places of the ranking by IoU."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from wsol.datasets.images import load_image
@@ -13,18 +18,36 @@ from wsol.evaluation.boxes import FRAME, box_iou, largest_box, resize_boxes, sco
 from wsol.evaluation.metrics import choose_tau
 from wsol.evaluation.predict import load_maps, read_out_map
 from wsol.evaluation.table import LocalizationTable
-from wsol.report.figures import Drawn, Example
+from wsol.report.style import METHOD_STYLE, style
 
 PLACES = ("best", "upper quarter", "median", "lower quarter", "worst")  # of the ranking
 
-# What one row of the figure shows: the folder of maps, the map's name, and the pair of tables.
+# Of one row of the figure: folder of maps, name of the map, tables of `test` and `train-fullsup`.
 Source = tuple[Path, str, LocalizationTable, LocalizationTable]
+TRUTH = "#FFFFFF"  # ground-truth boxes
+
+
+class MapAndBox(NamedTuple):
+    """One map of one image in the protocol's frame."""
+
+    score: NDArray[np.float64]  # (FRAME, FRAME) in [0, 1]
+    box: NDArray[np.int64]  # (4,) at the chosen tau
+    iou: float  # with the ground truth
+
+
+class Example(NamedTuple):
+    """One column of the figure of examples."""
+
+    title: str
+    image: NDArray[np.uint8]  # (FRAME, FRAME, 3)
+    truth: NDArray[np.int64]  # (G, 4)
+    maps: Mapping[str, MapAndBox]  # by method
 
 
 def rank_by_iou(test: LocalizationTable, fullsup: LocalizationTable) -> np.ndarray:
-    """Images of `test` from the best to the worst IoU at the tau of `train-fullsup`, (N,).
+    """Rank the images of `test` by IoU at the tau of `train-fullsup`, the best first, (N,).
 
-    Of equal IoU the one whose name comes first.
+    Images of equal IoU come in the order of their names.
     """
     column = np.abs(test.thresholds - choose_tau(fullsup)).argmin()
     names = test.rows["image_id"].to_numpy(dtype=np.str_)
@@ -32,40 +55,41 @@ def rank_by_iou(test: LocalizationTable, fullsup: LocalizationTable) -> np.ndarr
 
 
 def spread(order: np.ndarray, count: int) -> list[int]:
-    """`count` members of a ranking (N,) at equal distances, the first and the last among them."""
+    """Return `count` members of a ranking (N,) at equal distances, with the first and the last."""
     return [int(order[round(i)]) for i in np.linspace(0, len(order) - 1, count)]
 
 
 def true_boxes(row: pd.Series) -> NDArray[np.int64]:
-    """Ground-truth boxes (G, 4) in the frame, of an image whose index row is given."""
+    """Ground-truth boxes (G, 4) of an index row, in the frame."""
     return resize_boxes(parse_boxes(row["boxes"]), (row["width"], row["height"]))
 
 
-def load_picture(root: Path, row: pd.Series) -> NDArray[np.uint8]:
-    """The image of an index row, (H, W, 3) RGB in the frame; `root`: folder of the data set."""
+def load_frame(root: Path, row: pd.Series) -> NDArray[np.uint8]:
+    """Load the image of an index row, RGB (H, W, 3) in the frame; root : of the data set."""
     return load_image(root / row["path"], FRAME).transpose(1, 2, 0)
 
 
-def draw(source: Source, row: pd.Series, number: int, tau: float) -> Drawn:
-    """Score map, box and IoU at tau of image `number` of `test`, whose index row is given.
+def map_and_box(source: Source, row: pd.Series, number: int, tau: float) -> MapAndBox:
+    """Compute score map, box and IoU at tau of image `number` of `test`, with its index row.
 
-    They are those of the evaluation, which cuts at the same thresholds (multiples of 0.001).
+    At multiples of 0.001 they are those of the evaluation.
     """
     folder, kind, test, _ = source
-    own = {name: maps[number : number + 1] for name, maps in load_maps(folder).items()}
-    score = score_map(read_out_map(own, kind, test.meta["read_out"])[0])
+    maps = {name: maps[number : number + 1] for name, maps in load_maps(folder).items()}
+    score = score_map(read_out_map(maps, kind, test.meta["read_out"])[0])
     box = largest_box(score, tau)
-    return Drawn(score, box, float(box_iou(box[None], true_boxes(row)).max()))
+    return MapAndBox(score, box, float(box_iou(box[None], true_boxes(row)).max()))
 
 
 def load_example(
     row: pd.Series, number: int, title: str, root: Path, sources: Mapping[str, Source]
 ) -> Example:
-    """Image `number` of `test`, whose index row is given, with the maps that `sources` name."""
+    """Load image `number` of `test` with its maps; row : its index row, sources : by row name."""
     maps = {
-        name: draw(source, row, number, choose_tau(source[3])) for name, source in sources.items()
+        name: map_and_box(source, row, number, choose_tau(source[3]))
+        for name, source in sources.items()
     }
-    return Example(title, load_picture(root, row), true_boxes(row), maps)
+    return Example(title, load_frame(root, row), true_boxes(row), maps)
 
 
 def load_examples(
@@ -75,7 +99,10 @@ def load_examples(
     rule: str,
     titles: Sequence[str] = PLACES,
 ) -> list[Example]:
-    """As many images of `test` as titles, at equal distances in the ranking of the map `rule`."""
+    """Load images of `test` at equal distances in the ranking by IoU of one of the maps.
+
+    rule : key in `sources` of the map that ranks; titles : one for each image
+    """
     rows = rows_of(index, "test")
     _, _, test, fullsup = sources[rule]
     numbers = spread(rank_by_iou(test, fullsup), len(titles))
@@ -83,3 +110,47 @@ def load_examples(
         load_example(rows.iloc[number], number, title, root, sources)
         for number, title in zip(numbers, titles, strict=True)
     ]
+
+
+def draw_examples(columns: Sequence[Example], row_names: Mapping[str, str]) -> Figure:
+    """Draw images with their maps and boxes: one column per image, one row per map.
+
+    row_names : label of the row, by map
+    """
+    rim = 5  # pixels around the frame, so that a box on its border is visible
+    with style():
+        shape = (1 + len(row_names), len(columns))
+        size = (1.75 * shape[1] + 1.3, 1.85 * shape[0] + 0.4)
+        figure, panels = plt.subplots(*shape, figsize=size, squeeze=False)
+        for axes in panels.flat:
+            axes.set(xticks=[], yticks=[], xlim=(-rim, FRAME + rim), ylim=(FRAME + rim, -rim))
+            axes.grid(False)
+            axes.spines[:].set_visible(False)
+        for column, example in zip(panels.T, columns, strict=True):
+            column[0].imshow(example.image, extent=(0, FRAME, FRAME, 0))
+            column[0].set_title(example.title)
+            _boxes(column[0], example.truth, TRUTH, "--")
+            for axes, name in zip(column[1:], row_names, strict=True):
+                _draw_map(axes, example, example.maps[name], METHOD_STYLE[name][0])
+        for axes, name in zip(panels[:, 0], ["image", *row_names.values()], strict=True):
+            axes.set_ylabel(name, rotation=0, ha="right", va="center", labelpad=6)
+        figure.supxlabel("dashed: ground truth; solid: box of the map at tau", fontsize=10)
+    return figure
+
+
+def _draw_map(axes: Axes, example: Example, one: MapAndBox, colour: str) -> None:
+    grey = example.image.mean(axis=2)
+    extent = (0, FRAME, FRAME, 0)
+    axes.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=extent)
+    axes.imshow(one.score, cmap="magma", vmin=0, vmax=1, alpha=0.6, extent=extent)
+    _boxes(axes, example.truth, TRUTH, "--")
+    _boxes(axes, one.box[None], colour, "-")
+    axes.set_xlabel(f"IoU {one.iou:.2f}", labelpad=2)
+
+
+def _boxes(axes: Axes, boxes: NDArray, colour: str, dashes: str) -> None:
+    """Boxes (G, 4) with a dark rim, visible on any image."""
+    for x0, y0, x1, y1 in boxes:
+        for edge, width, line in (("black", 3.4, "-"), (colour, 1.8, dashes)):
+            frame = dict(fill=False, edgecolor=edge, linewidth=width, linestyle=line)
+            axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, **frame))

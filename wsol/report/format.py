@@ -1,4 +1,4 @@
-"""The one table formatter: results as CSV for programs, as Markdown and LaTeX for people."""
+"""Formatting of result tables: CSV for programs, Markdown and LaTeX for people."""
 
 import json
 from decimal import ROUND_HALF_UP, Decimal
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from wsol.datasets.files import write_text
 
 CSV_DIGITS = 4  # decimals of the numbers in a CSV
 KEYS = ["dataset", "method", "backbone"]
@@ -29,10 +31,10 @@ CAPTION = (
 
 
 def rounded(value: float, digits: int = 1) -> str:
-    """A number as a reader sees it everywhere: "-" for NaN, halves rounded away from zero.
+    """Format a number: "-" for NaN, halves rounded away from zero.
 
-    What is rounded is the value as it stands in the CSV, so that everybody who rounds that one by
-    hand finds the same digits.
+    The value is first rounded to the digits of the CSV, so that rounding the CSV by hand gives the
+    same text.
     """
     if np.isnan(value):
         return "-"
@@ -41,58 +43,50 @@ def rounded(value: float, digits: int = 1) -> str:
 
 
 def _cell(mean: float, sd: float, digits: int) -> str:
-    """Mean and, where there is one, standard deviation."""
     return rounded(mean, digits) + ("" if np.isnan(sd) else f" ± {rounded(sd, digits)}")
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """The headline table as text, headers in words."""
-    shown = table[KEYS].rename(columns=lambda name: name.capitalize().replace("set", " set"))
-    shown["Backbone"] = shown["Backbone"].replace("", "-")
-    shown["Seeds"] = table["n_seeds"].astype("str")
+    """Format the headline table as text, with headers in words."""
+    text = table[KEYS].rename(columns=lambda name: name.capitalize().replace("set", " set"))
+    text["Backbone"] = text["Backbone"].replace("", "-")
+    text["Seeds"] = table["n_seeds"].astype("str")
     for name, header in HEADERS.items():
         sds = table.get(f"{name}_sd", pd.Series(np.nan, index=table.index))
         digits = 3 if name == "tau" else 1
         means = table[f"{name}_mean"]
-        shown[header] = [_cell(m, s, digits) for m, s in zip(means, sds, strict=True)]
-    return shown
+        text[header] = [_cell(m, s, digits) for m, s in zip(means, sds, strict=True)]
+    return text
 
 
-def to_tex(shown: pd.DataFrame) -> str:
-    """The same as a LaTeX table (booktabs), caption included."""
-    text = shown.map(lambda cell: cell.replace(" ± ", r" $\pm$ "))
-    body = text.to_latex(index=False, column_format="lll" + "r" * (shown.shape[1] - 3))
+def to_tex(text: pd.DataFrame) -> str:
+    """Format the text of `readable` as a LaTeX table (booktabs) with a caption."""
+    cells = text.map(lambda cell: cell.replace(" ± ", r" $\pm$ "))
+    body = cells.to_latex(index=False, column_format="lll" + "r" * (text.shape[1] - 3))
     caption = CAPTION.replace("%", r"\%").replace("±", r"$\pm$").replace("`test`", "test")
     return f"\\begin{{table}}\n\\caption{{{caption}}}\n{body}\\end{{table}}\n"
 
 
 def write_headline(table: pd.DataFrame, out: Path, name: str = "localization_error") -> None:
     """Write ``<name>.csv``, .md and .tex."""
-    out.mkdir(parents=True, exist_ok=True)
     write_csv(table, out / f"{name}.csv")
-    shown = readable(table)
-    right = ["left"] * 3 + ["right"] * (shown.shape[1] - 3)
-    markdown = shown.to_markdown(index=False, colalign=right, disable_numparse=True)
-    _write_text(out / f"{name}.md", f"{markdown}\n\n{CAPTION}\n")
-    _write_text(out / f"{name}.tex", to_tex(shown))
+    text = readable(table)
+    align = ["left"] * 3 + ["right"] * (text.shape[1] - 3)
+    markdown = text.to_markdown(index=False, colalign=align, disable_numparse=True)
+    write_text(out / f"{name}.md", f"{markdown}\n\n{CAPTION}\n")
+    write_text(out / f"{name}.tex", to_tex(text))
 
 
 def write_csv(table: pd.DataFrame, path: Path, digits: int = CSV_DIGITS) -> None:
     """Write a table of numbers, rounded to `digits`, the same bytes everywhere."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.round(digits).to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
+    write_text(path, table.round(digits).to_csv(index=False, lineterminator="\n"))
 
 
 def write_metrics(table: pd.DataFrame, path: Path) -> None:
-    """Write the headline's three main errors as metrics.json, by method, for `dvc metrics show`."""
+    """Write the three main errors of the headline by method, as JSON for `dvc metrics show`."""
     tree: dict = {}
     for row in table.round(2).to_dict("records"):
         means = {name: row[f"{name}_mean"] for name in MAIN}
         defined = {name: mean for name, mean in means.items() if not np.isnan(mean)}
         tree.setdefault(row["dataset"], {})[row["method"]] = defined
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write_text(path, json.dumps(tree, indent=2) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
+    write_text(path, json.dumps(tree, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""What the rows of the report are called, in their order."""
+"""Names of the rows of the report, in their order."""
 
 _POSTHOC = {
     "gradcam": "Grad-CAM",
@@ -6,18 +6,18 @@ _POSTHOC = {
     "xgradcam": "XGrad-CAM",
     "layercam": "LayerCAM",
     "scorecam": "Score-CAM",
-}  # as `wsol.baselines.posthoc` knows them and as their papers do
+}  # keys of `wsol.baselines.posthoc.EXTRACTORS`, names of the papers
 
 
 class Names(dict[tuple[str, str], str]):
-    """Names of rows; a method that has none yet is called what its file is."""
+    """Names of rows by method and map; a method without a name has that of its module."""
 
     def __missing__(self, row: tuple[str, str]) -> str:
         method, kind = row
         return method if kind == "class" else f"{method}: {kind} map"
 
 
-# (method, map) as a localization table says it, and as a reader does.
+# By method and map, as in the meta data of a localization table.
 METHODS = Names(
     {
         ("cam", "class"): "CAM",

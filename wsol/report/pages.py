@@ -1,93 +1,53 @@
-"""Executed notebooks as small static pages that need no network and print well.
+"""Executed notebooks, documents, model cards and the front page of the report as static HTML.
 
-    python -m wsol.report.pages runs/report/90_report.ipynb ... --out reports/notebooks
-
-Each page stands alone: styles and pictures are inside, scripts there are none.
+Each page stands alone, with its style sheet and images inside, and needs neither scripts nor a
+network. The templates are in ``templates/``. The same input always gives the same bytes.
 """
 
-import argparse
 import base64
-import html
 import io
 import posixpath
 import re
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import nbformat
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from nbconvert import HTMLExporter
+from nbconvert.filters import markdown2html
 from nbformat import NotebookNode
 from PIL import Image
 
-# The last lines colour code: keywords, text, numbers, comments, names of functions and classes.
-_STYLE = """\
-:root { --ink: #222; --faint: #667; --line: #dde; --shade: #f6f7f9; }
-body { max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: var(--ink);
-  font: 16px/1.55 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
-h1, h2, h3 { line-height: 1.25; margin: 1.8em 0 .5em; }
-p, li { max-width: 60rem; }
-h1 { margin-top: 0; }
-a { color: #0a5aa8; }
-a.anchor-link { display: none; }
-img, svg { max-width: 100%; height: auto; }
-pre, code { font: 13px/1.45 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
-pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
-.input_area { background: var(--shade); border-left: 3px solid var(--line);
-  padding: .5rem .8rem; margin: 1rem 0 .4rem; }
-.output_subarea { margin: .4rem 0; overflow-x: auto; }
-figure { margin: 1rem 0; }
-figcaption { color: var(--faint); font-size: 14px; }
-.wide { overflow-x: auto; }
-.text td, .text th { text-align: left; white-space: normal; vertical-align: top; }
-.text td[style*=right], .text th[style*=right] { text-align: right; }
-.text td[style*=right] { white-space: nowrap; }
-.wide:not(.text) td a { color: inherit; text-decoration-color: var(--line); }
-thead th { max-width: 9rem; }
-code { overflow-wrap: anywhere; }
-.output_stderr pre { color: var(--faint); }
-.output_error pre { color: #a40000; }
-table { border-collapse: collapse; margin: .6rem 0; font-size: 14px; }
-th, td { padding: .2rem .5rem; text-align: right; white-space: nowrap; border: 0;
-  border-bottom: 1px solid var(--line); }
-td.long { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 14rem; }
-thead th { white-space: normal; vertical-align: bottom; }
-th:first-child, td:first-child { text-align: left; }
-footer { margin-top: 3rem; color: var(--faint); font-size: 13px; }
-@media print {
-  body { max-width: none; margin: 0; font-size: 11pt; }
-  .input_area, .output_subarea, tr, img { break-inside: avoid; }
-  h1, h2, h3 { break-after: avoid; }
-}
-.highlight .k, .highlight .kn, .highlight .kc, .highlight .kd, .highlight .ow { color: #7a1fa2; }
-.highlight .s1, .highlight .s2, .highlight .sd, .highlight .sa, .highlight .si { color: #1b6e3c; }
-.highlight .mi, .highlight .mf { color: #0a5aa8; }
-.highlight .c1 { color: #6a737d; font-style: italic; }
-.highlight .nf, .highlight .nc, .highlight .nb { color: #8a4b00; }
-"""
+from wsol.datasets.files import write_text
+from wsol.report.format import HEADERS, readable
+
+NOTEBOOKS = "notebooks"  # folder of the notebooks, from the root of the project
+EXECUTED = ("reports/notebooks", "reports/study_notebooks")  # folders of their pages
+LARGE = 300_000  # base64 characters of a PNG, above which a page has it as JPEG
+REFERENCES = ("Constant box", "Centre Gaussian", "Colour-distance saliency", "5x5 patch classifier")
+ERRORS = ("top1_loc_error", "top5_loc_error", "gt_known_loc_error")
+QUOTED = {"method": "Method", "venue": "Published at", "backbone": "Backbone"}  # column, header
+QUOTED |= {error: HEADERS[error] for error in ERRORS} | {"read_from": "Read from"}
 
 _LONG_CELL = re.compile(r"<td>([^<]{40,})</td>")  # a sentence, which may be broken into lines
-NOTEBOOKS = Path("notebooks")  # from the working directory, the root of the project
-LARGE = 300_000  # characters of a picture, above which a page has it as JPEG
-_WIDGET = "application/vnd.jupyter.widget-view+json"  # needs a server; its figure stands beside it
+_WIDGET = "application/vnd.jupyter.widget-view+json"  # needs a server; its figure is beside it
+_TEMPLATES = Environment(
+    loader=PackageLoader("wsol.report"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
 
-_PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-{style}</style>
-</head>
-<body>
-{body}
-<footer>{foot}</footer>
-</body>
-</html>
-"""
+
+def _write(path: Path, template: str = "page.html.j2", **values: Any) -> Path:
+    write_text(path, _TEMPLATES.get_template(template).render(values))
+    return path
 
 
 def page(
@@ -97,33 +57,25 @@ def page(
 
     Parameters
     ----------
-    notebook
-        Executed notebook. Formulas are shown as they are typed: TeX would need a script.
-    name
-        What the foot of the page calls it; the title too if the notebook has no heading.
-    out, pages
-        Folder of the page, and the pages of other notebooks, see `relink`.
+    notebook : executed notebook. Formulas stay TeX source: to render them needs a script.
+    name : for the foot of the page, and its title if the notebook has no heading
+    out, pages : folder of the page, and the pages of other notebooks, see `relink`
 
-    Raises
-    ------
-    ValueError
-        If a figure has no alternative text, `alt` in the metadata of its cell.
+    Raises ValueError if a figure has no alternative text, ``alt`` in the metadata of its cell.
     """
-    exporter = HTMLExporter(
-        template_name="basic",
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-        embed_images=True,
-    )
-    body, _ = exporter.from_notebook_node(_described(notebook, name))
-    compact = re.sub(r"\n\s*\n+", "\n\n", body)
-    compact = _LONG_CELL.sub(r'<td class="long">\1</td>', compact)
-    compact = relink(compact, NOTEBOOKS.as_posix(), out, pages or {}) if out else compact
-    return html_page(title_of(notebook) or name, compact.strip(), f"{name}, as it was executed.")
+    prompts = dict(exclude_input_prompt=True, exclude_output_prompt=True)
+    exporter = HTMLExporter(template_name="basic", embed_images=True, **prompts)
+    body, _ = exporter.from_notebook_node(_prepared(notebook, name))
+    body = re.sub(r"\n\s*\n+", "\n\n", body).strip()
+    body = _LONG_CELL.sub(r'<td class="long">\1</td>', body)
+    body = relink(body, NOTEBOOKS, out, pages or {}) if out else body
+    title, foot = title_of(notebook) or name, f"{name}, as it was executed."
+    template = _TEMPLATES.get_template("page.html.j2")
+    return template.render(title=title, body=Markup(body), foot=foot)
 
 
-def _described(notebook: NotebookNode, name: str) -> NotebookNode:
-    """The notebook without widgets, each of whose figures says what it shows."""
+def _prepared(notebook: NotebookNode, name: str) -> NotebookNode:
+    """Copy without widgets and with large figures as JPEG; every figure has an `alt` text."""
     notebook = nbformat.from_dict(notebook)
     for number, cell in enumerate(notebook.cells):
         for output in cell.get("outputs", []):
@@ -139,9 +91,9 @@ def _described(notebook: NotebookNode, name: str) -> NotebookNode:
 
 
 def to_jpeg(png: str) -> str:
-    """A picture, base64 of PNG, as base64 of JPEG: a third of the size where it is of photographs.
+    """Convert a base64 PNG to a base64 JPEG: of photographs a third of the size.
 
-    Colours are kept at full resolution, so that boxes of one pixel and letters stay sharp.
+    Colours keep the full resolution, so that boxes of one pixel and letters stay sharp.
     """
     out = io.BytesIO()
     with Image.open(io.BytesIO(base64.b64decode(png))) as image:
@@ -152,33 +104,29 @@ def to_jpeg(png: str) -> str:
 
 
 def with_prose(executed: NotebookNode, source: NotebookNode) -> NotebookNode:
-    """Return an executed notebook with the prose and the `alt` texts of its source as it is now.
+    """Return an executed notebook with the current prose and `alt` texts of its source.
 
-    What is computed is the executed notebook's: prose may be mended without computing again.
-    Cells belong together by their ids.
+    Cells are matched by id. Code and outputs stay, so prose can change without a new execution.
     """
     executed = nbformat.from_dict(executed)
-    now = {cell.id: cell for cell in source.cells}
+    sources = {cell.id: cell for cell in source.cells}
     for cell in executed.cells:
-        own = now.get(cell.id)
-        if own is None:
+        if (current := sources.get(cell.id)) is None:
             continue
-        if cell.cell_type == own.cell_type == "markdown":
-            cell.source = own.source
-        if "alt" in own.metadata:
-            cell.metadata["alt"] = own.metadata["alt"]
+        if cell.cell_type == current.cell_type == "markdown":
+            cell.source = current.source
+        if "alt" in current.metadata:
+            cell.metadata["alt"] = current.metadata["alt"]
     return executed
 
 
 def relink(body: str, source: str, out: str, pages: Mapping[str, str]) -> str:
-    """Return HTML that was written in one folder so that its links hold in another.
+    """Change the relative links of HTML written for one folder so that they hold in another.
 
     Parameters
     ----------
-    source, out
-        Both folders, from the root of the project.
-    pages
-        What links to a file shall lead to in its place, both from the root.
+    source, out : both folders, from the root of the project
+    pages : page that replaces the target of a link, by target, both from the root
     """
 
     def moved(match: re.Match) -> str:
@@ -186,16 +134,10 @@ def relink(body: str, source: str, out: str, pages: Mapping[str, str]) -> str:
         if re.match(r"[a-zA-Z]+:|#|/", target):
             return match.group(0)
         path, mark, fragment = target.partition("#")
-        whole = posixpath.normpath(posixpath.join(source, path))
-        return f'{attribute}="{posixpath.relpath(pages.get(whole, whole), out)}{mark}{fragment}"'
+        path = posixpath.normpath(posixpath.join(source, path))
+        return f'{attribute}="{posixpath.relpath(pages.get(path, path), out)}{mark}{fragment}"'
 
     return re.sub(r'\b(href|src)="([^"]+)"', moved, body)
-
-
-def html_page(title: str, body: str, foot: str) -> str:
-    """Return a whole page in the style of all of them: title and foot are text, body is HTML."""
-    title, foot = html.escape(title), html.escape(foot)
-    return _PAGE.format(title=title, style=_STYLE, body=body, foot=foot)
 
 
 def title_of(notebook: NotebookNode) -> str:
@@ -218,49 +160,100 @@ def page_names(executed: Sequence[Path]) -> list[str]:
 
 
 def pages_of(pages: Sequence[str]) -> dict[str, str]:
-    """Return, by notebook, the first of its pages: their names begin with the notebook's."""
-    found: dict[str, str] = {}
+    """Return the first page of each notebook; names of pages begin with the notebook's."""
+    first: dict[str, str] = {}
     for path in pages:
         name = posixpath.basename(path).removesuffix(".html").partition("-")[0]
-        found.setdefault(f"{NOTEBOOKS.as_posix()}/{name}.ipynb", path)
-    return found
+        first.setdefault(f"{NOTEBOOKS}/{name}.ipynb", path)
+    return first
 
 
-def render(executed: Sequence[Path], out: Path, others: Sequence[str] = ()) -> list[Path]:
+def write_notebook_pages(
+    executed: Sequence[Path], out: Path, others: Sequence[str] = ()
+) -> list[Path]:
     """Write a page for each executed notebook into `out`, and an index of them.
 
-    others : pages made elsewhere, to which links to their notebooks lead
+    Prose is read from ``notebooks/`` below the working directory, where a notebook is there.
+
+    others : pages written elsewhere, to which links to their notebooks lead
+
+    Raises ValueError if two pages would have one name or a figure has no alternative text.
     """
-    out.mkdir(parents=True, exist_ok=True)
     written, entries, names = [], [], page_names(executed)
     pages = pages_of([*(f"{out.as_posix()}/{name}" for name in names), *others])
     for path, name in zip(executed, names, strict=True):
-        notebook, source = nbformat.read(path, as_version=4), NOTEBOOKS / path.name
+        notebook, source = nbformat.read(path, as_version=4), Path(NOTEBOOKS) / path.name
         if source.is_file():
             notebook = with_prose(notebook, nbformat.read(source, as_version=4))
-        target = out / name
-        text = page(notebook, path.name, out.as_posix(), pages)
-        target.write_text(text, encoding="utf-8", newline="\n")
-        written.append(target)
-        stem = target.stem
-        entries.append(f'<li><a href="{name}">{stem}</a>: {html.escape(title_of(notebook))}</li>')
-    body = "<h1>Executed notebooks</h1>\n<ul>\n" + "\n".join(entries) + "\n</ul>"
-    index = html_page("Executed notebooks", body, "Written by wsol.report.pages.")
-    (out / "index.html").write_text(index, encoding="utf-8", newline="\n")
-    return [*written, out / "index.html"]
+        write_text(out / name, page(notebook, path.name, out.as_posix(), pages))
+        written.append(out / name)
+        stem = name.removesuffix(".html")
+        entries.append({"page": name, "name": stem, "title": title_of(notebook)})
+    about = {"title": "Executed notebooks", "entries": entries, "foot": "wsol.report.pages"}
+    return [*written, _write(out / "index.html", "notebooks.html.j2", **about)]
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Render what the command line names."""
-    parser = argparse.ArgumentParser(prog="wsol.report.pages", description="Notebooks as HTML.")
-    parser.add_argument("executed", type=Path, nargs="+")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--others", nargs="*", default=[], help="pages made elsewhere")
-    arguments = parser.parse_args(words)
-    for path in render(arguments.executed, arguments.out, arguments.others):
-        print(path.as_posix())
-    return 0
+def _headline(reports: Path) -> list[dict[str, dict]]:
+    """Rows of the main table; errors link to the report's page, methods to their evaluation's."""
+    table = readable(pd.read_csv(reports / "tables" / "localization_error.csv"))
+    table = table[["Method", "Seeds", *list(table.columns[4:9])]].astype(str)
+    rows = [_cells(row, "notebooks/90_report.html") for row in table.to_dict("records")]
+    for row in rows:
+        name = "45_references" if row["Method"]["text"] in REFERENCES else "40_evaluate"
+        row["Method"]["page"], row["Seeds"]["page"] = f"notebooks/{name}.html", ""
+    return rows
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _quoted(reports: Path) -> list[tuple[str, list[dict[str, dict]]]]:
+    """Published errors: for each data set its rows."""
+    table = pd.read_csv(reports / "published" / "localization_error.csv", dtype=str).fillna("-")
+    groups = table.rename(columns=QUOTED).groupby("dataset", sort=False)[[*QUOTED.values()]]
+    return [(name, [_cells(row) for row in rows.to_dict("records")]) for name, rows in groups]
+
+
+def _cells(row: Mapping[str, str], page: str = "") -> dict[str, dict]:
+    return {name: {"text": text, "page": page} for name, text in row.items()}
+
+
+def _write_document(root: Path, source: str, out: str, pages: Mapping[str, str]) -> str:
+    """Write a Markdown file as a page, both from the root; return its title."""
+    text = (root / source).read_text("utf-8")
+    title, folder = text.partition("\n")[0].lstrip("# "), posixpath.dirname(out)
+    body = relink(markdown2html(text), posixpath.dirname(source), folder, pages)
+    body = body.replace("<table>", '<div class="wide text"><table>')
+    body = body.replace("</table>", "</table></div>")
+    back = relink('<p><a href="reports/index.html">Report</a></p>', "", folder, {})
+    _write(root / out, title=title, body=Markup(f"{back}\n{body}"), foot=source)
+    return title
+
+
+def write_site(root: Path) -> list[Path]:
+    """Write front page, documents and model cards below root/reports and return them.
+
+    Reads tables, figures and pages in root/reports, root/docs/*.md and root/wsol/published.
+    """
+    reports = root / "reports"
+    documents = {f"docs/{p.name}": f"reports/{p.stem}.html" for p in sorted(root.glob("docs/*.md"))}
+    cards = {
+        path.relative_to(root).as_posix(): f"reports/models/{'-'.join(path.parts[-3:-1])}.html"
+        for path in sorted(root.glob("wsol/published/**/card.md"))
+    }
+    executed = sorted(path for folder in EXECUTED for path in (root / folder).glob("[0-9]*.html"))
+    pages = documents | cards | pages_of([path.relative_to(root).as_posix() for path in executed])
+    sources = [*documents, *cards]
+    titles = {source: _write_document(root, source, pages[source], pages) for source in sources}
+    choices = (root / "docs" / "open_choices.md").read_text("utf-8").splitlines()
+    choices = markdown2html("\n".join(line for line in choices if line.startswith("|")))
+    index = _write(
+        reports / "index.html",
+        "index.html.j2",
+        title="Weakly supervised localization with background images",
+        foot="wsol.report.pages",
+        headline=_headline(reports),
+        figures=[path.relative_to(reports).as_posix() for path in reports.glob("figures/*.png")],
+        open_choices=Markup(relink(choices, "docs", "reports", documents)),
+        quoted=_quoted(reports),
+        cards=[(card.removeprefix("reports/"), titles[source]) for source, card in cards.items()],
+        tables=[(f"tables/{p.name}", p.name) for p in sorted(reports.glob("tables/*.csv"))],
+    )
+    return [index, *(root / out for out in (documents | cards).values())]

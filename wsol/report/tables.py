@@ -1,13 +1,15 @@
-"""Beside the headline: why images fail, and how sure the difference from CAM is."""
+"""Tables of the report, computed from localization tables with pandas.
+
+Columns are in % unless they are tau or differences (percentage points).
+"""
 
 import shutil
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from wsol import project_root
+from wsol.datasets.files import write_text, written_whole
 from wsol.evaluation.failures import failure_shares
 from wsol.evaluation.metrics import choose_tau, evaluate
 from wsol.evaluation.stats import paired_bootstrap
@@ -15,80 +17,95 @@ from wsol.evaluation.table import LocalizationTable, one_protocol
 from wsol.report.format import KEYS
 from wsol.report.names import METHODS
 
-# The report: from localization tables to the tables that are read, by pandas alone.
-
 FULLSUP, TEST = "train-fullsup", "test"
 STAGES = ("evaluate", "references", "ablate")
-
 SPREAD = ("top1_loc_error", "top5_loc_error", "gt_known_loc_error", "cls_error")  # mean and sd
 MEANS = ("maxboxacc", "maxboxacc_v2", "pxap", "tau", "gt_known_loc_error_oracle")
+COMPARED = ("gt_known_loc_error", "top1_loc_error")
+COLLECTED = ".collected"  # marks a folder that `collect` made; ignored by Git and DVC
+
+Pair = tuple[LocalizationTable, LocalizationTable]  # of test and of train-fullsup
 
 
 def collect(sources: Mapping[str, Sequence[Path]], out: Path) -> None:
-    """Copy the tables in the folders of each stage to out/<stage>, which they then are alone in.
+    """Copy the localization tables in the folders of each stage to out/<stage>.
 
-    Raises FileNotFoundError if a folder has none.
+    The tables of an earlier call are removed; the file `COLLECTED` marks a folder that has them.
+
+    Raises FileNotFoundError if a folder has no table, ValueError if `out` is not marked and has
+    tables of other names. Nothing is changed in either case.
     """
-    shutil.rmtree(out, ignore_errors=True)
+    copies: dict[Path, Path] = {}
     for stage, folders in sources.items():
-        (out / stage).mkdir(parents=True)
         for folder in folders:
             files = sorted(folder.glob("*.npz"))
             if not files:
                 raise FileNotFoundError(f"{folder}: no localization table here")
-            for file in files:
-                shutil.copyfile(file, out / stage / file.name)
+            copies |= {out / stage / file.name: file for file in files}
+    stale = sorted(set(out.glob("*/*.npz")) - set(copies))
+    if stale and not (out / COLLECTED).is_file():
+        raise ValueError(f"{out} has tables from elsewhere, such as {stale[0].name}; use another")
+    write_text(out / COLLECTED, "Tables in this folder are replaced by wsol.report.tables.\n")
+    for file in stale:
+        file.unlink()
+    for copy, file in copies.items():
+        with written_whole(copy) as partial:
+            shutil.copyfile(file, partial)
 
 
-def read_pair(folder: Path, name: str) -> tuple[LocalizationTable, LocalizationTable]:
-    """The tables of `test` and of `train-fullsup` under a name such as ``cam-0-class``."""
+def read_pair(folder: Path, name: str) -> Pair:
+    """Read the tables of `test` and of `train-fullsup` of a name such as ``cam-0-class``."""
     files = (folder / f"{name}-{split}.npz" for split in (TEST, FULLSUP))
     test, fullsup = map(LocalizationTable.load, files)
     return test, fullsup
 
 
-def read_pairs(folder: Path) -> list[tuple[LocalizationTable, LocalizationTable]]:
-    """All pairs of a folder, sorted by name."""
+def read_pairs(folder: Path) -> list[Pair]:
+    """Read all pairs of a folder, sorted by name."""
     files = sorted(folder.glob(f"*-{TEST}.npz"))
     return [read_pair(folder, file.name.removesuffix(f"-{TEST}.npz")) for file in files]
+
+
+def row_name(table: LocalizationTable) -> str:
+    """Return the name of a table's row in the report."""
+    return METHODS[table.meta["method"], table.meta["map"]]
 
 
 def per_run(folder: Path) -> pd.DataFrame:
     """All numbers of `wsol.evaluation.metrics.evaluate`, one row per run and map.
 
-    Columns before them: stage, dataset, method (as a reader says it), backbone, seed, read_out,
+    Columns before them: stage, dataset, method (its name in the report), backbone, seed, read_out,
     n_background. Raises ValueError if the tables are not of one protocol.
     """
-    pairs = {stage: read_pairs(folder / stage) for stage in STAGES}
-    one_protocol([table for found in pairs.values() for pair in found for table in pair])
+    pairs = [(stage, pair) for stage in STAGES for pair in read_pairs(folder / stage)]
+    one_protocol([table for _, pair in pairs for table in pair])
     rows = []
-    for stage, found in pairs.items():
-        for test, fullsup in found:
-            meta = test.meta
-            about = {
-                "stage": stage,
-                "dataset": meta["dataset"],
-                "method": METHODS[meta["method"], meta["map"]],
-                "backbone": meta.get("backbone", ""),
-                "seed": int(meta.get("seed", 0)),
-                "read_out": meta.get("read_out", ""),
-                "n_background": int(meta.get("n_background", 0)),
-            }
-            rows.append(about | evaluate(test, fullsup))
+    for stage, (test, fullsup) in pairs:
+        meta = test.meta
+        about = {
+            "stage": stage,
+            "dataset": meta["dataset"],
+            "method": row_name(test),
+            "backbone": meta.get("backbone", ""),
+            "seed": int(meta.get("seed", 0)),
+            "read_out": meta.get("read_out", ""),
+            "n_background": int(meta.get("n_background", 0)),
+        }
+        rows.append(about | evaluate(test, fullsup))
     return pd.DataFrame(rows)
 
 
 def in_order(table: pd.DataFrame) -> pd.DataFrame:
-    """Sort by the order of the methods in `METHODS`, others last; rows of one keep theirs."""
+    """Sort by the order of the methods in `METHODS`, others last; stable within a method."""
     order = {name: place for place, name in enumerate(METHODS.values())}
-    places = lambda names: names.map(order).fillna(len(order))  # noqa: E731
-    return table.sort_values("method", key=places, kind="stable")
+    places = table["method"].map(order).fillna(len(order))
+    return table.loc[places.sort_values(kind="stable").index]
 
 
 def localization_error(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per data set, method and backbone: mean, and sd where asked for, over the seeds.
+    """Mean over the seeds, and sample standard deviation (n - 1) of `SPREAD`, of `per_run`.
 
-    The sd is that of a sample (n - 1); with one seed there is none.
+    One row per data set, method and backbone; the ablation is left out.
     """
     groups = runs[runs["stage"] != "ablate"].groupby(KEYS, sort=False)
     columns = {"n_seeds": groups.size()}
@@ -101,9 +118,9 @@ def localization_error(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def background_images(runs: pd.DataFrame) -> pd.DataFrame:
-    """Errors against the number of background images; 0 is CAM, which has no use for any.
+    """Errors of the class map against the number of background images; 0 is CAM.
 
-    Takes the class map of one seed, the ablation's own.
+    Takes the seeds of the ablation only.
     """
     ablated = runs[runs["stage"] == "ablate"]
     main = runs[(runs["stage"] == "evaluate") & runs["seed"].isin(ablated["seed"])]
@@ -113,86 +130,38 @@ def background_images(runs: pd.DataFrame) -> pd.DataFrame:
     return both[columns].reset_index(drop=True)
 
 
-def cost(records: Sequence[Mapping]) -> pd.DataFrame:
-    """Seconds, images/s and parameters from the contents of the run.json files, per method."""
-    names = {method: name for (method, kind), name in METHODS.items() if kind == "class"}
-    rows = [
-        {"method": names[r["config"]["method"]], "backbone": r["config"]["backbone"], **r["cost"]}
-        for r in records
-    ]
-    groups = pd.DataFrame(rows).groupby(["method", "backbone"], sort=False)
-    return pd.DataFrame(
-        {
-            "n_seeds": groups.size(),
-            "seconds_mean": groups["seconds"].mean().round(1),
-            "images_per_second_mean": groups["images_per_second"].mean().round(1),
-            "parameters": groups["parameters"].first(),
-        }
-    ).reset_index()
-
-
 def histories(runs: Sequence[Path]) -> pd.DataFrame:
-    """Losses per epoch of the run folders <method>-<seed>: method (as a reader says it), seed."""
-    found = []
+    """Losses per epoch of the run folders <method>-<seed>, with columns method and seed."""
+    parts = []
     for run in runs:
         method, _, seed = run.name.rpartition("-")
         history = pd.read_csv(run / "history.csv")
         if "class_loss" not in history:
             history["class_loss"] = history["loss"]  # of a classifier, this is all
-        found.append(history.assign(method=METHODS[method, "class"], seed=int(seed)))
-    return pd.concat(found, ignore_index=True)
+        parts.append(history.assign(method=METHODS[method, "class"], seed=int(seed)))
+    return pd.concat(parts, ignore_index=True)
 
 
 def mean_losses(histories: pd.DataFrame) -> pd.DataFrame:
-    """Total loss per epoch, mean over the seeds: epoch, cam, background."""
+    """Total loss per epoch, mean over the seeds: epoch and one column per method."""
     means = histories.pivot_table(index="epoch", columns="method", values="loss", sort=False)
-    names = {name: method for (method, kind), name in METHODS.items() if kind == "class"}
-    return means.rename(columns=names).reset_index().rename_axis(columns=None)
-
-
-def main() -> int:
-    """Print the headline table and where the report lies; 1 if there is none yet."""
-    reports = project_root() / "reports"
-    headline = reports / "tables" / "localization_error.md"
-    if not headline.is_file():
-        print("There is no report yet: `make reproduce` writes it.", file=sys.stderr)
-        return 1
-    print(headline.read_text(encoding="utf-8"))
-    for name, what in (
-        ("tables", "this table as CSV, Markdown and LaTeX, cost, ablation"),
-        ("figures", "figures"),
-        ("notebooks/index.html", "the executed notebooks"),
-    ):
-        print(f"{(reports / name).as_posix()}: {what}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
-
-COMPARED = ("gt_known_loc_error", "top1_loc_error")
-Pair = tuple[LocalizationTable, LocalizationTable]  # of test and of train-fullsup
-
-
-def _name(table: LocalizationTable) -> str:
-    return METHODS[table.meta["method"], table.meta["map"]]
+    keys = {name: method for (method, kind), name in METHODS.items() if kind == "class"}
+    return means.rename(columns=keys).reset_index().rename_axis(columns=None)
 
 
 def failures(folder: Path) -> pd.DataFrame:
-    """Share of images per reason at tau, %, mean over the seeds, from committed tables.
+    """Share of images per reason of failure at tau, in %, mean over the seeds.
 
-    Columns: dataset, method, reason, top1_loc_error, gt_known_loc_error (the share of "right" is
+    Columns: dataset, method, reason, top1_loc_error, gt_known_loc_error (of the reason "right":
     100 less the error); Top-1 is NaN for a map without a classifier. Rows in the order of the
     report and of `wsol.evaluation.failures.REASONS`.
     """
     parts = []
     for test, fullsup in read_pairs(folder / "evaluate") + read_pairs(folder / "references"):
-        tau, found = choose_tau(fullsup), test.level_boxes
-        ranks = test.rows["rank"].to_numpy()
-        shares = failure_shares(
-            found.at(tau), found.ground_truth(), None if (ranks < 0).any() else ranks
-        )
-        about = {"dataset": test.meta["dataset"], "method": _name(test)}
+        boxes, ranks = test.level_boxes, test.rows["rank"].to_numpy()
+        ranks = None if (ranks < 0).any() else ranks
+        shares = failure_shares(boxes.at(choose_tau(fullsup)), boxes.ground_truth(), ranks)
+        about = {"dataset": test.meta["dataset"], "method": row_name(test)}
         parts.append(shares.reset_index().assign(**about))
     keys = ["dataset", "method", "reason"]
     means = pd.concat(parts).groupby(keys, sort=False)[["top1_loc_error", "gt_known_loc_error"]]
@@ -200,31 +169,46 @@ def failures(folder: Path) -> pd.DataFrame:
 
 
 def differences(folder: Path, resamples: int = 2000) -> pd.DataFrame:
-    """Error of each run less that of CAM with the same seed, in points, with 95 % intervals.
+    """Error of each run minus that of CAM with the same seed, in points, with 95 % intervals.
 
-    A paired bootstrap over the images of `test`; tau is fixed (chosen on `train-fullsup`), or the
-    oracle, maximized again in each resample. Columns: dataset, method, seed, error, tau,
+    Paired bootstrap over the images of `test`. tau is "fixed", as chosen on `train-fullsup`, or
+    the "oracle", maximized again in each resample. Columns: dataset, method, seed, error, tau,
     difference, low, high.
     """
     pairs = read_pairs(folder / "evaluate")
-    cam = {test.meta["seed"]: (test, fullsup) for test, fullsup in pairs if _name(test) == "CAM"}
-    rows = []
-    for test, fullsup in pairs:
-        if _name(test) == "CAM" or test.meta["seed"] not in cam:
-            continue
-        for error in COMPARED:
-            rows += _compared((test, fullsup), cam[test.meta["seed"]], error, resamples)
+    cams = {pair[0].meta["seed"]: pair for pair in pairs if row_name(pair[0]) == "CAM"}
+    rows: list[dict] = []
+    for pair in pairs:
+        if row_name(pair[0]) != "CAM" and pair[0].meta["seed"] in cams:
+            rows += _differences(pair, cams[pair[0].meta["seed"]], resamples)
     return in_order(pd.DataFrame(rows))
 
 
-def _compared(pair: Pair, cam: Pair, error: str, resamples: int) -> Sequence[dict]:
-    """Two rows: at fixed tau and at the oracle."""
-    tests, taus = (pair[0], cam[0]), tuple(choose_tau(fullsup) for _, fullsup in (pair, cam))
-    meta = pair[0].meta
-    about = {"dataset": meta["dataset"], "method": _name(pair[0]), "seed": int(meta["seed"])}
-    found = []
-    for fixed in (taus, None):
-        d = paired_bootstrap(*tests, error, taus=fixed, resamples=resamples)
-        values = {"tau": d.tau, "difference": d.difference, "low": d.low, "high": d.high}
-        found.append(about | {"error": error} | values)
-    return found
+def _differences(pair: Pair, cam: Pair, resamples: int) -> Iterator[dict]:
+    (test, fullsup), (cam_test, cam_fullsup) = pair, cam
+    meta = test.meta
+    about = {"dataset": meta["dataset"], "method": row_name(test), "seed": int(meta["seed"])}
+    fixed = choose_tau(fullsup), choose_tau(cam_fullsup)
+    for error in COMPARED:
+        for taus in (fixed, None):
+            d = paired_bootstrap(test, cam_test, error, taus=taus, resamples=resamples)
+            values = {"tau": d.tau, "difference": d.difference, "low": d.low, "high": d.high}
+            yield about | {"error": error} | values
+
+
+def report_text(root: Path) -> str:
+    """Return the headline table and where the report is; root : folder of the project.
+
+    Raises FileNotFoundError if there is no report.
+    """
+    reports = root / "reports"
+    headline = reports / "tables" / "localization_error.md"
+    if not headline.is_file():
+        raise FileNotFoundError("There is no report yet: `make reproduce` writes it.")
+    places = {
+        "tables": "this table as CSV, Markdown and LaTeX, ablation",
+        "figures": "figures",
+        "notebooks/index.html": "the executed notebooks",
+    }
+    lines = [f"{(reports / name).as_posix()}: {text}" for name, text in places.items()]
+    return "\n".join([headline.read_text(encoding="utf-8"), *lines])

@@ -1,13 +1,10 @@
-"""The picture that explains the method, with what a published network makes of two pictures.
+"""Figure that explains the method, with the maps of a published network for two images.
 
-    python -m wsol.method_figure docs/method.png
+    python docs/method_figure.py
 
-Every map in it is the network's, none is drawn by hand.
+Writes method.png beside this file. Every map in it is the network's, none is drawn by hand.
 """
 
-import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +20,13 @@ from wsol.datasets.birds import SPECIES, background_picture, bird_picture
 from wsol.evaluation.predict import READ_OUTS
 from wsol.inference.published import published
 from wsol.inference.settings import open_run
-from wsol.report.figures import BLUE, GREEN, GREY, RED, save, style
+from wsol.report.figures import save
+from wsol.report.style import BLUE, GREEN, GREY, RED, style
 
 SIDE = 96  # of the network's input, pixels
 SEED, SPECIES_SHOWN = 5, 0
 
-# Left, bottom, width, height of the pictures, in shares of the figure.
+# Width and height of the panels, and left and bottom of each, in shares of the figure.
 SIZE = (0.15, 0.30)
 PLACES = {
     "image": (0.02, 0.56),
@@ -41,7 +39,7 @@ PLACES = {
 
 
 def _square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The largest square in the middle of a picture (H, W, 3), as (SIDE, SIDE, 3)."""
+    """Largest square in the middle of an image (H, W, 3), as (SIDE, SIDE, 3)."""
     height, width = image.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
@@ -51,7 +49,7 @@ def _square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @torch.inference_mode()
 def _maps() -> dict[str, NDArray]:
-    """Both pictures and the maps of a published network, by their names in `PLACES`."""
+    """Both images and the maps of a published network, by their names in `PLACES`."""
     rng = np.random.default_rng(SEED)
     image = _square(bird_picture(rng, SPECIES[SPECIES_SHOWN]).image)
     background = _square(background_picture(rng, 0.3).image)
@@ -76,7 +74,7 @@ def _arrow(axes: Axes, start: tuple, end: tuple, colour: str = GREY, dashes: str
 
 
 def method_figure() -> Figure:
-    """Pictures, maps and losses of the background method, from left to right."""
+    """Draw images, maps and losses of the background method, from left to right."""
     maps = _maps()
     peak = float(max(abs(maps["S"]).max(), abs(maps["S of background"]).max()))
     with style():
@@ -116,13 +114,5 @@ def method_figure() -> Figure:
     return figure
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Write the figure."""
-    parser = argparse.ArgumentParser(prog="wsol.method_figure", description="How it works.")
-    parser.add_argument("out", type=Path)
-    save(method_figure(), parser.parse_args(words).out)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    save(method_figure(), Path(__file__).with_name("method.png"))

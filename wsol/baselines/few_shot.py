@@ -32,7 +32,7 @@ from torchvision.tv_tensors import Image, Mask
 from wsol.backbones import Backbone
 from wsol.datasets.images import Images, open_images, to_float
 from wsol.datasets.index import parse_boxes, rows_of
-from wsol.evaluation.predict import BATCH, predict_batch
+from wsol.evaluation.predict import image_batches, run_network
 from wsol.evaluation.run import FULLSUP, TEST, RunEvaluation, about_run, evaluate_maps
 from wsol.methods.background import foreground_head
 from wsol.training.distributed import choose_device
@@ -180,7 +180,6 @@ def _fit(localizer: Localizer, batches: DataLoader, config: FewShotConfig) -> li
     return history
 
 
-@torch.inference_mode()
 def predict_few_shot(
     localizer: Localizer, classifier: nn.Module, images: Images
 ) -> dict[str, NDArray[np.float32]]:
@@ -188,13 +187,10 @@ def predict_few_shot(
 
     images : N of (3, L, L) uint8. Both networks are in evaluation mode and on one device.
     """
-    device, logits, maps = localizer.backbone.mean.device, [], []
-    for start in range(0, len(images), BATCH):
-        rows = range(start, min(start + BATCH, len(images)))
-        batch = torch.stack([images[i] for i in rows]).to(device)
-        logits.append(predict_batch(classifier, batch)["logits"].cpu())
-        x = to_float(batch).contiguous(memory_format=torch.channels_last)
-        maps.append(localizer(x)[:, 0].cpu())
+    logits, maps = [], []
+    for _, batch in image_batches(images):
+        logits.append(run_network(classifier, batch).logits.cpu())
+        maps.append(run_network(localizer, batch)[:, 0].cpu())
     return {"logits": torch.cat(logits).numpy(), KIND: torch.cat(maps).numpy()}
 
 

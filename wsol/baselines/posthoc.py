@@ -18,7 +18,7 @@ Shapes: N images, B of them in a batch, L pixels a side, K classes, h w map.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ from torchcam.methods import GradCAM, LayerCAM, ScoreCAM, XGradCAM
 from wsol.backbones import Backbone
 from wsol.datasets.images import Images, open_images, to_float
 from wsol.datasets.index import rows_of
-from wsol.evaluation.predict import BATCH, predict_batch
+from wsol.evaluation.predict import BATCH, image_batches, predict
 from wsol.evaluation.run import FULLSUP, TEST, RunEvaluation, about_run, evaluate_maps
 from wsol.training.distributed import choose_device
 from wsol.training.runs import load_network
@@ -104,16 +104,6 @@ def parse_kind(kind: str) -> tuple[str, str]:
     return method, layer
 
 
-def _batches(
-    images: Images | Tensor, labels: Tensor, size: int, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images (B, 3, L, L) uint8 and labels (B,), `size` at a time, on the device."""
-    for start in range(0, len(images), size):
-        rows = range(start, min(start + size, len(images)))
-        batch = torch.stack([images[i] for i in rows])
-        yield batch.to(device), labels[rows.start : rows.stop].to(device)
-
-
 def posthoc_maps(
     network: nn.Module,
     images: Images | Tensor,
@@ -148,11 +138,11 @@ def posthoc_maps(
     with EXTRACTORS[method](
         classifier, target, reshape_transform=backbone.as_map, **options
     ) as extract:
-        for batch_images, batch_labels in _batches(images, labels, batch, device):
-            x = to_float(batch_images).contiguous(memory_format=torch.channels_last)
+        for rows, batch_images in image_batches(images, batch):
+            x = to_float(batch_images.to(device)).contiguous(memory_format=torch.channels_last)
             with torch.enable_grad():
                 logits = classifier(x.requires_grad_())  # the weights are frozen
-            (layer_maps,) = extract(batch_labels.tolist(), logits, normalized=False)
+            (layer_maps,) = extract(labels[rows].tolist(), logits, normalized=False)
             maps.append(layer_maps.float().cpu())
     return torch.cat(maps).numpy()
 
@@ -161,9 +151,7 @@ def predict_posthoc(
     network: nn.Module, images: Images | Tensor, labels: Tensor, kinds: Sequence[str]
 ) -> dict[str, NDArray[np.float32]]:
     """Return what `wsol.evaluation.predict.predict` does, and maps (N, h, w) of each kind."""
-    device = next(network.parameters()).device
-    parts = [predict_batch(network, *pair) for pair in _batches(images, labels, BATCH, device)]
-    maps = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
+    maps = predict(network, images, labels)
     return maps | {kind: posthoc_maps(network, images, labels, *parse_kind(kind)) for kind in kinds}
 
 

@@ -36,12 +36,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from wsol.datasets.backgrounds.manifest import read_manifest, record
-from wsol.datasets.images import load_images, to_float
+from wsol.datasets.images import load_images
+from wsol.evaluation.predict import run_network
 from wsol.inference.settings import open_run
 from wsol.methods import Outputs
 
@@ -61,7 +61,6 @@ SCORES: dict[str, Callable[[Outputs], Tensor]] = {
 }
 
 
-@torch.inference_mode()
 def object_scores(
     paths: list[Path], run: str | Path, score: str = "", batch_size: int = 64
 ) -> tuple[NDArray[np.float32], str]:
@@ -79,7 +78,7 @@ def object_scores(
     scores = []
     for start in range(0, len(paths), batch_size):
         images = load_images(paths[start : start + batch_size], config.input_size)
-        outputs = network(to_float(images).contiguous(memory_format=torch.channels_last))
+        outputs = run_network(network, images)
         score = score or ("class-map" if outputs.foreground is None else "foreground")
         scores.append(SCORES[score](outputs).numpy())
     return np.concatenate(scores), score

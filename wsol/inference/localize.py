@@ -22,9 +22,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from wsol.datasets.images import to_float
 from wsol.evaluation.boxes import FRAME, largest_box, score_map
-from wsol.evaluation.predict import read_out_map
+from wsol.evaluation.predict import read_out_map, run_network
 from wsol.inference.inputs import InputImage, Source, batches
 from wsol.inference.settings import (
     BoxSettings,
@@ -84,7 +83,6 @@ def _maps(outputs: Outputs, labels: NDArray[np.int64], settings: BoxSettings) ->
     return read_out_map(arrays, settings.kind, settings.read_out)
 
 
-@torch.inference_mode()
 def _localize_batch(
     network: nn.Module,
     images: Sequence[InputImage],
@@ -93,8 +91,7 @@ def _localize_batch(
     top: int,
 ) -> list[Detection]:
     squares = torch.from_numpy(np.stack([image.square for image in images]))
-    squares = squares.to(next(network.parameters()).device)
-    outputs = network(to_float(squares).contiguous(memory_format=torch.channels_last))
+    outputs = run_network(network, squares)
     probabilities = outputs.logits.softmax(dim=1).cpu().numpy()
     # Of equal logits the class of lower number comes first, as in the evaluation.
     labels = np.argsort(-outputs.logits.cpu().numpy(), axis=1, kind="stable")[:, :top]

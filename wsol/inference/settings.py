@@ -11,7 +11,7 @@ from torch import nn
 
 from wsol.datasets.index import INDEX, read_index
 from wsol.evaluation.metrics import choose_tau
-from wsol.evaluation.predict import READ_OUTS
+from wsol.evaluation.predict import READ_OUTS, run_network
 from wsol.evaluation.run import FULLSUP
 from wsol.evaluation.table import LocalizationTable
 from wsol.training.config import TrainConfig
@@ -43,8 +43,8 @@ def open_run(
         raise FileNotFoundError(f"no {weights}; notebooks/30_train.ipynb trains a run")
     network, config = load_network(weights)
     network = network.to(device)
-    with torch.inference_mode():
-        outputs = network(torch.zeros(1, 3, config.input_size, config.input_size, device=device))
+    size = config.input_size
+    outputs = run_network(network, torch.zeros(1, 3, size, size, dtype=torch.uint8))
     if kind != "class" and outputs.foreground is None:
         raise ValueError(f"the method {config.method!r} has no {kind} map, only the class map")
     return network, config, outputs.logits.shape[1]

@@ -14,14 +14,14 @@ from pathlib import Path
 import ipywidgets as widgets
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from wsol.datasets.backgrounds.manifest import decide
-from wsol.datasets.images import load_images, to_float
+from wsol.datasets.images import load_images
 from wsol.evaluation.boxes import FRAME, largest_box, score_map
 from wsol.evaluation.metrics import DELTA
+from wsol.evaluation.predict import run_network
 from wsol.inference import explorer
 from wsol.inference.explorer import Gallery
 from wsol.inference.export import overlay
@@ -226,8 +226,7 @@ class BackgroundExplorer(Explorer):
         """The image, and the map that ranked it with its box at tau, both (H, W, 3)."""
         path = self.folder / self._file()
         image = load_images([path], FRAME)[0].numpy().transpose(1, 2, 0)
-        with torch.inference_mode():
-            outputs = self.network(to_float(load_images([path], self.config.input_size)))
+        outputs = run_network(self.network, load_images([path], self.config.input_size))
         maps = outputs.foreground if outputs.foreground is not None else outputs.class_maps
         score = score_map(maps[0].amax(dim=0).double().numpy())
         return image, overlay(image, score, largest_box(score, self.tau.value))

@@ -1,13 +1,13 @@
 """Running a notebook with parameters: what every stage of dvc.yaml does.
 
-papermill executes it. Added here: parameters come straight from the params files, so that no value
-passes through a shell; a parameter that the notebook does not have, or of another type than its
-default, is refused; two executions leave identical notebooks unless a cell prints something that
-varies; and a notebook that fails is named `*.failed.ipynb`.
+papermill executes it. Added here: parameters come from sections of parameter files; one that the
+notebook does not have, or of another type than its default, is refused; two executions leave
+identical notebooks; a notebook that fails is named `*.failed.ipynb`.
 """
 
 import ast
 import difflib
+import json
 import os
 import re
 import socket
@@ -44,10 +44,9 @@ def load_yaml(text: str) -> Any:
 
 
 def parse_value(text: str) -> Any:
-    """The number, boolean, null or list that a word of a command line is, or else the text.
+    """The number, boolean, null, list or mapping in braces that a word is, or else the text.
 
-    So is a mapping in braces. A date, or anything that is no YAML, is text as it stands. Quotes
-    make text: `"5"`.
+    A date, or anything that is no YAML, is text as it stands. Quotes make text: `"5"`.
     """
     try:
         value = load_yaml(text)
@@ -107,8 +106,8 @@ def read_settings(settings: Sequence[str]) -> dict[str, Any]:
 def notebook_defaults(notebook: NotebookNode) -> dict[str, Any]:
     """Names and defaults in the cell tagged `parameters`; empty when there is none.
 
-    papermill.inspect_notebook finds the same names, but gives the defaults as text. Raises
-    ParameterError if a default is not a literal: papermill would not update what is derived from it.
+    Raises ParameterError if a default is not a literal: papermill would not update what is derived
+    from it.
     """
     cells = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
     defaults = {}
@@ -145,7 +144,7 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> No
     """Execute a notebook in its own folder and write it, normalized, to `out`.
 
     Raises ParameterError, before anything runs, if notebook and parameters do not fit, and
-    papermill.PapermillExecutionError if a cell raises; then the notebook is at `failed_path(out)`.
+    papermill.PapermillExecutionError if a cell raises; then the notebook is `<out>.failed.ipynb`.
     """
     if out.resolve() == notebook.resolve():
         raise ParameterError("the executed notebook must not overwrite the notebook itself")
@@ -153,7 +152,7 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> No
         raise ParameterError(f"there is no notebook {notebook}")
     source = nbformat.read(notebook, as_version=4)
     check_parameters(parameters, notebook_defaults(source))
-    failed = failed_path(out)
+    failed = out.with_name(f"{out.stem}.failed.ipynb")
     out.parent.mkdir(parents=True, exist_ok=True)
     for stale in (out, failed):
         stale.unlink(missing_ok=True)
@@ -163,11 +162,6 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> No
         if failed.is_file():
             nbformat.write(normalize(nbformat.read(failed, as_version=4)), failed)
     failed.replace(out)
-
-
-def failed_path(out: Path) -> Path:
-    """Where the executed notebook is while it runs, and stays if it fails."""
-    return out.with_name(f"{out.stem}.failed.ipynb")
 
 
 def _execute(source: NotebookNode, out: Path, folder: Path, parameters: Mapping[str, Any]) -> None:
@@ -198,10 +192,9 @@ def _execute(source: NotebookNode, out: Path, folder: Path, parameters: Mapping[
 def kernel_sockets() -> Iterator[dict[str, str]]:
     """Settings of a kernel manager whose kernel is reached by files, not by ports.
 
-    The ports of a kernel are chosen before it starts and bound by it seconds later: notebooks that
-    start side by side sometimes get the same ones, and one of them fails
-    (https://github.com/nteract/papermill/issues/511). Files in a folder of one's own cannot clash.
-    Empty where the system has no such sockets or the path is too long for one.
+    Notebooks that start side by side sometimes choose the same ports, and one of them fails
+    (https://github.com/nteract/papermill/issues/511). Empty where the system has no such sockets or
+    the path is too long for one.
     """
     with tempfile.TemporaryDirectory(prefix="wsol-") as folder:
         stem = os.path.join(folder, "kernel")
@@ -264,15 +257,16 @@ def ensure(path: Path, data: Path | None = None) -> None:
     """Make what a notebook reads, below runs/smoke, by the notebook that writes it.
 
     path : a data set, the run ``train/<method>-<seed>``, its ``evaluate/<method>-<seed>``, the
-        ``references``, or the changed training ``changes/<name>``; nothing is done if it exists
+        ``references``, ``changes/<name>`` or ``controls/<name>``; nothing is done if it exists
     data : data set of a run, by default runs/smoke/birds
 
-    The defaults of every notebook lie below runs/smoke, so that any of them can be run first.
-    Paths elsewhere belong to the user or to the pipeline: raises FileNotFoundError if one is missing.
+    So any notebook can be run first with its defaults. Paths elsewhere belong to the user or to the
+    pipeline: raises FileNotFoundError if one is missing.
     """
-    root, kind = project_root(), "references" if path.name == "references" else path.parent.name
+    root, name = project_root(), path.name
+    kind = name if name == "references" else path.parent.name
     complete = {"train": "weights.safetensors"} | dict.fromkeys(
-        ("evaluate", "references", "changes"), "localization"
+        ("evaluate", "references", "changes", "controls"), "localization"
     )
     if (path / complete.get(kind, "index.csv")).exists():
         return
@@ -280,24 +274,27 @@ def ensure(path: Path, data: Path | None = None) -> None:
         raise FileNotFoundError(
             f"there is no {path}; `dvc repro` makes the results of the pipeline"
         )
-    name, smoke = path.name, root / SMOKE
-    data = data or smoke / "birds"
+    data = data or root / SMOKE / "birds"
     method, _, seed = name.rpartition("-")
     train = {"method": method, "seed": int(seed) if seed.isdigit() else 0, "out": path}
     run = {"run": path.parents[1] / "train" / name, "out": path / "localization"}
+    birds = dict(n_train=40, n_fullsup=20, n_test=20, n_background=12, gap=1.0)
+    control = {"birds": birds, "methods": ["cam", "background"], "change": {}, "dataset": name}
     notebook, parameters = {
         "train": ("30_train", train | {"data": data}),
         "evaluate": ("40_evaluate", run | {"maps": path / "maps", "data": data}),
         "changes": ("50_change_one_thing", {"out": path, "data": data}),
+        "controls": ("50_change_one_thing", control | {"out": path}),
         "references": ("45_references", {"out": path / "localization", "data": data}),
     }.get(kind, ("10_prepare_birds", {"out": path}))
-    words = [f"--set={key}={_from_root(value, root)}" for key, value in parameters.items()]
-    executed = smoke / "executed" / f"{notebook}-{name}.ipynb"
+    words = [f"--set={key}={_as_word(value, root)}" for key, value in parameters.items()]
+    executed = root / SMOKE / "executed" / f"{notebook}-{name}.ipynb"
     command = [sys.executable, "-m", "wsol.cli", "notebook", f"notebooks/{notebook}.ipynb"]
     done = subprocess.run([*command, executed, *words], cwd=root, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr.strip())
 
 
-def _from_root(value: object, root: Path) -> object:
-    return value.relative_to(root).as_posix() if isinstance(value, Path) else value
+def _as_word(value: object, root: Path) -> str:
+    value = value.relative_to(root).as_posix() if isinstance(value, Path) else value
+    return value if isinstance(value, str) else json.dumps(value)

@@ -224,7 +224,7 @@ def notebook(notebook, out, files, sections, settings) -> None:
     wsol notebook notebooks/30_train.ipynb runs/mine/30_train.ipynb \\
         --section train --section cam --set method=cam --set out=runs/mine/cam-0
     """
-    from wsol.notebook import ParameterError, describe_failure, failed_path, run_notebook
+    from wsol.notebook import ParameterError, describe_failure, run_notebook
 
     start = time.perf_counter()
     try:
@@ -232,7 +232,7 @@ def notebook(notebook, out, files, sections, settings) -> None:
     except (ParameterError, OSError) as error:
         raise ValueError(f"{notebook.name}: {error}") from error
     except Exception as error:  # of a cell, or of papermill
-        failed = failed_path(out)
+        failed = out.with_name(f"{out.stem}.failed.ipynb")
         where = f" (see {failed.as_posix()})" if failed.is_file() else ""
         click.echo(f"{notebook.name}: {describe_failure(error)}{where}", err=True)
         sys.exit(1)

@@ -65,7 +65,7 @@ def test_no_images_are_an_empty_tensor():
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n"])
 def test_an_image_that_does_not_decode_is_named(tmp_path, content):
     (tmp_path / "bad one.jpg").write_bytes(content)
-    with pytest.raises(ValueError, match=r"bad one\.jpg: cannot be read as an image"):
+    with pytest.raises(ValueError, match=r"does not decode: .*bad one\.jpg"):
         load_images([tmp_path / "bad one.jpg"], 8)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from wsol.datasets.images import SUFFIXES
+from wsol.datasets.images import SUFFIXES, list_images
 
 READERS = 4  # threads that decode pictures
 
@@ -53,8 +53,7 @@ def read_picture(source: Source) -> NDArray[np.uint8]:
 
 def picture_files(folder: str | Path) -> list[Path]:
     """All pictures below a folder, sorted. Raises ValueError if there are none."""
-    files = (path for path in Path(folder).rglob("*") if path.is_file())
-    found = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
+    found = list_images(folder)
     if not found:
         raise ValueError(f"no picture below {folder} ({', '.join(SUFFIXES)} are looked for)")
     return found

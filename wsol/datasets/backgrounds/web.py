@@ -13,10 +13,11 @@ from __future__ import annotations
 import hashlib
 import io
 import ipaddress
+import itertools
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
@@ -33,8 +34,7 @@ from wsol.datasets.files import written_whole
 from wsol.datasets.memo import MEMO, Memo, State
 
 CHUNK = 1 << 16  # bytes read at a time
-REDIRECTS = (301, 302, 303, 307, 308)
-RETRIED = (408, 425, 429, 500, 502, 503, 504)
+REDIRECTS, RETRIED = (301, 302, 303, 307, 308), (408, 425, 429, 500, 502, 503, 504)
 AGENT = "wsol background image set builder (python-urllib3)"
 NAT64 = ipaddress.ip_network("64:ff9b::/96")  # IPv6 addresses that lead to an IPv4 address
 SUFFIX_OF = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp"}
@@ -45,7 +45,7 @@ class Refused(ValueError):
     """The URL or the answer is not acceptable; trying again does not help."""
 
 
-class TryLater(urllib3.exceptions.HTTPError):
+class TryLater(OSError):
     """It did not work this time. `response` is the server's, if there is one."""
 
     def __init__(self, reason: str, response: urllib3.BaseHTTPResponse | None = None) -> None:
@@ -69,10 +69,6 @@ class Limits:
     longest_wait: int = 60  # seconds, even if a server asks for more
     host_interval: float = 1.0  # seconds between two requests to one host
     allowed_networks: tuple[str, ...] = ()  # not public, but allowed, as "10.1.0.0/16"
-
-    def __post_init__(self) -> None:
-        if self.tries < 1:
-            raise ValueError(f"tries is {self.tries}; it must be at least 1")
 
 
 def is_public(text: str) -> bool:
@@ -142,23 +138,17 @@ def _request(url: str, limits: Limits, attempt: int) -> Iterator[urllib3.BaseHTT
     headers = {"Host": name if usual else f"{name}:{port}", "User-Agent": AGENT}
     headers |= {"Accept": "image/*", "Accept-Encoding": "identity"}
     wait = urllib3.Timeout(connect=limits.connect_seconds, read=limits.read_seconds)
-    options = dict(headers=headers, timeout=wait, retries=False, redirect=False)
+    options = dict.fromkeys(("retries", "redirect", "preload_content"), False)
+    options |= {"headers": headers, "timeout": wait}
     try:
-        response = pool.urlopen("GET", target, preload_content=False, **options)
-        try:
+        with closing(pool), closing(pool.urlopen("GET", target, **options)) as response:
             yield response
-        finally:
-            response.close()
     except urllib3.exceptions.LocationParseError as error:
         raise Refused(f"{url!r} is no URL") from error
     except urllib3.exceptions.SSLError as error:
         raise Refused(f"the certificate of {host} is not valid: {error}") from error
-    except TryLater:
-        raise
     except urllib3.exceptions.HTTPError as error:
         raise TryLater(f"{type(error).__name__}: {error}") from error
-    finally:
-        pool.close()
 
 
 def _body(response: urllib3.BaseHTTPResponse, limits: Limits, deadline: float) -> bytes:
@@ -212,14 +202,9 @@ def fetch(url: str, limits: Limits | None = None, hosts: Hosts | None = None) ->
     """
     limits = limits or Limits()
     hosts = hosts or Hosts(limits.host_interval)
-    longest = limits.longest_wait
-    retry = Retry(
-        limits.tries - 1,
-        backoff_factor=limits.back_off,
-        backoff_max=longest,
-        retry_after_max=longest,
-    )
-    for attempt in range(limits.tries):
+    waits = dict(backoff_max=limits.longest_wait, retry_after_max=limits.longest_wait)
+    retry = Retry(limits.tries - 1, backoff_factor=limits.back_off, **waits)
+    for attempt in itertools.count():
         hosts.wait(url)
         try:
             return _fetch_once(url, limits, attempt)
@@ -229,16 +214,13 @@ def fetch(url: str, limits: Limits | None = None, hosts: Hosts | None = None) ->
             except urllib3.exceptions.MaxRetryError:
                 raise Refused(f"{error} ({limits.tries} tries)") from error
             retry.sleep(error.response)
-    raise AssertionError("unreachable")
 
 
 def read_urls(path: str | Path) -> pd.DataFrame:
     """Columns url, source, licence of a table of URLs. Raises DatasetError with all errors."""
     try:
         table = pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DatasetError([f"{path}: missing file"]) from None
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise DatasetError([f"{path}: cannot be read: {error}"]) from error
     missing = [name for name in ("url", "licence") if name not in table.columns]
     if missing:
@@ -270,20 +252,15 @@ def check_image(data: bytes, limits: Limits) -> str:
                 raise Refused(f"{width} x {height} pixels are too few")
             image.load()
             return SUFFIX_OF[image.format]
-    except Image.DecompressionBombError as error:
-        raise Refused(f"too many pixels: {error}") from error
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         known = ", ".join(SUFFIX_OF)
         raise Refused(f"no image that decodes ({known}): {type(error).__name__}") from error
 
 
 def _is_there(known: list[str] | None, folder: Path) -> bool:
     """Whether a file is there with the recorded hash."""
-    return (
-        known is not None
-        and (folder / known[0]).is_file()
-        and (file_sha256(folder / known[0]) == known[1])
-    )
+    path = folder / known[0] if known else None
+    return path is not None and path.is_file() and file_sha256(path) == known[1]
 
 
 def download(

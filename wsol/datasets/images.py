@@ -23,7 +23,6 @@ from filelock import FileLock
 from numpy.lib.format import open_memmap
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
 from wsol.datasets.files import write_text
@@ -75,11 +74,6 @@ def load_images(paths: Sequence[str | Path], size: int, workers: int = 4) -> Ten
 def load_size(input_size: int) -> int:
     """Side at which train images are loaded before a crop of ``input_size`` (256 for 224)."""
     return round(input_size * LOAD_RATIO)
-
-
-def train_transform(input_size: int) -> v2.Transform:
-    """Random crop and horizontal flip, as in Choe et al. (CVPR 2020); draws from torch's RNG."""
-    return v2.Compose([v2.RandomCrop(input_size), v2.RandomHorizontalFlip()])
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-from wsol.datasets.background_set import main
 from wsol.datasets.backgrounds.manifest import decide, read_manifest, write_manifest
 from wsol.datasets.images import ArrayImages
 from wsol.inference.audit import SCORES, TOP, audit, object_scores
@@ -95,10 +94,3 @@ def test_scores_are_what_they_are_called() -> None:
     logits = maps.numpy().mean((2, 3))
     assert np.allclose(SCORES["max-logit"](outputs), logits.max(1), atol=1e-6)
     assert np.allclose(SCORES["energy"](outputs), np.log(np.exp(logits).sum(1)), atol=1e-6)
-
-
-def test_the_command_prints_the_first_of_the_ranking(run: Path, folder: Path, capsys) -> None:
-    assert main(["audit", str(folder), str(run), "--first", "4"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [("object" in line) for line in lines[:4]] == [True] * 4
-    assert lines[-1].startswith(f"{N} pictures ranked by ")

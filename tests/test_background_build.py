@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from wsol.datasets.background_set import main
 from wsol.datasets.backgrounds.build import (
     Candidate,
     DataSet,
     build_background_set,
+    check_background_set,
+    copy_lines,
     from_folder,
-    from_set,
+    prepared_data,
 )
 from wsol.datasets.backgrounds.manifest import (
     background_paths,
@@ -87,7 +88,7 @@ def test_what_is_in_the_data_set_is_left_out(pictures: Path, data: Path, tmp_pat
     index = pd.read_csv(data / "index.csv", keep_default_na=False)
     out = tmp_path / "set"
     left_out = build_background_set(
-        from_folder(pictures, "x", "y"), out, data=DataSet(index, data, tmp_path / "hashes.csv")
+        from_folder(pictures, "x", "y"), out, data=DataSet(index, data, tmp_path / "hashes.sqlite")
     )
     last = left_out.iloc[-1]
     assert [last["file"], last["of"], last["split"]] == ["c.png", "id-2", "test"]
@@ -104,7 +105,7 @@ def test_what_does_not_decode_is_listed_and_nothing_is_written(pictures: Path, t
     (pictures / "text.jpg").write_text("no picture")
     with pytest.raises(DatasetError) as caught:
         build_background_set(from_folder(pictures, "x", "y"), tmp_path / "set")
-    assert len(caught.value.faults) == 2
+    assert len(caught.value.errors) == 2
     assert not (tmp_path / "set").exists()
 
 
@@ -120,7 +121,7 @@ def test_a_folder_that_is_no_set_is_never_replaced(pictures: Path, tmp_path, rep
 
 def test_two_pictures_of_one_name_are_refused(pictures: Path, tmp_path: Path) -> None:
     two = [Candidate(pictures / name, "one.png", "x", "y") for name in ("a.png", "b.png")]
-    with pytest.raises(DatasetError, match=r"one\.png: two pictures would get this name"):
+    with pytest.raises(DatasetError, match=r"one\.png: two images would get this name"):
         build_background_set(two, tmp_path / "set")
 
 
@@ -169,7 +170,7 @@ def test_a_decision_about_a_picture_that_is_gone_is_reported(decided: Path, pict
     for name in ("b.png", "near-copy-of-b.jpg"):
         (pictures / name).unlink()
     left_out = build_background_set(from_folder(pictures, "x", "y"), decided, replace=True)
-    gone = left_out[left_out["reason"] == "gone, and what was said of it"]
+    gone = left_out[left_out["reason"] == "gone, and its decision with it"]
     assert gone["file"].tolist() == ["b.png"]
 
 
@@ -266,38 +267,34 @@ def test_a_rule_that_fits_nothing_says_what_there_is(tmp_path: Path) -> None:
         Rule(per_category=0)
 
 
-# The command
+# The whole way
 
 
-def test_the_command_builds_adds_checks_and_decides(pictures, data, tmp_path, capsys) -> None:
-    out, cache = str(tmp_path / "set"), ["--cache", str(tmp_path / "hashes.csv")]
-    words = ["folder", out, str(pictures), "--source", "a walk", "--licence", "CC0-1.0"]
-    assert main(words) == 0
-    assert "4 background images, 2 left out" in capsys.readouterr().out
-    assert main(words) == 1
-    assert "is there already" in capsys.readouterr().err
+def test_a_set_is_built_added_to_checked_and_decided_about(pictures, data, tmp_path) -> None:
+    out, candidates = tmp_path / "set", from_folder(pictures, "a walk", "CC0-1.0")
+    assert len(build_background_set(candidates, out)) == 2
+    with pytest.raises(FileExistsError, match="is there already"):
+        build_background_set(candidates, out)
     root = scenes(tmp_path / "dtd", [f"images/banded/banded_{i}.jpg" for i in range(5)])
-    sample = ["sample", out, str(root), "--kind", "dtd", "--total", "3", "--add"]
-    assert main(sample) == 0
-    assert main(sample) == 0  # once more changes nothing
-    assert len(files(tmp_path / "set")) == 7
-    assert main(["check", out, "--data", str(data), *cache]) == 1
-    said = capsys.readouterr().out
-    assert "c.png: near copy of test id-2, 0 bits" in said
-    assert "1 of them are copies of the 2 images" in said
-    assert main(["check", out, "--data", str(data), *cache, "--drop"]) == 0
-    assert main(["check", out, "--data", str(data), *cache]) == 0
-    rows = read_manifest(tmp_path / "set").set_index("file")
-    assert rows.loc["c.png", "note"] == "near copy of test id-2"
-    assert main(["decide", out, "--drop", "a.png", "--keep", "c.png"]) == 0
-    assert "6 background images in use" in capsys.readouterr().out
-    assert main(["decide", out, "--drop", "nowhere.png"]) == 1
+    drawn = sample_scenes(root, "dtd", Rule(total=3))
+    for _ in range(2):  # once more changes nothing
+        assert len(build_background_set(drawn, out, add=True)) == 0
+    assert len(files(out)) == 7
+    prepared = prepared_data(data, tmp_path / "hashes.sqlite")
+    assert len(check_background_set(out)) == 0
+    leaks = check_background_set(out, prepared)
+    assert copy_lines(leaks) == ["c.png: near copy of test id-2, 0 bits"]
+    check_background_set(out, prepared, drop=True)
+    assert len(check_background_set(out, prepared)) == 0
+    assert read_manifest(out).set_index("file").loc["c.png", "note"] == "near copy of test id-2"
+    decide(out, drop=["a.png"], keep=["c.png"])
+    assert len(files(out)) == 6
 
 
 def test_an_earlier_set_can_be_added_to(decided: Path, tmp_path: Path) -> None:
     blobs(70).save(tmp_path / "more.png")
     more = Candidate(tmp_path / "more.png", "more.png", "x", "y")
-    left_out = build_background_set([*from_set(decided), more], decided, replace=True)
+    left_out = build_background_set([more], decided, add=True)
     assert len(left_out) == 0
     assert files(decided) == ["a.png", "c.png", "deeper/d.png", "more.png"]
     assert read_manifest(decided)["decision"].tolist() == ["", "drop", "keep", "", ""]

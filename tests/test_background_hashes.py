@@ -25,7 +25,6 @@ from wsol.datasets.backgrounds.copies import (
 from wsol.datasets.birds import SPECIES, background_picture, bird_picture
 from wsol.datasets.checks import DatasetError
 from wsol.datasets.index import index_table
-from wsol.datasets.memo import append_rows, read_journal
 
 N = 60  # habitats and birds drawn for the distances
 
@@ -160,7 +159,7 @@ def test_leakage_names_the_image_and_its_split(data, tmp_path: Path) -> None:
 
 def test_a_second_check_reads_no_image_that_has_not_changed(data, tmp_path, monkeypatch) -> None:
     index, root = data
-    paths, cache_file = [root / path for path in index["path"]], tmp_path / "hashes.csv"
+    paths, cache_file = [root / path for path in index["path"]], tmp_path / "hashes.sqlite"
     first = hash_files(paths, cache_file)
     read = []
     monkeypatch.setattr(
@@ -182,22 +181,6 @@ def test_all_pictures_that_do_not_decode_come_in_one_error(data, tmp_path: Path)
     (root / "text.png").write_text("no picture")
     names = ["0.png", "cut-off.png", "empty.png", "text.png", "missing.png"]
     with pytest.raises(DatasetError) as caught:
-        hash_files([root / name for name in names], tmp_path / "hashes.csv")
-    assert len(caught.value.faults) == 4
-    assert all(name in fault for name, fault in zip(names[1:], caught.value.faults, strict=True))
-
-
-def test_a_journal_outlives_a_row_that_was_cut_off(tmp_path: Path) -> None:
-    path, columns = tmp_path / "journal.csv", ("key", "value")
-    append_rows(path, columns, [dict(key="a", value='one, "two"'), dict(key="b", value="2")])
-    with path.open("a") as file:
-        file.write("c,cut")  # the process ended here
-    assert list(read_journal(path, columns, "key")) == ["a", "b"]
-    append_rows(path, columns, [dict(key="a", value="new"), dict(key="d", value="4")])
-    found = read_journal(path, columns, "key")
-    assert {key: row["value"] for key, row in found.items()} == {
-        "a": "new",
-        "b": "2",
-        "d": "4",
-    }
-    assert read_journal(path, ("key", "other"), "key") == {}
+        hash_files([root / name for name in names], tmp_path / "hashes.sqlite")
+    assert len(caught.value.errors) == 4
+    assert all(name in error for name, error in zip(names[1:], caught.value.errors, strict=True))

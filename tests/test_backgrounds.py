@@ -23,10 +23,10 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def faults_of(folder: Path) -> list[str]:
+def errors_of(folder: Path) -> list[str]:
     with pytest.raises(DatasetError) as caught:
         read_background_set(folder)
-    return caught.value.faults
+    return caught.value.errors
 
 
 def edit(folder: Path, old: str, new: str) -> None:
@@ -73,23 +73,23 @@ def test_more_pictures_than_there_are_is_an_error_in_plain_words(folder, n):
         background_paths(folder, n)
 
 
-def test_all_faults_come_in_one_error(folder):
+def test_all_errors_come_in_one_error(folder):
     (folder / "a.jpg").unlink()
     (folder / "b.jpg").write_bytes(b"other bytes")
     (folder / "z.jpeg").write_bytes(b"new")
     manifest = folder / "manifest.csv"
-    assert faults_of(folder) == [
+    assert errors_of(folder) == [
         f"{manifest}:2: missing image {folder / 'a.jpg'}",
         f"{manifest}:3: altered image {folder / 'b.jpg'}: its sha256 is not the manifest's",
         f"{folder / 'z.jpeg'}: image that is not in manifest.csv",
     ]
 
 
-def test_a_picture_listed_twice_is_a_fault(folder):
+def test_a_picture_listed_twice_is_a_error(folder):
     manifest = folder / "manifest.csv"
     lines = manifest.read_text().splitlines()
     manifest.write_text("\n".join([*lines, lines[1]]) + "\n")
-    assert faults_of(folder) == [f"{manifest}:5: duplicate file a.jpg"]
+    assert errors_of(folder) == [f"{manifest}:5: duplicate file a.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,9 @@ def test_a_picture_listed_twice_is_a_fault(folder):
         ("\na.jpg", "\n../a.jpg", "../a.jpg leads out of the folder"),
     ],
 )
-def test_a_row_without_its_facts_is_a_fault(folder, old, new, what):
+def test_a_row_without_its_facts_is_a_error(folder, old, new, what):
     edit(folder, old, new)
-    assert f"{folder / 'manifest.csv'}:2: {what}" in faults_of(folder)
+    assert f"{folder / 'manifest.csv'}:2: {what}" in errors_of(folder)
 
 
 def test_a_folder_without_manifest_is_told_apart(tmp_path):

@@ -1,4 +1,4 @@
-"""Reading CUB-200-2011: a tiny tree in its format, each kind of fault, and the published splits."""
+"""Reading CUB-200-2011: a tiny tree in its format, each kind of error, and the published splits."""
 
 import re
 from pathlib import Path
@@ -59,13 +59,13 @@ def change(file: Path, line: int, text: str) -> None:
     file.write_text("\n".join(lines[: line - 1] + [text] + lines[line:]) + "\n")
 
 
-def faults_of(root: Path, **options: object) -> list[str]:
+def errors_of(root: Path, **options: object) -> list[str]:
     with pytest.raises(DatasetError) as caught:
         read_cub(root, **options)
-    return caught.value.faults
+    return caught.value.errors
 
 
-def test_a_data_set_without_fault_becomes_an_index_table(root):
+def test_a_data_set_without_error_becomes_an_index_table(root):
     table = read_cub(root)
     assert tuple(table.columns) == COLUMNS
     assert table["image_id"].tolist() == PATHS
@@ -113,7 +113,7 @@ def test_a_box_may_pass_the_border_by_a_pixel_and_is_clipped(root):
     assert read_cub(root)["boxes"].iloc[0] == "0 0 30 20"
 
 
-LINE_FAULTS = [
+LINE_ERRORS = [
     ("images.txt", 4, "3 002.Plain/e.png", 4, "duplicate id 3, first on line 3"),
     ("images.txt", 4, "4 002.Plain/d.png", 4, "duplicate id, 002.Plain/d.png is image 3"),
     ("images.txt", 3, "3 002.Plain/none.png", 3, "missing image"),
@@ -136,11 +136,11 @@ LINE_FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "line", "text", "number", "message"), LINE_FAULTS)
+@pytest.mark.parametrize(("name", "line", "text", "number", "message"), LINE_ERRORS)
 def test_a_faulty_line_is_named(root, name, line, text, number, message):
     change(root / name, line, text)
-    faults = faults_of(root)
-    assert any(f.startswith(f"{root / name}:{number}: ") and message in f for f in faults), faults
+    errors = errors_of(root)
+    assert any(f.startswith(f"{root / name}:{number}: ") and message in f for f in errors), errors
 
 
 @pytest.mark.parametrize(
@@ -153,70 +153,70 @@ def test_a_faulty_line_is_named(root, name, line, text, number, message):
 )
 def test_an_image_without_its_line_is_named(root, name, what):
     change(root / name, 2, "")
-    faults = faults_of(root)
-    assert faults == [f"{root / 'images.txt'}:2: image {PATHS[1]} without {what}"]
+    errors = errors_of(root)
+    assert errors == [f"{root / 'images.txt'}:2: image {PATHS[1]} without {what}"]
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_and_an_empty_file_are_named(root, name):
     (root / name).write_text("\n")
-    assert f"{root / name}: empty file" in faults_of(root)
+    assert f"{root / name}: empty file" in errors_of(root)
     (root / name).unlink()
-    assert f"{root / name}: missing file" in faults_of(root)
+    assert f"{root / name}: missing file" in errors_of(root)
 
 
 def test_a_file_of_other_bytes_is_named(root):
     (root / "classes.txt").write_bytes(b"1 \xff\xfe\n")
-    assert any(f.startswith(f"{root / 'classes.txt'}: cannot be read") for f in faults_of(root))
+    assert any(f.startswith(f"{root / 'classes.txt'}: cannot be read") for f in errors_of(root))
 
 
 def test_an_image_that_does_not_decode_is_named(root):
     image = root / "images" / PATHS[1]
     image.write_bytes(image.read_bytes()[:200])
-    (fault,) = faults_of(root)
-    assert fault.startswith(f"{root / 'images.txt'}:2: image does not decode: {image}")
+    (error,) = errors_of(root)
+    assert error.startswith(f"{root / 'images.txt'}:2: image does not decode: {image}")
     assert len(read_cub(root, check_images=False)) == 3  # its header is sound
     image.write_text("no image")
-    assert len(faults_of(root, check_images=False)) == 1
+    assert len(errors_of(root, check_images=False)) == 1
 
 
 def test_a_mask_of_another_size_is_named(root):
     draw(root / "segmentations/002.Plain/d.png", size=(20, 30))
-    (fault,) = faults_of(root)
-    assert fault.endswith("mask of 20 x 30 pixels for an image of 30 x 20")
+    (error,) = errors_of(root)
+    assert error.endswith("mask of 20 x 30 pixels for an image of 30 x 20")
 
 
-def test_missing_images_altogether_are_one_fault(root):
+def test_missing_images_altogether_are_one_error(root):
     (root / "images").rename(root / "pictures")
-    assert faults_of(root) == [f"{root / 'images'}: missing folder of 3 images"]
+    assert errors_of(root) == [f"{root / 'images'}: missing folder of 3 images"]
 
 
 def test_no_data_set_at_all_says_where_to_get_it(tmp_path):
-    (fault,) = faults_of(tmp_path)
-    assert "no data set here" in fault
-    assert re.search(r"https://\S+cub_200_2011", fault)
+    (error,) = errors_of(tmp_path)
+    assert "no data set here" in error
+    assert re.search(r"https://\S+cub_200_2011", error)
 
 
-def test_all_faults_are_told_at_once(root):
+def test_all_errors_are_told_at_once(root):
     change(root / "bounding_boxes.txt", 1, "1 2 3 0 12")
     change(root / "image_class_labels.txt", 3, "3 5")
     change(root / "images.txt", 2, "2 001.Crested/lost.png")
     change(root / "fullsup" / "class_labels.txt", 2, "001.Crested/z.png,2")
     with pytest.raises(DatasetError) as caught:
         read_cub(root, fullsup=root / "fullsup")
-    assert len(caught.value.faults) == 4
-    assert str(caught.value).splitlines() == ["4 faults in the data set:", *caught.value.faults]
+    assert len(caught.value.errors) == 4
+    assert str(caught.value).splitlines() == ["4 errors in the data set:", *caught.value.errors]
     assert isinstance(caught.value, ValueError)
 
 
-SPLIT_FAULTS = [
+SPLIT_ERRORS = [
     ("image_ids.txt", 3, "001.Crested/z.png", "3: duplicate id 001.Crested/z.png, first on line 2"),
     ("image_ids.txt", 3, "9.png", "3: image 9.png without label"),
     ("class_labels.txt", 2, "001.Crested/z.png,2", "2: label 2 without class"),
     ("class_labels.txt", 2, "001.Crested/z.png,-1", "2: malformed line"),
     ("class_labels.txt", 3, "9.png,0", "3: image 9.png is not in image_ids.txt"),
     ("image_sizes.txt", 2, "001.Crested/z.png,30,0", "2: malformed line"),
-    ("image_sizes.txt", 2, "001.Crested/z.png,40,20", " 001.Crested/z.png is said to be 40 x 20"),
+    ("image_sizes.txt", 2, "001.Crested/z.png,40,20", " 001.Crested/z.png is listed with 40 x 20"),
     ("localization.txt", 3, "001.Crested/z.png,1,2,3", "3: malformed line"),
     ("localization.txt", 3, "001.Crested/z.png,1,2,1,9", "3: box of zero size"),
     ("localization.txt", 3, "001.Crested/z.png,1,2,50,9", "3: box 1 2 50 9 outside the image"),
@@ -224,18 +224,18 @@ SPLIT_FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "line", "text", "message"), SPLIT_FAULTS)
+@pytest.mark.parametrize(("name", "line", "text", "message"), SPLIT_ERRORS)
 def test_a_faulty_line_of_a_split_is_named(root, name, line, text, message):
     file = root / "fullsup" / name
     change(file, line, text)
-    faults = faults_of(root, fullsup=root / "fullsup")
-    assert any(f.startswith(f"{file}:{message}") for f in faults), faults
+    errors = errors_of(root, fullsup=root / "fullsup")
+    assert any(f.startswith(f"{file}:{message}") for f in errors), errors
 
 
 def test_an_image_of_a_split_without_a_box_is_named(root):
     change(root / "fullsup" / "localization.txt", 3, "")
-    (fault,) = faults_of(root, fullsup=root / "fullsup")
-    assert fault.endswith("image_ids.txt:2: image 001.Crested/z.png without box")
+    (error,) = errors_of(root, fullsup=root / "fullsup")
+    assert error.endswith("image_ids.txt:2: image 001.Crested/z.png without box")
 
 
 def test_a_split_can_be_read_without_its_images(root):

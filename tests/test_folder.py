@@ -1,4 +1,4 @@
-"""Any image folder as a data set: splits, boxes as CSV and COCO, every fault, and a training."""
+"""Any image folder as a data set: splits, boxes as CSV and COCO, every error, and a training."""
 
 import json
 from collections import Counter
@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 import wsol
-from wsol.datasets import folder
 from wsol.datasets.checks import DatasetError
 from wsol.datasets.folder import draw_splits, read_folder
 from wsol.datasets.index import read_index
+from wsol.datasets.prepare import Plan, prepare, prepare_background
 from wsol.training.config import TrainConfig
 from wsol.training.loop import train_from_disk
 
@@ -64,13 +64,13 @@ def boxes(tmp_path: Path) -> Path:
     return write_csv(tmp_path / "boxes.csv", [f"{name},1,2,11.5,22" for name in NAMES])
 
 
-def faults_of(root: Path, boxes: Path | None = None, **options: object) -> list[str]:
+def errors_of(root: Path, boxes: Path | None = None, **options: object) -> list[str]:
     with pytest.raises(DatasetError) as caught:
         read_folder(root, boxes, **options)
-    return caught.value.faults
+    return caught.value.errors
 
 
-# --- what a folder without fault becomes
+# --- what a folder without error becomes
 
 
 def test_folders_of_splits_and_classes_become_an_index_table(root, boxes):
@@ -167,39 +167,39 @@ def test_class_folders_without_splits_are_split(root):
     assert counts == {(split, c): 1 for split in ("train-weaksup", "test") for c in "ab"}
 
 
-# --- faults
+# --- errors
 
 
-def test_all_faults_come_at_once(root, boxes):
+def test_all_errors_come_at_once(root, boxes):
     (root / "train/a/0.png").write_bytes(b"no picture")
     (root / "train/c").mkdir()
     rows = boxes.read_text().splitlines()[1:]
     rows[1] = "train/a/1.png,1,2,11"
     rows += ["test/a/9.png,0,0,5,5", "test/a/0.png,30,2,50,22", rows[-1]]
-    faults = faults_of(root, write_csv(boxes, rows))
+    errors = errors_of(root, write_csv(boxes, rows))
     expected = [
         f"{root}/train/c: class without image",
-        f"image does not decode: {root}/train/a/0.png",
+        f"{root}/train/a/0.png: image does not decode",
         f"{boxes}:3: malformed line",
         f"{boxes}:16: image test/b/1.png is listed twice, as on {boxes}:13",
         f"{boxes}:14: image test/a/9.png is not in the folder",
         f"{boxes}:15: box 30 2 50 22 outside the image of 40 x 30",
     ]
-    assert len(faults) == len(expected)
+    assert len(errors) == len(expected)
     for text in expected:
-        assert [fault for fault in faults if fault.startswith(text)], text
+        assert [error for error in errors if error.startswith(text)], text
 
 
 def test_an_empty_folder_is_named(tmp_path):
-    assert faults_of(tmp_path) == [f"{tmp_path}: no folder of a class in it"]
-    assert faults_of(tmp_path / "none") == [f"{tmp_path / 'none'}: missing folder"]
+    assert errors_of(tmp_path) == [f"{tmp_path}: no folder of a class in it"]
+    assert errors_of(tmp_path / "none") == [f"{tmp_path / 'none'}: missing folder"]
 
 
 def test_classes_must_be_learned_and_images_lie_in_one(root):
     draw(root / "test/c/0.png")
     draw(root / "val/loose.png")
     (root / "extra").mkdir()
-    assert faults_of(root) == [
+    assert errors_of(root) == [
         f"{root}/extra: none of train, val and test, but beside them",
         f"{root}/val/loose.png: image outside the folder of any class",
         f"{root}/train/c: class c has no image to learn from",
@@ -208,14 +208,14 @@ def test_classes_must_be_learned_and_images_lie_in_one(root):
 
 def test_evaluated_images_without_box_are_named(root, boxes):
     rows = [line for line in boxes.read_text().splitlines()[1:] if "val/b/1" not in line]
-    faults = faults_of(root, write_csv(boxes, rows))
-    assert faults == [f"{root}/val/b/1.png: image of train-fullsup without box"]
+    errors = errors_of(root, write_csv(boxes, rows))
+    assert errors == [f"{root}/val/b/1.png: image of train-fullsup without box"]
 
 
 def test_a_mask_of_another_size_is_named(root):
-    mask = draw(root.parent / "masks/test/a/0.png", (20, 30))
-    (fault,) = faults_of(root, masks=root.parent / "masks")
-    assert fault == f"{mask}: mask of 20 x 30 pixels for an image of 40 x 30"
+    draw(root.parent / "masks/test/a/0.png", (20, 30))
+    (error,) = errors_of(root, masks=root.parent / "masks")
+    assert error.endswith("masks/test/a/0.png: mask of 20 x 30 pixels for an image of 40 x 30")
 
 
 def test_a_picture_that_is_stored_turned_cannot_have_a_box(root, boxes):
@@ -223,37 +223,37 @@ def test_a_picture_that_is_stored_turned_cannot_have_a_box(root, boxes):
     exif[0x0112] = 6
     with Image.open(root / "test/a/0.png") as image:
         image.copy().save(root / "test/a/0.png", exif=exif)
-    (fault,) = faults_of(root, boxes)
-    assert fault.startswith(f"{root}/test/a/0.png: the picture is stored turned")
+    (error,) = errors_of(root, boxes)
+    assert error.startswith(f"{root}/test/a/0.png: the image is stored rotated")
     assert len(read_folder(root)) == len(NAMES)
 
 
 def test_a_csv_without_its_header_is_named(root, tmp_path):
     table = tmp_path / "b.csv"
     table.write_text("test/a/0.png,0,0,5,5\n")
-    (fault,) = faults_of(root, table)
-    assert fault == f"{table}:1: the first line must be image,x0,y0,x1,y1"
+    (error,) = errors_of(root, table)
+    assert error == f"{table}:1: the first line must be image,x0,y0,x1,y1"
 
 
 def test_bad_json_is_named_with_its_line(root, tmp_path):
     table = tmp_path / "b.json"
     table.write_text('{"images": [],\n "annotations": [1,],\n')
-    (fault,) = faults_of(root, table)
-    assert fault.startswith(f"{table}:2: no JSON: ")
-    (fault,) = faults_of(root, write_json(table, {"images": [], "annotations": []}))
-    assert fault == f"{table}: no list of categories, so this is not COCO's format"
-    (fault,) = faults_of(root, tmp_path / "none.json")
-    assert fault == f"{tmp_path}/none.json: missing file"
+    (error,) = errors_of(root, table)
+    assert error.startswith(f"{table}:2: no JSON: ")
+    (error,) = errors_of(root, write_json(table, {"images": [], "annotations": []}))
+    assert error == f"{table}: no list of categories, so this is not COCO's format"
+    (error,) = errors_of(root, tmp_path / "none.json")
+    assert error == f"{tmp_path}/none.json: missing file"
 
 
-COCO_FAULTS = [
+COCO_ERRORS = [
     ("annotations", dict(category_id=5), "annotations[0]: category 5 is unknown"),
     ("annotations", dict(category_id=9), "annotations[0]: box of 'b' in train/a/0.png, an image"),
     ("annotations", dict(image_id=1), "annotations[0]: image 1 is unknown"),
     ("annotations", dict(bbox=[0, 0, 5]), "annotations[0]: malformed"),
     ("annotations", dict(bbox=[0, 0, 50, 5]), "annotations[0]: box 0 0 50 5 outside the image"),
     ("annotations", dict(bbox=[0, 0, 0, 5]), "annotations[0]: box of zero size"),
-    ("images", dict(width=41), "annotations[0]: image train/a/0.png is said to be 41 x 30 pixels"),
+    ("images", dict(width=41), "annotations[0]: image train/a/0.png is listed with 41 x 30 pixels"),
     ("images", dict(file_name="x.png"), "annotations[0]: image x.png is not in the folder"),
     ("images", dict(file_name=NAMES[1]), f"images[1]: {NAMES[1]} is listed twice, as in images[0]"),
     ("images", dict(id=8), "images[1]: duplicate id 8"),
@@ -261,42 +261,32 @@ COCO_FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("entries", "change", "expected"), COCO_FAULTS)
-def test_a_fault_in_coco_is_named_with_its_place(root, tmp_path, entries, change, expected):
+@pytest.mark.parametrize(("entries", "change", "expected"), COCO_ERRORS)
+def test_a_error_in_coco_is_named_with_its_place(root, tmp_path, entries, change, expected):
     content = coco([1, 2, 10, 20])
     content[entries][0] |= change
     table = write_json(tmp_path / "b.json", content)
-    assert [f for f in faults_of(root, table) if f.startswith(f"{table}: {expected}")]
+    assert [f for f in errors_of(root, table) if f.startswith(f"{table}: {expected}")]
 
 
-# --- command
+# --- prepared
 
 
-def test_the_command_writes_an_index_that_leads_to_the_images(root, boxes, tmp_path, capsys):
+def test_a_prepared_index_leads_to_the_images(root, boxes, tmp_path):
     draw(tmp_path / "moor/1.png")
     out = tmp_path / "data"
-    words = [str(root), str(out), "--boxes", str(boxes), "--background", str(tmp_path / "moor")]
-    with pytest.raises(SystemExit):
-        folder.main(words)
-    assert folder.main([*words, "--source", "me", "--licence", "CC0"]) == 0
+    assert prepare(Plan("folder", root, out, boxes=boxes)).empty
+    assert prepare_background(out, [tmp_path / "moor"], "me", "CC0") == 1
     index = read_index(out / "index.csv")
     assert all((out / path).is_file() for path in index["path"])
     assert (out / "background/0/1.png").read_bytes() == (tmp_path / "moor/1.png").read_bytes()
-    assert "test: 4 images\nbackground: 1 images" in capsys.readouterr().out
-    assert folder.main([*words, "--source", "me", "--licence", "CC0"]) == 1
-    assert "is there already" in capsys.readouterr().err
-
-
-def test_the_command_tells_all_faults(tmp_path, capsys):
-    (tmp_path / "set/a").mkdir(parents=True)
-    assert folder.main([str(tmp_path / "set"), str(tmp_path / "data")]) == 1
-    assert "a: class without image" in capsys.readouterr().err
-    assert [path.name for path in (tmp_path / "data").iterdir()] == ["faults.csv"]
+    with pytest.raises(FileExistsError, match="is there already"):
+        prepare_background(out, [tmp_path / "moor"], "me", "CC0")
 
 
 def test_from_a_folder_to_boxes_in_pictures(root, boxes, tmp_path):
     data, run, threads = tmp_path / "data", tmp_path / "cam-0", torch.get_num_threads()
-    assert folder.main([str(root), str(data), "--boxes", str(boxes)]) == 0
+    assert prepare(Plan("folder", root, data, boxes=boxes)).empty
     config = TrainConfig("cam", input_size=32, epochs=1, batch_size=4, threads=1)
     try:
         train_from_disk(config, data, run)

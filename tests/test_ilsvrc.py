@@ -1,4 +1,4 @@
-"""Reading ILSVRC CLS-LOC: a tiny tree and tiny archives in its format, and each kind of fault."""
+"""Reading ILSVRC CLS-LOC: a tiny tree and tiny archives in its format, and each kind of error."""
 
 import io
 import tarfile
@@ -17,7 +17,7 @@ from wsol.datasets.miniatures import pack_ilsvrc as pack
 from wsol.datasets.miniatures import put, write_checksums
 from wsol.datasets.miniatures import tar_bytes as tar
 from wsol.datasets.miniatures import voc_annotation as xml
-from wsol.datasets.prepare_real import main
+from wsol.datasets.prepare import Plan, prepare, prepare_background, unpack
 from wsol.evaluation.metrics import evaluate
 from wsol.evaluation.run import evaluate_run
 from wsol.training.config import config_from
@@ -74,13 +74,13 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def faults_of(root: Path, **options: object) -> list[str]:
+def errors_of(root: Path, **options: object) -> list[str]:
     with pytest.raises(DatasetError) as caught:
         read_ilsvrc(root, **options)
-    return caught.value.faults
+    return caught.value.errors
 
 
-def test_a_data_set_without_fault_becomes_an_index_table(root):
+def test_a_data_set_without_error_becomes_an_index_table(root):
     table = read_ilsvrc(root)
     assert tuple(table.columns) == COLUMNS
     # Sorted by wnid and name, as torchvision does: "_10" comes before "_2".
@@ -126,7 +126,7 @@ def test_an_image_may_be_a_png_of_another_mode_under_its_name(root):
 
 
 FIRST = Path(VALIDATION[0]).stem
-TEXT_FAULTS = [
+TEXT_ERRORS = [
     (LISTS / "train_cls.txt", "n01440764/n01440764_99 4", ":4: missing image"),
     (LISTS / "train_cls.txt", "n01440764/n01440764_2 4", ":4: duplicate id n01440764/n01440764_2"),
     (LISTS / "train_cls.txt", "../n01440764_2 4", ":4: malformed line '../n01440764_2 4'"),
@@ -139,16 +139,16 @@ TEXT_FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "line", "message"), TEXT_FAULTS)
+@pytest.mark.parametrize(("name", "line", "message"), TEXT_ERRORS)
 def test_a_faulty_line_of_a_list_is_named(root, name, line, message):
     path = root / name
     path.write_text(path.read_text().rstrip("\n") + f"\n{line}\n")
-    faults = faults_of(root)
-    assert len(faults) == 1, faults
-    assert faults[0].startswith(f"{path}{message}")
+    errors = errors_of(root)
+    assert len(errors) == 1, errors
+    assert errors[0].startswith(f"{path}{message}")
 
 
-XML_FAULTS = [
+XML_ERRORS = [
     (xml(TENCH, [(5, 5, 5, 9)]), ":13: box of zero size: 5 5 5 9"),
     (xml(TENCH, [(5, 5, 9, 9), (5, 5, 99, 9)]), ":25: box 5 5 99 9 outside the image of 30 x 20"),
     (xml(TENCH, [(5, 5, "nan", 9)]), ":13: malformed object"),
@@ -159,34 +159,33 @@ XML_FAULTS = [
     (xml(TENCH, [(1, 1, 2, 2)])[:300], ":16: no well-formed XML"),
     ("", ":1: no well-formed XML"),
     ("<html></html>", ": cannot be read: its root is <html>"),
-    (b"<annotation>\xff\xfe</annotation>", ": cannot be read: 'utf-8' codec"),
-    ('<!DOCTYPE a [<!ENTITY b "c">]><annotation/>', ": cannot be read: it declares a document"),
-    (xml(TENCH, [(1, 1, 2, 2)]) + " " * 2**20, ": larger than 1048576 bytes"),
+    (b"<annotation>\xff\xfe</annotation>", ":1: no well-formed XML"),
+    ('<!DOCTYPE a [<!ENTITY b "c">]><annotation/>', ": cannot be read: DTDForbidden"),
 ]
 
 
-@pytest.mark.parametrize(("content", "message"), XML_FAULTS)
+@pytest.mark.parametrize(("content", "message"), XML_ERRORS)
 def test_a_faulty_annotation_is_named(root, content, message):
     (root / DEVKIT / "ILSVRC2012_validation_ground_truth.txt").unlink()
     path = root / XML / f"{FIRST}.xml"
     put(path, content)
-    faults = faults_of(root)
-    assert len(faults) == 1, faults
-    assert faults[0].startswith(f"{path}{message}")
+    errors = errors_of(root)
+    assert len(errors) == 1, errors
+    assert errors[0].startswith(f"{path}{message}")
 
 
 def test_an_annotation_in_another_encoding_cannot_smuggle_entities(root):
     text = '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a><annotation/>'
     put(root / XML / f"{FIRST}.xml", text.encode("utf-16"))
-    assert any(f"{FIRST}.xml: cannot be read" in fault for fault in faults_of(root))
+    assert any(f"{FIRST}.xml: cannot be read" in error for error in errors_of(root))
 
 
-def test_two_classes_in_one_annotation_are_a_fault(root):
+def test_two_classes_in_one_annotation_are_a_error(root):
     path = root / XML / f"{FIRST}.xml"
     text = path.read_text()
     second = text.rindex(GOLDFISH)
     put(path, text[:second] + TENCH + text[second + len(TENCH) :])
-    assert faults_of(root) == [f"{path}:25: object of {TENCH} in an image of {GOLDFISH}"]
+    assert errors_of(root) == [f"{path}:25: object of {TENCH} in an image of {GOLDFISH}"]
 
 
 def test_a_box_may_pass_the_border_by_a_pixel_and_is_clipped(root):
@@ -195,10 +194,10 @@ def test_a_box_may_pass_the_border_by_a_pixel_and_is_clipped(root):
     assert boxes[f"val/{VALIDATION[0]}"] == "0 0 30 20"
 
 
-def test_annotations_and_ground_truth_that_disagree_are_a_fault(root):
+def test_annotations_and_ground_truth_that_disagree_are_a_error(root):
     path = root / DEVKIT / "ILSVRC2012_validation_ground_truth.txt"
     put(path, "1\n1\n1\n")
-    assert faults_of(root) == [f"{path}:2: the class is {GOLDFISH}, the annotation says {TENCH}"]
+    assert errors_of(root) == [f"{path}:2: the class is {GOLDFISH}, the annotation says {TENCH}"]
 
 
 def test_files_and_folders_that_are_missing_or_too_many_are_named(root):
@@ -207,38 +206,38 @@ def test_files_and_folders_that_are_missing_or_too_many_are_named(root):
     put(root / DATA / "train/n09999999/n09999999_1.JPEG", jpeg())
     put(root / DATA / "val/extra.JPEG", jpeg())
     (root / DATA / "train" / TRAINING[2]).unlink()
-    faults = "\n".join(faults_of(root))
+    errors = "\n".join(errors_of(root))
     for what in (
         f"{root / XML / FIRST}.xml: missing annotation",
-        "ILSVRC2012_val_00000009.xml: annotation of an image that is not there",
+        "ILSVRC2012_val_00000009.xml: annotation without image",
         f"{root / DATA}/train/n09999999: no class of the list of classes",
-        f"{root / DATA}/val/extra.JPEG: image that is not in val.txt",
+        f"{root / DATA}/val/extra.JPEG: image that is not in the list of images",
         f"{root / DATA}/train/{GOLDFISH}: no image here",
         f"train_cls.txt:3: missing image {root / DATA}/train/{TRAINING[2]}",
     ):
-        assert what in faults
+        assert what in errors
 
 
 def test_images_that_do_not_decode_are_named(root):
     paths = [root / DATA / "train" / TRAINING[0], root / DATA / "val" / VALIDATION[1]]
     for path in paths:
         path.write_bytes(path.read_bytes()[:-200])
-    faults = faults_of(root)
-    assert [fault.split(": ")[0] for fault in faults] == [str(path) for path in paths]
-    assert all("image does not decode" in fault for fault in faults)
+    errors = errors_of(root)
+    assert [error.split(": ")[0] for error in errors] == [str(path) for path in paths]
+    assert all("image does not decode" in error for error in errors)
     assert len(read_ilsvrc(root, check_images=False)) == 6  # their headers are sound
 
 
 def test_sizes_of_imagenetv2_are_compared_with_its_pictures(root):
     put(root / "v2/images/val2/1/0.jpeg", jpeg(size=(20, 30)))
-    (fault,) = faults_of(root, fullsup=root / "v2")
-    assert fault.endswith("val2/1/0.jpeg is said to be 30 x 20 pixels and has 20 x 30")
+    (error,) = errors_of(root, fullsup=root / "v2")
+    assert error.endswith("val2/1/0.jpeg is listed with 30 x 20 pixels, the image has 20 x 30")
 
 
 def test_no_data_set_at_all_says_where_to_get_it(tmp_path):
-    (fault,) = faults_of(tmp_path)
-    assert "no ILSVRC here" in fault
-    assert "https://image-net.org/challenges/LSVRC/2012/" in fault
+    (error,) = errors_of(tmp_path)
+    assert "no ILSVRC here" in error
+    assert "https://image-net.org/challenges/LSVRC/2012/" in error
 
 
 # Archives
@@ -284,17 +283,17 @@ def sparse(name: str) -> tarfile.TarInfo:
 
 
 BAD_MEMBERS = [
-    (("../ILSVRC2012_val_00000001.JPEG", b"x"), "leads out of the target"),
-    (("/tmp/ILSVRC2012_val_00000001.JPEG", b"x"), "leads out of the target"),
-    (("a/../../ILSVRC2012_val_00000001.JPEG", b"x"), "leads out of the target"),
-    (("run.sh", b"x"), "is not named as ILSVRC names its files"),
-    (("ILSVRC2012_val_00000001.JPEG.partial", b"x"), "is not named as ILSVRC"),
+    (("../ILSVRC2012_val_00000001.JPEG", b"x"), "member"),
+    (("/tmp/ILSVRC2012_val_00000001.JPEG", b"x"), "member"),
+    (("a/../../ILSVRC2012_val_00000001.JPEG", b"x"), "member"),
+    (("run.sh", b"x"), "unexpected name"),
+    (("ILSVRC2012_val_00000001.JPEG.partial", b"x"), "unexpected name"),
     (("ILSVRC2012_val_00000001.JPEG", b"x" * 2000), "has 2000 bytes, more than 1500"),
-    (("ILSVRC2012_val_00000005.JPEG", b"x"), "comes more than once"),
-    (special("ILSVRC2012_val_00000001.JPEG", tarfile.SYMTYPE, "/etc/passwd"), "is no plain file"),
-    (special("ILSVRC2012_val_00000001.JPEG", tarfile.LNKTYPE, "../x"), "is no plain file"),
-    (special("ILSVRC2012_val_00000001.JPEG", tarfile.CHRTYPE), "is no plain file"),
-    (sparse("ILSVRC2012_val_00000001.JPEG"), "is no plain file"),
+    (("ILSVRC2012_val_00000005.JPEG", b"x"), "twice"),
+    (special("ILSVRC2012_val_00000001.JPEG", tarfile.SYMTYPE, "/etc/passwd"), "member"),
+    (special("ILSVRC2012_val_00000001.JPEG", tarfile.LNKTYPE, "../x"), "member"),
+    (special("ILSVRC2012_val_00000001.JPEG", tarfile.CHRTYPE), "member"),
+    (sparse("ILSVRC2012_val_00000001.JPEG"), "member"),
 ]
 
 
@@ -306,22 +305,24 @@ def test_a_member_that_is_no_file_of_ilsvrc_is_refused_and_the_others_unpacked(
     put(tmp_path / "tars" / VAL, tar([good, member]))
     with pytest.raises(DatasetError) as caught:
         unpack_ilsvrc(tmp_path / "tars", tmp_path / "new", Limits(file=1500))
-    (fault,) = caught.value.faults
-    assert fault.startswith(f"{tmp_path / 'tars' / VAL}: member ")
-    assert message in fault
+    (error,) = caught.value.errors
+    assert error.startswith(f"{tmp_path / 'tars' / VAL}: member ")
+    assert message in error
     assert files_below(tmp_path / "new") == {f"{DATA}/val/{good[0]}": good[1]}
 
 
 def test_a_class_archive_with_images_of_another_class_is_refused(tmp_path):
     inner = tar([(f"{GOLDFISH}_1.JPEG", b"x"), (f"{TENCH}_1.JPEG", b"y")])
     put(tmp_path / TRAIN, tar([(f"{TENCH}.tar", inner)]))
-    with pytest.raises(DatasetError, match=f"{TENCH}.tar: member '{GOLDFISH}_1.JPEG' is not named"):
+    with pytest.raises(
+        DatasetError, match=f"{TENCH}.tar: member '{GOLDFISH}_1.JPEG' has an unexpected name"
+    ):
         unpack_ilsvrc(tmp_path, tmp_path / "new")
     assert list(files_below(tmp_path / "new").values()) == [b"y"]
 
 
 @pytest.mark.parametrize("at", [300, 512 + 700, 2048, 2048 + 300])
-def test_a_truncated_archive_is_a_fault_wherever_it_ends(tmp_path, at):
+def test_a_truncated_archive_is_a_error_wherever_it_ends(tmp_path, at):
     images = [(name, bytes([i]) * 1000) for i, name in enumerate(VALIDATION)]
     put(tmp_path / VAL, tar(images)[:at])
     with pytest.raises(DatasetError, match=VAL):
@@ -342,12 +343,12 @@ def test_a_damaged_class_archive_does_not_stop_the_others(tmp_path):
     put(tmp_path / TRAIN, tar([(f"{TENCH}.tar", b"no archive"), (f"{GOLDFISH}.tar", good)]))
     with pytest.raises(DatasetError) as caught:
         unpack_ilsvrc(tmp_path, tmp_path / "new")
-    (fault,) = caught.value.faults
-    assert fault.startswith(f"{tmp_path / TRAIN}/{TENCH}.tar: not unpacked to its end")
+    (error,) = caught.value.errors
+    assert error.startswith(f"{tmp_path / TRAIN}/{TENCH}.tar: not unpacked to its end")
     assert list(files_below(tmp_path / "new").values()) == [b"y"]
 
 
-def test_a_damaged_compressed_archive_is_a_fault(root, tmp_path):
+def test_a_damaged_compressed_archive_is_a_error(root, tmp_path):
     path = pack(root, tmp_path / "tars") / BOXES
     path.write_bytes(path.read_bytes()[:-60])
     with pytest.raises(DatasetError, match=f"{BOXES}: not unpacked to its end"):
@@ -370,15 +371,16 @@ def test_a_folder_without_archives_says_which_are_expected(tmp_path):
 
 
 @pytest.mark.parametrize("method", ["cam", "background"])
-def test_a_network_is_trained_and_evaluated_on_it(root, tmp_path, method, capsys):
+def test_a_network_is_trained_and_evaluated_on_it(root, tmp_path, method):
     out = tmp_path / "data" / "ilsvrc"
     for i in range(4):
         put(out / "background" / f"{i}.jpg", jpeg(30 + i))
-    words = ["ilsvrc", str(tmp_path / "raw"), str(out), "--fullsup", str(root / "v2")]
     archives = pack(root, tmp_path / "tars")
-    words += ["--archives", str(archives), "--checksums", str(write_checksums(archives))]
-    assert main([*words, "--source", "drawn", "--licence", "MIT"]) == 0
-    assert "train-weaksup 3, train-fullsup 2, test 3" in capsys.readouterr().out
+    parts = dict(archives=archives, checksums=write_checksums(archives))
+    plan = Plan("ilsvrc", tmp_path / "raw", out, root / "v2", **parts)
+    unpack(plan)
+    assert prepare(plan).empty
+    assert prepare_background(out, source="drawn", licence="MIT") == 4
     settings = dict(method=method, backbone="small16", epochs=1, batch_size=2, input_size=32)
     settings |= dict(background_batch=2, threads=1)
     train_from_disk(config_from(settings), out, out / "run")
@@ -388,10 +390,3 @@ def test_a_network_is_trained_and_evaluated_on_it(root, tmp_path, method, capsys
     for name in ("top1_loc_error", "gt_known_loc_error", "maxboxacc_v2", "cls_error"):
         assert np.isfinite(numbers[name])
         assert 0 <= numbers[name] <= 100
-
-
-def test_the_command_tells_what_is_missing(tmp_path, capsys):
-    words = [str(tmp_path), str(tmp_path / "out")]
-    assert main(["ilsvrc", *words, "--fullsup", str(tmp_path)]) == 1
-    assert "https://image-net.org" in capsys.readouterr().err
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["faults.csv"]

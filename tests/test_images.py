@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from wsol.datasets.images import load_image, load_images, load_size, to_float, train_transform
+from wsol.datasets.images import load_image, load_images, load_size, to_float
 
 
 def write(path: Path, pixels: np.ndarray) -> Path:
@@ -65,7 +65,7 @@ def test_no_images_are_an_empty_tensor():
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n"])
 def test_an_image_that_does_not_decode_is_named(tmp_path, content):
     (tmp_path / "bad one.jpg").write_bytes(content)
-    with pytest.raises(ValueError, match=r"bad one\.jpg: cannot be read as an image"):
+    with pytest.raises(ValueError, match=r"does not decode: .*bad one\.jpg"):
         load_images([tmp_path / "bad one.jpg"], 8)
 
 
@@ -85,25 +85,6 @@ def test_a_missing_image_is_named(tmp_path):
 def test_the_ratio_of_load_size_to_crop_is_the_fields():
     assert load_size(224) == 256
     assert load_size(96) == 110
-
-
-def test_the_train_transform_only_moves_and_flips():
-    image = torch.arange(3 * 12 * 12, dtype=torch.uint8).view(3, 12, 12)
-    windows = [image[:, y : y + 9, x : x + 9] for y in range(4) for x in range(4)]
-    torch.manual_seed(0)
-    for _ in range(20):
-        crop = train_transform(9)(image)
-        assert any(torch.equal(crop, w) or torch.equal(crop, w.flip(-1)) for w in windows)
-
-
-def test_the_train_transform_follows_torchs_seed():
-    image = torch.arange(3 * 40 * 40).to(torch.uint8).view(3, 40, 40)
-
-    def draw() -> list[torch.Tensor]:
-        torch.manual_seed(4)
-        return [train_transform(20)(image) for _ in range(5)]
-
-    assert all(torch.equal(a, b) for a, b in zip(draw(), draw(), strict=True))
 
 
 def test_floats_reach_from_0_to_1():

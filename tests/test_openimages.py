@@ -1,4 +1,4 @@
-"""Reading OpenImages30k: a tiny tree in its format, each kind of fault, and the united masks."""
+"""Reading OpenImages30k: a tiny tree in its format, each kind of error, and the united masks."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsol.datasets.checks import DatasetError
+from wsol.datasets.checks import DatasetError, ImageCheck
 from wsol.datasets.index import COLUMNS, INDEX, parse_boxes, read_index
 from wsol.datasets.miniatures import mask_name, write_openimages_lists
 from wsol.datasets.openimages import mask_box, read_openimages, same_proportions
-from wsol.datasets.prepare_real import main
+from wsol.datasets.prepare import Plan, prepare, prepare_background
 from wsol.evaluation.masks import IGNORE, OBJECT, MaskReader
 from wsol.evaluation.metrics import evaluate
 from wsol.evaluation.run import evaluate_run
@@ -65,10 +65,10 @@ def read(root: Path, **options: object):
     return read_openimages(root, root / "metadata", root.parent / "united", **options)
 
 
-def faults_of(root: Path, **options: object) -> list[str]:
+def errors_of(root: Path, **options: object) -> list[str]:
     with pytest.raises(DatasetError) as caught:
         read(root, **options)
-    return caught.value.faults
+    return caught.value.errors
 
 
 def change(file: Path, line: int, text: str) -> None:
@@ -77,7 +77,7 @@ def change(file: Path, line: int, text: str) -> None:
     file.write_text("\n".join(lines[: line - 1] + [text] + lines[line:]) + "\n")
 
 
-def test_a_data_set_without_fault_becomes_an_index_table(root):
+def test_a_data_set_without_error_becomes_an_index_table(root):
     table = read(root)
     assert tuple(table.columns) == COLUMNS
     images = [*TRAINING, *OBJECTS]
@@ -163,7 +163,7 @@ def test_masks_of_open_images_have_the_proportions_of_their_image(mask, image, s
 
 
 VAL = Path("metadata/val")
-LINE_FAULTS = [
+LINE_ERRORS = [
     ("image_ids.txt", 3, f"{A}.jpg", f"3: duplicate id {A}.jpg, first on line 1"),
     ("image_ids.txt", 3, "../a/b.jpg", "3: malformed line '../a/b.jpg'"),
     ("image_ids.txt", 3, "b.jpg", "3: malformed line 'b.jpg'"),
@@ -184,12 +184,12 @@ LINE_FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "line", "text", "message"), LINE_FAULTS)
+@pytest.mark.parametrize(("name", "line", "text", "message"), LINE_ERRORS)
 def test_a_faulty_line_is_named(root, name, line, text, message):
     file = root / VAL / name
     change(file, line, text)
-    faults = faults_of(root)
-    assert any(fault.startswith(f"{file}:{message}") for fault in faults), faults
+    errors = errors_of(root)
+    assert any(error.startswith(f"{file}:{message}") for error in errors), errors
 
 
 def test_masks_that_are_not_to_be_used_are_named_all_at_once(root):
@@ -200,8 +200,8 @@ def test_masks_that_are_not_to_be_used_are_named_all_at_once(root):
     (root / mask_name(TEST_A, 0)).write_text("no picture")
     (root / f"{TEST_B}_ignore.png").unlink()
     val, test = (root / f"metadata/{split}/localization.txt" for split in ("val", "test"))
-    faults = faults_of(root)
-    assert [fault.split(" (")[0] for fault in faults] == [
+    errors = errors_of(root)
+    assert [error.split(" (")[0] for error in errors] == [
         f"{val}:1: empty mask {root / mask_name(A, 0)}",
         f"{val}:2: mask of 40 x 60 pixels for an image of 30 x 20",
         f"{val}:3: mask does not decode: {truncated}",
@@ -213,8 +213,8 @@ def test_masks_that_are_not_to_be_used_are_named_all_at_once(root):
 def test_an_image_that_does_not_decode_is_named(root):
     path = root / f"{TRAINING[1]}.jpg"
     path.write_bytes(path.read_bytes()[:-200])
-    (fault,) = faults_of(root)
-    assert fault.startswith(f"{root / 'metadata/train/image_ids.txt'}:2: image does not decode")
+    (error,) = errors_of(root)
+    assert error.startswith(f"{root / 'metadata/train/image_ids.txt'}:2: image does not decode")
     assert len(read(root, check_images=False)) == 8  # its header is sound
 
 
@@ -222,17 +222,17 @@ def test_an_image_that_does_not_decode_is_named(root):
 def test_a_missing_and_an_empty_file_are_named(root, name):
     file = root / VAL / name
     file.write_text("\n")
-    assert f"{file}: empty file" in faults_of(root)
+    assert f"{file}: empty file" in errors_of(root)
     file.unlink()
-    assert f"{file}: missing file" in faults_of(root)
+    assert f"{file}: missing file" in errors_of(root)
 
 
 def test_missing_folders_say_where_to_get_the_data_set(tmp_path):
-    faults = faults_of(tmp_path / "none")
-    assert [fault.split(":")[0] for fault in faults] == [
+    errors = errors_of(tmp_path / "none")
+    assert [error.split(":")[0] for error in errors] == [
         str(tmp_path / "none" / split) for split in ("train", "val", "test")
     ]
-    assert "https://storage.googleapis.com/openimages/web/index.html" in faults[0]
+    assert "https://storage.googleapis.com/openimages/web/index.html" in errors[0]
 
 
 @pytest.mark.parametrize("method", ["cam", "background"])
@@ -240,8 +240,8 @@ def test_a_network_is_trained_and_evaluated_on_it(root, tmp_path, method):
     out = tmp_path / "data" / "openimages"
     for seed in range(4):
         picture(out / "background" / f"{seed}.jpg", 30 + seed)
-    words = ["openimages", str(root), str(out), "--source", "drawn", "--licence", "MIT"]
-    assert main(words) == 0
+    assert prepare(Plan("openimages", root, out)).empty
+    prepare_background(out, source="drawn", licence="MIT")
     settings = dict(method=method, backbone="small16", epochs=1, batch_size=2, input_size=32)
     settings |= dict(background_batch=2, threads=1)
     train_from_disk(config_from(settings), out, out / "run")
@@ -258,8 +258,8 @@ def test_the_same_data_set_prepared_twice_gives_the_same_bytes(root, tmp_path):
     found = []
     for out in (tmp_path / "one", tmp_path / "two"):
         picture(out / "background" / "0.jpg", 30)
-        words = ["openimages", str(root), str(out), "--headers-only"]
-        assert main([*words, "--source", "drawn", "--licence", "MIT"]) == 0
+        assert prepare(Plan("openimages", root, out, check=ImageCheck(decode=False))).empty
+        prepare_background(out, source="drawn", licence="MIT")
         files = (path for path in sorted(out.rglob("*")) if path.is_file())
         found.append({path.relative_to(out): path.read_bytes() for path in files})
     assert found[0] == found[1]

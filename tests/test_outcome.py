@@ -1,4 +1,4 @@
-"""What a preparation leaves: a complete index or all faults, and an exit status that says so."""
+"""What a preparation leaves: a complete index or all errors."""
 
 from pathlib import Path
 
@@ -6,107 +6,95 @@ import pandas as pd
 import pytest
 
 from wsol import smoke
-from wsol.datasets import folder, index, miniatures
+from wsol.datasets import index, miniatures
 from wsol.datasets.checks import SHOWN, DatasetError
-from wsol.datasets.index import INDEX, index_table, read_index, write_index
+from wsol.datasets.index import INDEX, index_table, write_index
 from wsol.datasets.prepare import (
-    FAULTS,
+    ERRORS,
     Plan,
     boxes_per_image,
     counts,
-    fault_table,
-    faults_kept,
-    index_or_faults,
+    error_table,
+    errors_kept,
+    index_or_errors,
     prepare,
+    prepare_background,
     prepared_index,
+    unpack,
 )
-from wsol.datasets.prepare_real import main
 
 ROW = dict(image_id="a", path="a.jpg", split="test", label=0, class_name="A", width=3, height=2)
 
 
 @pytest.fixture(scope="module")
 def cub(tmp_path_factory) -> Path:
-    """The miniature of CUB, unpacked by the command."""
+    """The miniature of CUB, unpacked and prepared."""
     root = tmp_path_factory.mktemp("data set")
     miniatures.make_cub(root)
-    assert main([*words_of(root), *archives_of(root)]) == 1  # but for a background set
-    assert (root / "out" / INDEX).is_file()
+    archives = root / "archives"
+    parts = dict(archives=archives, checksums=archives / "MD5SUMS", fullsup=root / "CUBV2")
+    plan = Plan("cub", root / "raw", root / "out", **parts)
+    assert unpack(plan).written > 100
+    assert prepare(plan).empty
     return root
 
 
-def words_of(root: Path) -> list[str]:
-    words = ["cub", str(root / "raw"), str(root / "out"), "--fullsup", str(root / "CUBV2")]
-    return [*words, "--workers", "1"]
+def read_errors(out: Path) -> pd.DataFrame:
+    return pd.read_csv(out / ERRORS, dtype="str", keep_default_na=False)
 
 
-def archives_of(root: Path) -> list[str]:
-    archives = root / "archives"
-    return ["--archives", str(archives), "--checksums", str(archives / "MD5SUMS")]
-
-
-def read_faults(out: Path) -> pd.DataFrame:
-    return pd.read_csv(out / FAULTS, dtype="str", keep_default_na=False)
-
-
-def test_a_fault_is_taken_apart_into_its_place_and_what_is_wrong():
-    table = fault_table(
+def test_an_error_is_taken_apart_into_its_place_and_what_is_wrong():
+    table = error_table(
         ["a/b.txt:12: missing image c: d", "a b/c: no folder", "nothing but a message", "x: \ny"]
     )
     assert table["place"].tolist() == ["a/b.txt:12", "a b/c", "", "x"]
-    assert table["fault"].tolist() == [
-        "missing image c: d",
-        "no folder",
-        "nothing but a message",
-        "\ny",
+    expected = ["missing image c: d", "no folder", "nothing but a message", "\ny"]
+    assert table["error"].tolist() == expected
+    assert error_table([]).columns.tolist() == ["place", "error"]
+
+
+def test_all_errors_are_kept_and_the_first_are_told(tmp_path):
+    paths = [tmp_path / "set" / "a" / f"{i:03d}.jpg" for i in range(SHOWN + 5)]
+    paths[0].parent.mkdir(parents=True)
+    for path in paths:
+        path.write_text("no image")
+    table = prepare(Plan("folder", tmp_path / "set", tmp_path / "out"))
+    assert len(table) == SHOWN + 5
+    assert read_errors(tmp_path / "out").equals(table)
+    with pytest.raises(DatasetError) as caught:
+        prepared_index(tmp_path / "out")
+    lines = caught.value.summary().splitlines()
+    assert lines[0] == f"{SHOWN + 5} errors in the data set:"
+    assert all(path.name in line for path, line in zip(paths[:SHOWN], lines[1:], strict=False))
+    assert lines[SHOWN + 1 :] == [
+        "... and 5 more",
+        f"All of them are in {tmp_path / 'out' / ERRORS}.",
     ]
-    assert fault_table([]).columns.tolist() == ["place", "fault"]
+    assert caught.value._render_traceback_() == ["DatasetError: " + "\n".join(lines)]
 
 
-def test_all_faults_are_kept_and_the_first_are_told(tmp_path, capsys):
-    pictures = [tmp_path / "set" / "a" / f"{i:03d}.jpg" for i in range(SHOWN + 5)]
-    pictures[0].parent.mkdir(parents=True)
-    for path in pictures:
-        path.write_text("no picture")
-    assert folder.main([str(tmp_path / "set"), str(tmp_path / "out")]) == 1
-    error = capsys.readouterr().err.splitlines()
-    assert error[0] == f"{SHOWN + 5} faults in the data set:"
-    assert [path.name in line for path, line in zip(pictures, error[1:], strict=False)] == (
-        [True] * SHOWN + [False] * 2
-    )
-    assert error[-2:] == ["... and 5 more", f"All of them are in {tmp_path / 'out' / FAULTS}."]
-    table = read_faults(tmp_path / "out")
-    assert [path.name in fault for path, fault in zip(pictures, table["fault"], strict=True)] == (
-        [True] * len(pictures)
-    )
-
-
-def test_one_damage_of_each_kind_is_one_row_and_goes_when_it_is_mended(cub, capsys):
+def test_one_damage_of_each_kind_is_one_row_and_goes_when_it_is_mended(cub):
+    plan = Plan("cub", cub / "raw", cub / "out", cub / "CUBV2")
     image = sorted((cub / "raw/images").rglob("*.jpg"))[3]
     mask = sorted((cub / "raw/segmentations").rglob("*.png"))[5]
     boxes = cub / "raw/bounding_boxes.txt"
     before = {path: path.read_bytes() for path in (image, mask, boxes)}
     index_before = (cub / "out" / INDEX).read_bytes()
-    image.write_bytes(before[image][:900])  # 1: a truncated picture
-    mask.unlink()  # an image may have no mask: no fault
+    image.write_bytes(before[image][:900])  # 1: a truncated image
+    mask.unlink()  # an image may have no mask: no error
     lines = before[boxes].decode().splitlines()
     lines[0] = "1 0.0 0.0 0.0 5.0"  # 2: a box of zero size
     lines[1] = "2 9 9"  # 3: a malformed line, and so 4: an image without a box
     boxes.write_text("\n".join(lines))
-    assert main(words_of(cub)) == 1
-    assert capsys.readouterr().err.startswith("4 faults in the data set:")
-    table = read_faults(cub / "out")
-    assert table["place"].tolist().count(f"{boxes}:1") == 1
-    assert table["place"].tolist().count(f"{boxes}:2") == 1
-    assert table["fault"].str.contains("does not decode").sum() == 1
-    assert table["fault"].str.contains("without box").sum() == 1
-    with pytest.raises(DatasetError, match="4 faults"):
-        prepared_index(cub / "out")
+    table = prepare(plan)
+    assert len(table) == 4
+    assert {f"{boxes}:1", f"{boxes}:2"} <= set(table["place"])
+    assert table["error"].str.contains("does not decode").sum() == 1
+    assert table["error"].str.contains("without box").sum() == 1
     for path, content in before.items():
         path.write_bytes(content)
-    plan = Plan("cub", cub / "raw", cub / "out", cub / "CUBV2")
     assert prepare(plan).empty
-    assert not (cub / "out" / FAULTS).exists()
+    assert not (cub / "out" / ERRORS).exists()
     assert (cub / "out" / INDEX).read_bytes() == index_before
 
 
@@ -123,34 +111,25 @@ def test_an_index_that_could_not_be_written_leaves_the_old_one(tmp_path, monkeyp
         with pytest.raises(OSError, match="no space left"):
             write_index(index_table([ROW]), out / INDEX)
     assert (tmp_path / INDEX).read_bytes() == before
-    assert not (tmp_path / "new" / INDEX).exists()
+    assert list((tmp_path / "new").iterdir()) == []
 
 
-def test_another_error_is_no_fault_of_the_data(tmp_path):
-    with pytest.raises(ZeroDivisionError), faults_kept(tmp_path):
+def test_another_error_is_no_error_of_the_data(tmp_path):
+    with pytest.raises(ZeroDivisionError), errors_kept(tmp_path):
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
 
 
-def test_index_or_faults_is_one_or_the_other(tmp_path):
+def test_index_or_errors_is_one_or_the_other(tmp_path):
     def faulty() -> pd.DataFrame:
         raise DatasetError(["x:1: wrong", "y: wrong too"])
 
     out = tmp_path / "out"
-    assert index_or_faults(faulty, tmp_path, out)["place"].tolist() == ["x:1", "y"]
-    assert [path.name for path in out.iterdir()] == [FAULTS]
-    assert index_or_faults(lambda: index_table([ROW]), tmp_path, out).empty
+    assert index_or_errors(faulty, tmp_path, out)["place"].tolist() == ["x:1", "y"]
+    assert [path.name for path in out.iterdir()] == [ERRORS]
+    assert index_or_errors(lambda: index_table([ROW]), tmp_path, out).empty
     assert [path.name for path in out.iterdir()] == [INDEX]
     assert prepared_index(out)["path"].tolist() == ["../a.jpg"]
-
-
-def test_a_notebook_shows_the_faults_and_no_traceback():
-    error = DatasetError([f"a:{i}: wrong" for i in range(30)], Path("out/faults.csv"))
-    (text,) = error._render_traceback_()
-    lines = text.splitlines()
-    assert lines[0] == "DatasetError: 30 faults in the data set:"
-    assert lines[1:21] == [f"a:{i}: wrong" for i in range(20)]
-    assert lines[21:] == ["... and 10 more", "All of them are in out/faults.csv."]
 
 
 def test_counts_are_those_of_each_split():
@@ -173,26 +152,52 @@ def test_images_are_counted_by_their_boxes():
     assert table.loc["test"].to_dict() == {"0": 1, "1": 2, "4": 1, "5 or more": 2}
 
 
-# --- miniatures, which are read by the readers of the real ones
+# Miniatures, which are read by the readers of the real ones
 
 
-@pytest.mark.parametrize("kind", ["ilsvrc", "openimages"])
-def test_a_miniature_is_a_data_set_in_its_authors_format(kind, tmp_path, capsys):
+@pytest.mark.parametrize("kind", ["ilsvrc", "openimages", "folder"])
+def test_a_miniature_is_a_data_set_in_its_authors_format(kind, tmp_path):
     getattr(miniatures, f"make_{kind}")(tmp_path)
-    raw = {"ilsvrc": "ILSVRC2012", "openimages": "OpenImages"}[kind]
-    words = [kind, str(tmp_path / raw), str(tmp_path / "out")]
-    if kind == "ilsvrc":
-        words += ["--fullsup", str(tmp_path / "ImageNetV2"), *archives_of(tmp_path)]
-    main(words)
-    assert "train-weaksup 32" in capsys.readouterr().out
-    table = counts(read_index(tmp_path / "out" / INDEX))
-    assert table.loc["train-weaksup", "boxes"] == 0
+    archives, out = tmp_path / "archives", tmp_path / "out"
+    raw = {"ilsvrc": "ILSVRC2012", "openimages": "OpenImages", "folder": "pictures"}[kind]
+    parts = {
+        "ilsvrc": dict(
+            fullsup=tmp_path / "ImageNetV2", archives=archives, checksums=archives / "MD5SUMS"
+        ),
+        "openimages": {},
+        "folder": dict(boxes=tmp_path / "boxes.csv", masks=tmp_path / "masks"),
+    }
+    plan = Plan(kind, tmp_path / raw, out, **parts[kind])
+    if plan.archives:
+        unpack(plan)
+    assert prepare(plan).empty
+    table = counts(prepared_index(out))
     images, boxes = table.loc["test", ["images", "boxes"]]
     if kind == "ilsvrc":
         assert boxes > images
         assert table.loc["test", "most_boxes"] == 2
     else:
         assert boxes == images == table.loc["test", "masks"]
+    if kind == "folder":
+        assert (table["images"] >= 4).all()
+        assert prepare_background(out, [tmp_path / "background"], "x", "MIT") == 8
+    else:
+        assert table.loc["train-weaksup", "boxes"] == 0
+
+
+def test_a_plan_that_contradicts_itself_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="kind is 'voc'"):
+        Plan("voc", tmp_path, tmp_path)
+    with pytest.raises(ValueError, match="archives of folder"):
+        Plan("folder", tmp_path, tmp_path, archives=tmp_path)
+
+
+def test_a_background_set_needs_its_facts(tmp_path):
+    (tmp_path / "background").mkdir()
+    with pytest.raises(DatasetError, match=r"manifest\.csv: missing"):
+        prepare_background(tmp_path)
+    with pytest.raises(ValueError, match="source and a licence"):
+        prepare_background(tmp_path, [tmp_path])
 
 
 def test_what_lies_elsewhere_is_never_made_nor_removed(tmp_path, monkeypatch):
@@ -213,16 +218,3 @@ def test_what_lies_elsewhere_is_never_made_nor_removed(tmp_path, monkeypatch):
         smoke.ensure_miniature("cub", own)
     assert made == [own.parent]
     assert (own.parent / "note.txt").exists()
-
-
-def test_the_miniature_of_a_folder_has_boxes_masks_and_background(tmp_path, capsys):
-    miniatures.make_folder(tmp_path)
-    words = [str(tmp_path / "pictures"), str(tmp_path / "out")]
-    words += ["--boxes", str(tmp_path / "boxes.csv"), "--masks", str(tmp_path / "masks")]
-    words += ["--background", str(tmp_path / "background"), "--source", "x", "--licence", "MIT"]
-    assert folder.main(words) == 0
-    assert "background: 8 images" in capsys.readouterr().out
-    table = counts(read_index(tmp_path / "out" / INDEX))
-    assert (table["boxes"] == table["images"]).all()
-    assert (table["masks"] == table["images"]).all()
-    assert (table["images"] >= 4).all()

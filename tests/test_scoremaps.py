@@ -230,14 +230,14 @@ def test_predictions_give_the_ranks_of_the_logits(tmp_path_factory, labels):
     assert (ranks == np.minimum(rank_labels(logits, labels)[1], 5)).all()
 
 
-def test_all_faults_of_a_prediction_file_are_told_by_line(tmp_path):
+def test_all_errors_of_a_prediction_file_are_told_by_line(tmp_path):
     file = tmp_path / "p.csv"
     lines = [HEADER, "a,0,1,2,3,4", "b,0,1,2,3,3", "c,0,1,2,3,-4", "d,0,1,2,3,9", "e,0,1,2,3"]
     lines += ["a,4,3,2,1,0", "f,0,1,2,3,4", "g,0,1.0,2,3,4", HEADER]
     file.write_text("\n".join(lines))
     with pytest.raises(DatasetError) as caught:
         read_predictions(file, list("abcdegh"), [0] * 7, n_classes=8)
-    told = "\n".join(caught.value.faults)
+    told = "\n".join(caught.value.errors)
     for part in (
         f"{file}:3: image b has a class more than once",
         f"{file}:4: malformed line 'c,0,1,2,3,-4'",
@@ -250,7 +250,7 @@ def test_all_faults_of_a_prediction_file_are_told_by_line(tmp_path):
         f"{file}: the header {HEADER} is to be the first line, and once",
     ):
         assert part in told
-    assert len(caught.value.faults) == 9
+    assert len(caught.value.errors) == 9
 
 
 @pytest.mark.parametrize("first", ["", "image,class_1,class_2,class_3,class_4,class_5", "x,a,b"])

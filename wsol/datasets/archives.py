@@ -1,39 +1,56 @@
-"""Whether an archive is the one that its authors published, by its size and its MD5.
+"""Check the archives of CUB-200-2011 and ILSVRC 2012, and unpack them as their authors pack them.
 
-The MD5 of an archive that has not changed is not worked out again (138 GB take minutes): it is kept
-in a small file elsewhere, with the archive's size and time. MD5 tells a damaged download; it is no
-defence against a forged archive, which `archives` is.
+An archive is compared with its published size and MD5, which is kept in a memo: 138 GB take
+minutes. MD5 detects a damaged download, not a forged archive, so members are not trusted: only
+regular files with the names that the authors use are unpacked, within limits of size. Unpacking
+resumes: a file that has its size already is left as it is.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
 import shutil
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from tqdm.auto import tqdm
 
-from wsol.datasets.checks import DatasetError, parse_path
+from wsol.datasets.checks import DatasetError, raise_errors, read_lines
+from wsol.datasets.files import written_whole
 from wsol.datasets.ilsvrc import ANNOTATIONS, IMAGES
+from wsol.datasets.memo import Memo
 from wsol.datasets.sources import Source
 
-# Unpacking archives of strangers: nothing leaves the target, nothing is left half written.
-
+CUB, MASKS = "CUB_200_2011.tgz", "segmentations.tgz"
+TRAIN, VAL, BOXES = (
+    "ILSVRC2012_img_train.tar",
+    "ILSVRC2012_img_val.tar",
+    "ILSVRC2012_bbox_val_v3.tgz",
+)
+CHUNK = 2**20  # bytes read at a time
 BLOCK = 512  # bytes; a tar ends with two blocks of zeros
-BROKEN = (tarfile.TarError, EOFError, zlib.error, OSError)  # what a damaged archive may raise
+DAMAGED = (tarfile.TarError, EOFError, zlib.error, OSError)  # raised for a damaged archive
+
+# Names of the files to unpack; the group is the path below the target.
+CUB_FILES = (
+    r"CUB_200_2011/(README|[a-z_]+\.txt|(?:parts|attributes)/[a-z_]+\.txt"
+    r"|images/\d{3}\.[^/]+/[^/.][^/]*\.jpg)"
+)
+CUB_MASKS = r"(segmentations/\d{3}\.[^/]+/[^/.][^/]*\.png)"
+SYNSET, VAL_IMAGE = r"(n\d{8})\.tar", r"(ILSVRC2012_val_\d{8}\.JPEG)"
+VAL_BOXES = r"(?:val/)?(ILSVRC2012_val_\d{8}\.xml)"
+# Files to skip: what macOS adds to archives, and a list of attributes beside CUB's folder.
+SKIPPED = re.compile(r"(?:.*/)?\._[^/]*|(?:.*/)?\.DS_Store|attributes\.txt")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Most bytes of one file, of the archive of one class, and of all files together.
+    """Largest size of one file, of the archive of one class, and of all files together, in bytes.
 
     All of ILSVRC 2012 is about 145 GB in 1.3 million files.
     """
@@ -43,240 +60,150 @@ class Limits:
     total: int = 2**38
 
 
+# 12,000 images and a list of attributes of 3.7 million lines, 1.5 GB in all.
+CUB_LIMITS = Limits(file=2**28, total=2**33)
+
+
 @dataclass
 class Unpacked:
-    """How many files were written and how many were there already; bytes seen; what was refused."""
+    """Numbers of files that were written and that were there already, bytes, and errors."""
 
     written: int = 0
     kept: int = 0
-    seen: int = 0
-    faults: list[str] = field(default_factory=list)
+    size: int = 0
+    errors: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Names:
-    """The names that the authors of a data set give its files.
-
-    pattern : of the files to unpack; its one group is their path below the target
-    authors : whose names they are, for the message of a refusal
-    passed : of plain files that are in the archive and of no use, neither unpacked nor a fault
-    """
-
-    pattern: re.Pattern
-    authors: str
-    passed: re.Pattern | None = None
-
-    def refusal(self, member: tarfile.TarInfo, name: str, limit: int) -> str | None:
-        """Why a member is not unpacked, if so."""
-        try:
-            parse_path(name)
-        except ValueError:
-            return "leads out of the target"
-        if not member.isreg() or member.issparse():
-            return "is no plain file"
-        if not self.pattern.fullmatch(name):
-            return f"is not named as {self.authors} names its files"
-        if member.size > limit:
-            return f"has {member.size} bytes, more than {limit}"
-        return None
-
-    def passes_over(self, member: tarfile.TarInfo, name: str) -> bool:
-        """Whether a member is left alone: a folder, or a file that is of no use."""
-        if member.isdir():
-            return True
-        return bool(member.isreg() and self.passed and self.passed.fullmatch(name))
+def _refusal(member: tarfile.TarInfo, match: re.Match | None, limit: int) -> str | None:
+    """Why a member is not unpacked, if so."""
+    try:
+        tarfile.data_filter(member, "/target")  # links, devices, paths that lead out
+    except tarfile.FilterError as error:
+        return f"is refused: {error}"
+    if not member.isreg() or member.issparse():
+        return "is no regular file"
+    if match is None:
+        return "has an unexpected name"
+    return f"has {member.size} bytes, more than {limit}" if member.size > limit else None
 
 
-def members(
-    archive: tarfile.TarFile, where: str, names: Names, limit: int, done: Unpacked
+def _members(
+    archive: tarfile.TarFile, where: str, pattern: str, limit: int, done: Unpacked
 ) -> list[tuple[tarfile.TarInfo, str]]:
-    """The acceptable members of an archive with the part of their name that the pattern keeps."""
-    found: dict[str, tarfile.TarInfo] = {}
+    """The acceptable members of an archive with their path below the target."""
+    accepted: dict[str, tarfile.TarInfo] = {}
     for member in archive:
         name = member.name.removeprefix("./")
-        if names.passes_over(member, name):
+        if member.isdir() or (member.isreg() and SKIPPED.fullmatch(name)):
             continue
-        fault = names.refusal(member, name, limit)
-        kept = "" if fault else names.pattern.fullmatch(name)[1]
-        if fault or kept in found:
-            done.faults.append(f"{where}: member {name!r} {fault or 'comes more than once'}")
-            continue
-        found[kept] = member
-    _check_end(archive, where, done)
-    return [(member, name) for name, member in found.items()]
-
-
-def _check_end(archive: tarfile.TarFile, where: str, done: Unpacked) -> None:
-    """tarfile takes a damaged header for the end of the archive; the true end is a block of 0."""
+        match = re.fullmatch(pattern, name)
+        refusal = _refusal(member, match, limit)
+        if refusal is None and match[1] in accepted:
+            refusal = "is there twice"
+        if refusal is None:
+            accepted[match[1]] = member
+        else:
+            done.errors.append(f"{where}: member {name!r} {refusal}")
+    # tarfile takes a damaged header for the end of the archive; the true end is a block of zeros.
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(BLOCK) != bytes(BLOCK):
-        done.faults.append(f"{where}: truncated or damaged after {archive.offset} bytes")
+        done.errors.append(f"{where}: truncated or damaged after {archive.offset} bytes")
+    return [(member, path) for path, member in accepted.items()]
 
 
-def write(source: BinaryIO, size: int, path: Path, limits: Limits, done: Unpacked) -> None:
-    """Write one file, unless it is there already, under a name of its own until it is complete."""
-    done.seen += size
-    if done.seen > limits.total:
-        raise DatasetError([*done.faults, f"{path}: more than {limits.total} bytes in all"])
+def _write(source: BinaryIO, size: int, path: Path, limits: Limits, done: Unpacked) -> None:
+    done.size += size
+    if done.size > limits.total:
+        raise DatasetError([*done.errors, f"{path}: more than {limits.total} bytes in all"])
     if path.is_file() and path.stat().st_size == size:
         done.kept += 1
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as target:
-            shutil.copyfileobj(source, target)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as partial, partial.open("wb") as target:
+        shutil.copyfileobj(source, target)
     done.written += 1
 
 
-def unpack_tar(path: Path, folder: Path, names: Names, limits: Limits, done: Unpacked) -> None:
+def _unpack_tar(path: Path, folder: Path, pattern: str, limits: Limits, done: Unpacked) -> None:
     """Unpack a tar, compressed or not, below a folder."""
     with tarfile.open(path, "r:*") as archive:
-        found = members(archive, str(path), names, limits.file, done)
-        for member, name in tqdm(found, path.name, unit="file", leave=False, delay=2):
-            write(archive.extractfile(member), member.size, folder / name, limits, done)
+        members = _members(archive, str(path), pattern, limits.file, done)
+        for member, name in tqdm(members, path.name, unit="file", leave=False, delay=2):
+            _write(archive.extractfile(member), member.size, folder / name, limits, done)
 
 
-Step = Callable[[Path, Path, Limits, Unpacked], None]  # an archive, the root of the data set, ...
+def _unpack_train(path: Path, folder: Path, pattern: str, limits: Limits, done: Unpacked) -> None:
+    """Read each class's archive inside the large one; a bad one does not stop the others."""
+    with tarfile.open(path, "r:") as archive:
+        synsets = _members(archive, str(path), pattern, limits.synset, done)
+        for synset, wnid in tqdm(synsets, path.name, unit="class", leave=False, delay=2):
+            where, images = f"{path}/{synset.name}", rf"({wnid}_\d+\.JPEG)"
+            try:
+                with tarfile.open(fileobj=archive.extractfile(synset), mode="r:") as inner:
+                    for member, name in _members(inner, where, images, limits.file, done):
+                        source = inner.extractfile(member)
+                        _write(source, member.size, folder / wnid / name, limits, done)
+            except (tarfile.TarError, EOFError) as error:
+                done.errors.append(f"{where}: not unpacked to its end: {error}")
 
 
-def unpack_present(
-    archives: str | Path, root: str | Path, steps: Mapping[str, Step], limits: Limits | None
+def _unpack(
+    archives: str | Path, steps: Mapping[str, tuple[Callable, Path, str]], limits: Limits
 ) -> Unpacked:
-    """Unpack those of the named archives that lie in a folder into the root of the data set.
-
-    Raises DatasetError with everything that was refused, once all the rest is unpacked, or at once
-    when the files are more than `limits.total` bytes together, or when there is no archive.
-    """
-    archives, root, limits, done = Path(archives), Path(root), limits or Limits(), Unpacked()
+    """Unpack the archives that are in a folder: function, target and pattern by name."""
+    archives, done = Path(archives), Unpacked()
     present = [name for name in steps if (archives / name).is_file()]
     if not present:
         raise DatasetError([f"{archives}: none of the archives {', '.join(steps)} is here"])
     for name in present:
+        unpack, folder, pattern = steps[name]
         try:
-            steps[name](archives / name, root, limits, done)
-        except BROKEN as error:
-            done.faults.append(f"{archives / name}: not unpacked to its end: {error}")
-    if done.faults:
-        raise DatasetError(done.faults)
+            unpack(archives / name, folder, pattern, limits, done)
+        except DAMAGED as error:
+            done.errors.append(f"{archives / name}: not unpacked to its end: {error}")
+    raise_errors(done.errors)
     return done
 
 
-# Unpacking the archives of CUB-200-2011 and of ILSVRC 2012 as their authors pack them.
+def unpack_cub(archives: str | Path, root: str | Path, limits: Limits = CUB_LIMITS) -> Unpacked:
+    """Unpack the archive of CUB-200-2011, and that of its masks if it is there, into `root`.
 
-CUB, MASKS = "CUB_200_2011.tgz", "segmentations.tgz"
-TRAIN, VAL, BOXES = (
-    "ILSVRC2012_img_train.tar",
-    "ILSVRC2012_img_val.tar",
-    "ILSVRC2012_bbox_val_v3.tgz",
-)
-
-# What macOS adds to archives, and a list of attributes beside CUB's folder.
-PASSED = re.compile(r"(?:.*/)?\._[^/]*|(?:.*/)?\.DS_Store|attributes\.txt")
-CUB_FILES = Names(
-    re.compile(
-        r"CUB_200_2011/(README|[a-z_]+\.txt|(?:parts|attributes)/[a-z_]+\.txt"
-        r"|images/\d{3}\.[^/]+/[^/.][^/]*\.jpg)"
-    ),
-    "CUB-200-2011",
-    PASSED,
-)
-# 12,000 images and a list of attributes of 3.7 million lines, 1.5 GB in all.
-CUB_LIMITS = Limits(file=2**28, total=2**33)
-CUB_MASKS = Names(
-    re.compile(r"(segmentations/\d{3}\.[^/]+/[^/.][^/]*\.png)"), "CUB-200-2011", PASSED
-)
-SYNSET = Names(re.compile(r"(n\d{8})\.tar"), "ILSVRC")
-VAL_IMAGE = Names(re.compile(r"(ILSVRC2012_val_\d{8}\.JPEG)"), "ILSVRC")
-VAL_BOXES = Names(re.compile(r"(?:val/)?(ILSVRC2012_val_\d{8}\.xml)"), "ILSVRC")
-
-
-def unpack_cub(archives: str | Path, root: str | Path, limits: Limits | None = None) -> Unpacked:
-    """Unpack the archive of CUB-200-2011, and that of its masks, from a folder into `root`.
-
-    `root` holds images.txt and images/ then, and segmentations/. Raises as `unpack_present` does.
+    Raises DatasetError with everything that was refused, once the rest is unpacked; at once if the
+    files are more than `limits.total` bytes, or if there is no archive.
     """
-    steps = {
-        CUB: lambda path, root, *more: unpack_tar(path, root, CUB_FILES, *more),
-        MASKS: lambda path, root, *more: unpack_tar(path, root, CUB_MASKS, *more),
-    }
-    return unpack_present(archives, root, steps, limits or CUB_LIMITS)
+    root = Path(root)
+    steps = {CUB: (_unpack_tar, root, CUB_FILES), MASKS: (_unpack_tar, root, CUB_MASKS)}
+    return _unpack(archives, steps, limits)
 
 
 def unpack_ilsvrc(archives: str | Path, root: str | Path, limits: Limits | None = None) -> Unpacked:
-    """Unpack those of the three archives that lie in a folder into root/ILSVRC.
+    """Unpack those of the three archives that are in a folder into root/ILSVRC.
 
-    Raises as `unpack_present` does.
+    Raises as `unpack_cub` does.
     """
-
-    def val(path: Path, root: Path, *more) -> None:
-        unpack_tar(path, root / IMAGES / "val", VAL_IMAGE, *more)
-
-    def boxes(path: Path, root: Path, *more) -> None:
-        unpack_tar(path, root / ANNOTATIONS / "val", VAL_BOXES, *more)
-
-    return unpack_present(archives, root, {TRAIN: _unpack_train, VAL: val, BOXES: boxes}, limits)
-
-
-def _unpack_train(path: Path, root: Path, limits: Limits, done: Unpacked) -> None:
-    """Each class's archive is opened inside the large one; a bad one does not stop the others."""
-    folder = root / IMAGES / "train"
-    with tarfile.open(path, "r:") as archive:
-        found = members(archive, str(path), SYNSET, limits.synset, done)
-        for synset, wnid in tqdm(found, path.name, unit="class", leave=False, delay=2):
-            where = f"{path}/{synset.name}"
-            names = Names(re.compile(rf"({wnid}_\d+\.JPEG)"), "ILSVRC")
-            try:
-                with tarfile.open(fileobj=archive.extractfile(synset), mode="r:") as inner:
-                    for member, name in members(inner, where, names, limits.file, done):
-                        source = inner.extractfile(member)
-                        write(source, member.size, folder / wnid / name, limits, done)
-            except (tarfile.TarError, EOFError) as error:
-                done.faults.append(f"{where}: not unpacked to its end: {error}")
+    images, annotations = Path(root) / IMAGES, Path(root) / ANNOTATIONS
+    steps = {
+        TRAIN: (_unpack_train, images / "train", SYNSET),
+        VAL: (_unpack_tar, images / "val", VAL_IMAGE),
+        BOXES: (_unpack_tar, annotations / "val", VAL_BOXES),
+    }
+    return _unpack(archives, steps, limits or Limits())
 
 
-CHUNK = 2**20  # bytes read at a time
-
-
-def md5_of(path: Path, memory: Path | None = None) -> str:
-    """MD5 of a file, in hexadecimal, with a progress bar if it takes long.
-
-    `memory` is the file that keeps what was worked out, written anew after each file.
-    """
-    stat = path.stat()
-    state = [stat.st_size, stat.st_mtime_ns]
-    kept = _kept(memory)
-    entry = kept.get(os.path.abspath(path))
-    if entry and entry[:2] == state:
-        return entry[2]
-    digest = hashlib.md5(usedforsecurity=False)
-    bar = tqdm(desc=path.name, total=stat.st_size, unit="B", unit_scale=True, delay=2, leave=False)
-    with path.open("rb") as file, bar:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-            bar.update(len(chunk))
-    if memory is not None:
-        _keep(memory, kept | {os.path.abspath(path): [*state, digest.hexdigest()]})
-    return digest.hexdigest()
-
-
-def _kept(memory: Path | None) -> dict[str, list]:
-    """What was worked out before; nothing if the file is not what was written here."""
-    try:
-        content = json.loads(memory.read_text(encoding="utf-8")) if memory else {}
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _keep(memory: Path, content: dict[str, list]) -> None:
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    partial = memory.with_name(memory.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8", newline="\n")
-    partial.replace(memory)
+def md5_of(path: Path, memo: Path | None = None) -> str:
+    """Hexadecimal MD5 of a file, from the memo if the file has not changed."""
+    with Memo(memo) as known:
+        state = known.state(path)
+        if (value := known.get("md5", state)) is not None:
+            return value
+        digest = hashlib.md5(usedforsecurity=False)
+        size = path.stat().st_size
+        bar = tqdm(desc=path.name, total=size, unit="B", unit_scale=True, delay=2, leave=False)
+        with path.open("rb") as file, bar:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+                bar.update(len(chunk))
+        known.put("md5", state, digest.hexdigest())
+        return digest.hexdigest()
 
 
 def read_checksums(path: Path) -> dict[str, str]:
@@ -284,57 +211,47 @@ def read_checksums(path: Path) -> dict[str, str]:
 
     Raises DatasetError with all lines that are not of this form.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError([f"{path}: cannot be read: {error}"]) from error
-    found, faults = {}, []
-    for number, line in enumerate(filter(str.strip, lines), start=1):
-        digest, _, name = line.strip().partition(" ")
-        if len(digest) != 32 or set(digest.lower()) - set("0123456789abcdef") or not name.strip():
-            faults.append(f"{path}:{number}: malformed line {line!r}, expected '<MD5>  <name>'")
-        found[name.strip().removeprefix("*")] = digest.lower()
-    if faults:
-        raise DatasetError(faults)
-    return found
+    errors: list[str] = []
+    pattern = r"(?P<md5>[0-9a-fA-F]{32}) [ *]?(?P<name>.+)"
+    table = read_lines(path, pattern, "<MD5>  <name>", errors)
+    raise_errors(errors)
+    return dict(zip(table["name"], table["md5"].str.lower(), strict=True))
 
 
 def check_archives(
     folder: Path,
     sources: Mapping[str, Source],
-    memory: Path | None = None,
+    memo: Path | None = None,
     checksums: Path | None = None,
 ) -> list[Path]:
-    """The archives of a data set that are in a folder, each of which is what it should be.
+    """The archives of a data set that are in a folder, checked by size and MD5.
 
     sources : published archives by name, see `sources.published`
-    memory : file that keeps the MD5s that were worked out
-    checksums : file of other MD5s that they must have instead of the published ones
+    memo : file that keeps the MD5s
+    checksums : file of md5sum to compare with instead of the published sizes and MD5s
 
-    Raises DatasetError with every archive that is another, with what was expected and what found.
+    Raises DatasetError with every archive that differs.
     """
     present = [folder / name for name in sources if (folder / name).is_file()]
     sizes = {} if checksums else {name: source.size for name, source in sources.items()}
     expected = {name: source.md5 for name, source in sources.items()}
     if checksums is not None:
         expected = read_checksums(checksums)
-    faults = list(_faults(present, sizes, expected, memory))
-    if faults:
-        raise DatasetError(faults)
+    raise_errors(list(_differences(present, sizes, expected, memo)))
     return present
 
 
-def _faults(
-    present: Iterable[Path],
+def _differences(
+    present: list[Path],
     sizes: Mapping[str, int | None],
     expected: Mapping[str, str],
-    memory: Path | None,
-) -> Iterable[str]:
+    memo: Path | None,
+) -> Iterator[str]:
     for path in present:
         size, md5 = sizes.get(path.name), expected.get(path.name)
         if md5 is None:
-            yield f"{path}: its checksum is unknown, so that it cannot be told to be whole"
+            yield f"{path}: its checksum is unknown, so it cannot be checked"
         elif size not in (None, path.stat().st_size):
             yield f"{path}: has {path.stat().st_size:,} bytes, and {size:,} are published"
-        elif (found := md5_of(path, memory)) != md5:
-            yield f"{path}: has the MD5 {found}, and {md5} was expected: download it again"
+        elif (actual := md5_of(path, memo)) != md5:
+            yield f"{path}: has the MD5 {actual}, and {md5} was expected: download it again"

@@ -1,7 +1,12 @@
 """Boxes of any image folder: a CSV table, or COCO's JSON for object detection.
 
-Both become records of an image (its path below the data set's root) and of a box with the class
-that is said to be in it, if one is. Faults go to a list, as in `wsol.datasets.checks`.
+Both become a table with the columns
+
+    where           file and line, or file and entry
+    image           its path below the root of the data set
+    x0 y0 x1 y1     the box in pixels
+    category        class of the object, "" where the table does not say it
+    listed          size of the image as "width x height", "" where the table does not say it
 """
 
 from __future__ import annotations
@@ -11,129 +16,103 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
-from wsol.datasets.checks import Box, Record, Size
+import pandas as pd
 
-HEADER = ["image", "x0", "y0", "x1", "y1"]
+from wsol.datasets.checks import CORNERS, Box, read_text, report
 
-
-class BoxOf(NamedTuple):
-    """The value of a record: a box in pixels, x0 y0 x1 y1."""
-
-    box: Box
-    category: str | None = None  # class of the object, where the table says it
-    size: Size | None = None  # width and height of the image, where the table says them
+HEADER = ["image", *CORNERS]
+COLUMNS = ["where", *HEADER, "category", "listed"]
+MALFORMED = "malformed, it needs image_id, category_id and bbox of 4 numbers"
 
 
 def _numbers(values: Iterable[object]) -> Box:
-    """Four finite numbers. Raises ValueError or TypeError if they are others."""
+    """Four finite numbers. Raises ValueError or TypeError if they are not."""
     a, b, c, d = map(float, values)
     if not all(map(math.isfinite, (a, b, c, d))):
         raise ValueError
     return a, b, c, d
 
 
-def read_boxes(path: Path, faults: list[str]) -> list[Record]:
-    """Records of a box table; ``.json`` is COCO's, anything else CSV.
-
-    The key of a record is the image, its value a `BoxOf`.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        missing = isinstance(error, FileNotFoundError)
-        faults.append(f"{path}: " + ("missing file" if missing else f"cannot be read: {error}"))
-        return []
-    read = _read_coco if path.suffix.lower() == ".json" else _read_csv
-    return _once(read(path, text, faults), faults)
-
-
-def _once(records: list[Record], faults: list[str]) -> list[Record]:
-    """The records; the same box of an image listed twice is a fault."""
-    first: dict[tuple, str] = {}
-    for record in records:
-        where = first.setdefault((record.key, record.value.box), record.where)
-        if where != record.where:
-            faults.append(f"{record.where}: image {record.key} is listed twice, as on {where}")
-    return records
+def read_boxes(path: Path, errors: list[str]) -> pd.DataFrame:
+    """Read a box table; ``.json`` is COCO's, anything else CSV with the header `HEADER`."""
+    text, rows = read_text(path, errors), []
+    if text is not None:
+        read = _read_coco if path.suffix.lower() == ".json" else _read_csv
+        rows = read(path, text, errors)
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    again = table.duplicated(HEADER)
+    first = table.groupby(HEADER)["where"].transform("first")
+    repeated = table.assign(first=first)[again]
+    report(repeated, "image {image} is listed twice, as on {first}", errors)
+    return table
 
 
-def _read_csv(path: Path, text: str, faults: list[str]) -> list[Record]:
-    """One box a line below the line image,x0,y0,x1,y1; an image may have several lines."""
+def _read_csv(path: Path, text: str, errors: list[str]) -> list[tuple]:
+    """One box a line below the header; an image may have several lines."""
     reader = csv.reader(text.splitlines())
     if [name.strip() for name in next(reader, [])] != HEADER:
-        faults.append(f"{path}:1: the first line must be {','.join(HEADER)}")
+        errors.append(f"{path}:1: the first line must be {','.join(HEADER)}")
         return []
-    records = []
+    rows = []
     for row in filter(None, reader):
         where = f"{path}:{reader.line_num}"
         try:
-            image, *corners = row
-            records.append(Record(where, image.strip(), BoxOf(_numbers(corners))))
+            rows.append((where, row[0].strip(), *_numbers(row[1:]), "", ""))
         except ValueError:
             expected = ",".join(HEADER)
-            faults.append(f"{where}: malformed line {','.join(row)!r}, expected '{expected}'")
-    return records
+            errors.append(f"{where}: malformed line {','.join(row)!r}, expected '{expected}'")
+    return rows
 
 
-def _read_coco(path: Path, text: str, faults: list[str]) -> list[Record]:
+def _read_coco(path: Path, text: str, errors: list[str]) -> list[tuple]:
     """Boxes of COCO's annotations; regions of many objects (iscrowd 1) are left out."""
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
-        faults.append(f"{path}:{error.lineno}: no JSON: {error.msg}")
+        errors.append(f"{path}:{error.lineno}: no JSON: {error.msg}")
         return []
-    lists = {}
     for name in ("images", "annotations", "categories"):
-        lists[name] = content.get(name) if isinstance(content, dict) else None
-        if not isinstance(lists[name], list):
-            faults.append(f"{path}: no list of {name}, so this is not COCO's format")
+        if not isinstance(content, dict) or not isinstance(content.get(name), list):
+            errors.append(f"{path}: no list of {name}, so this is not COCO's format")
             return []
-    images = _by_id(path, "images", lists["images"], "file_name", faults)
-    categories = _by_id(path, "categories", lists["categories"], "name", faults)
-    records = []
-    for number, annotation in enumerate(lists["annotations"]):
+    images = _by_id(path, "images", content["images"], "file_name", errors)
+    categories = _by_id(path, "categories", content["categories"], "name", errors)
+    rows = []
+    for number, annotation in enumerate(content["annotations"]):
         where = f"{path}: annotations[{number}]"
-        record = _coco_record(where, annotation, images, categories, faults)
-        records += [record] if record else []
-    return records
+        try:
+            image, category = annotation["image_id"], annotation["category_id"]
+            x, y, width, height = _numbers(annotation["bbox"])
+            crowd = annotation.get("iscrowd", 0)
+        except (KeyError, TypeError, ValueError):
+            errors.append(f"{where}: {MALFORMED}")
+            continue
+        if image not in images:
+            errors.append(f"{where}: image {image} is unknown")
+        elif category not in categories:
+            errors.append(f"{where}: category {category} is unknown")
+        elif not crowd:
+            entry = images[image]
+            known = {"width", "height"} <= set(entry)
+            listed = f"{entry['width']} x {entry['height']}" if known else ""
+            box = (x, y, x + width, y + height)
+            rows.append((where, entry["file_name"], *box, categories[category]["name"], listed))
+    return rows
 
 
-def _by_id(path: Path, name: str, entries: list, needs: str, faults: list[str]) -> dict:
-    """Entries of a list by their id; an id or a name that comes again is a fault."""
+def _by_id(path: Path, name: str, entries: list, needs: str, errors: list[str]) -> dict:
+    """Entries of a list by their id; an id or a name that is listed again is an error."""
     table, named = {}, {}
     for number, entry in enumerate(entries):
         where = f"{path}: {name}[{number}]"
         if not isinstance(entry, dict) or not {"id", needs} <= set(entry):
-            faults.append(f"{where}: malformed, it needs an id and a {needs}")
+            errors.append(f"{where}: malformed, it needs an id and a {needs}")
         elif entry["id"] in table:
-            faults.append(f"{where}: duplicate id {entry['id']}")
+            errors.append(f"{where}: duplicate id {entry['id']}")
         elif named.setdefault(entry[needs], number) != number:
             first = f"{name}[{named[entry[needs]]}]"
-            faults.append(f"{where}: {entry[needs]} is listed twice, as in {first}")
+            errors.append(f"{where}: {entry[needs]} is listed twice, as in {first}")
         else:
             table[entry["id"]] = entry
     return table
-
-
-def _coco_record(
-    where: str, annotation: object, images: dict, categories: dict, faults: list[str]
-) -> Record | None:
-    """The box of one annotation; what is wrong with it is a fault."""
-    try:
-        image_id, category_id = annotation["image_id"], annotation["category_id"]
-        x, y, width, height = _numbers(annotation["bbox"])
-        crowd = annotation.get("iscrowd", 0)
-    except (KeyError, TypeError, ValueError):
-        faults.append(f"{where}: malformed, it needs image_id, category_id and bbox of 4 numbers")
-        return None
-    if image_id not in images:
-        faults.append(f"{where}: image {image_id} is unknown")
-    if category_id not in categories:
-        faults.append(f"{where}: category {category_id} is unknown")
-    if crowd or image_id not in images or category_id not in categories:
-        return None
-    image, box = images[image_id], (x, y, x + width, y + height)
-    size = (image["width"], image["height"]) if {"width", "height"} <= set(image) else None
-    return Record(where, image["file_name"], BoxOf(box, categories[category_id]["name"], size))

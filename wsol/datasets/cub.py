@@ -11,148 +11,100 @@ Below the root, with ids that are the authors' own:
     segmentations/          optional masks, <path of the image>.png
 
 The training images become `train-weaksup`. `train-fullsup`, which CUB itself lacks, is a folder of
-its own in the format of `split_metadata`. A box becomes x0 = x, x1 = x + width, although the
-authors count pixels from 1: so do the published splits, and scores depend on it.
+its own in the format of `wsol.datasets.metadata`. A box becomes x0 = x, x1 = x + width, although
+the authors count pixels from 1: so do the published splits, and scores depend on it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from wsol.datasets.checks import (
-    Box,
+    NUMBER,
     DatasetError,
     ImageCheck,
-    Record,
     as_check,
-    by_key,
-    fit_box,
-    image_sizes,
-    parse_numbers,
-    parse_path,
-    read_records,
+    box_texts,
+    check_masks,
+    fit_boxes,
+    raise_errors,
+    read_lines,
+    report,
+    unique,
+    with_sizes,
 )
 from wsol.datasets.files import relative
-from wsol.datasets.index import format_boxes, index_table
-from wsol.datasets.metadata import fullsup_rows, known_sizes
+from wsol.datasets.index import TEST, TRAIN_WEAKSUP, index_table
+from wsol.datasets.metadata import fullsup_rows
 
 WHERE_FROM = (
-    "CUB-200-2011 is to be had from https://www.vision.caltech.edu/datasets/cub_200_2011/; "
-    "unpack it so that images.txt and images/ lie in this folder"
+    "CUB-200-2011 is available from https://www.vision.caltech.edu/datasets/cub_200_2011/; "
+    "unpack it so that images.txt and images/ are in this folder"
 )
+BOX = r"\s+".join(rf"(?P<{name}>{NUMBER})" for name in ("x0", "y0", "w", "h"))
+FILES = {  # name: pattern of what follows the id, format of a line
+    "images.txt": (r"(?P<path>.+)", "<image id> <path>"),
+    "classes.txt": (r"(?P<class_name>.+)", "<class id> <class name>"),
+    "image_class_labels.txt": (r"(?P<class_id>.+)", "<image id> <class id>"),
+    "train_test_split.txt": (r"(?P<training>[01])", "<image id> <1 or 0>"),
+    "bounding_boxes.txt": (BOX, "<image id> <x> <y> <width> <height>"),
+}
 
 
-@dataclass(frozen=True)
-class CubFiles:
-    """The five text files; images by image id, classes by class id, boxes as the authors write."""
-
-    images: dict[str, Record]
-    classes: dict[str, Record]
-    labels: dict[str, Record]
-    training: dict[str, Record]
-    boxes: dict[str, Record]
-
-
-def _flag(text: str) -> bool:
-    """1 or 0, nothing else."""
-    if text not in ("0", "1"):
-        raise ValueError(text)
-    return text == "1"
-
-
-def _corners(text: str) -> Box:
-    """Corners of a box written as x, y, width, height."""
-    x, y, width, height = parse_numbers(text)
-    return x, y, x + width, y + height
-
-
-def read_files(root: Path, faults: list[str]) -> CubFiles:
-    """Read the five text files, each line for itself."""
-    formats = {
-        "images.txt": (parse_path, "<image id> <path>"),
-        "classes.txt": (str, "<class id> <class name>"),
-        "image_class_labels.txt": (str, "<image id> <class id>"),
-        "train_test_split.txt": (_flag, "<image id> <1 or 0>"),
-        "bounding_boxes.txt": (_corners, "<image id> <x> <y> <width> <height>"),
-    }
+def _read(root: Path, errors: list[str]) -> list[pd.DataFrame]:
+    """The five text files, each with its `id`; ids without their counterpart are errors."""
     tables = []
-    for name, (parse, expected) in formats.items():
-        records = read_records(
-            root / name, lambda line: line.split(None, 1), parse, expected, faults
-        )
-        tables.append(by_key(records, faults))
-    return CubFiles(*tables)
+    for name, (pattern, expected) in FILES.items():
+        paths = ["path"] if name == "images.txt" else []
+        table = read_lines(root / name, rf"(?P<id>\S+)\s+{pattern}", expected, errors, paths)
+        tables.append(unique(table, "id", errors))
+    images, classes, labels, training, boxes = tables
+    for table in (labels, training, boxes):
+        report(table[~table["id"].isin(images["id"])], "image id {id} is not in images.txt", errors)
+    unknown = labels[~labels["class_id"].isin(classes["id"])]
+    report(unknown, "label {class_id} without class in classes.txt", errors)
+    again = images[images.duplicated("path")]
+    first = again["path"].map(images.drop_duplicates("path").set_index("path")["id"])
+    report(again.assign(first=first), "duplicate id, {path} is image {first} already", errors)
+    for what, table in {"label": labels, "split": training, "box": boxes}.items():
+        report(images[~images["id"].isin(table["id"])], f"image {{path}} without {what}", errors)
+    return tables
 
 
-def _check_references(files: CubFiles, faults: list[str]) -> None:
-    """Ids without their counterpart, and paths that are listed under two ids."""
-    for table in (files.labels, files.training, files.boxes):
-        for record in table.values():
-            if record.key not in files.images:
-                faults.append(f"{record.where}: image id {record.key} is not in images.txt")
-    for record in files.labels.values():
-        if record.value not in files.classes:
-            faults.append(f"{record.where}: label {record.value} without class in classes.txt")
-    paths: dict[object, str] = {}
-    for record in files.images.values():
-        if paths.setdefault(record.value, record.key) != record.key:
-            first = paths[record.value]
-            faults.append(f"{record.where}: duplicate id, {record.value} is image {first} already")
-    known = {"label": files.labels, "split": files.training, "box": files.boxes}
-    for key, record in files.images.items():
-        lacks = [what for what, table in known.items() if key not in table]
-        faults.extend(f"{record.where}: image {record.value} without {what}" for what in lacks)
-
-
-def _cub_rows(
-    root: Path, check: bool | ImageCheck, faults: list[str]
+def _rows(
+    root: Path, check: bool | ImageCheck, errors: list[str]
 ) -> tuple[pd.DataFrame, list[str]]:
     """Rows of `train-weaksup` and `test`, and the class names by label."""
-    files = read_files(root, faults)
-    _check_references(files, faults)
-    names = [record.value for record in files.classes.values()]
-    numbers = {key: number for number, key in enumerate(files.classes)}
-    paths = [record.value for record in files.images.values()]
-    wheres = [record.where for record in files.images.values()]
-    sizes = known_sizes(root / "images", paths, wheres, check, faults)
-    rows = []
-    for (key, image), size in zip(files.images.items(), sizes, strict=True):
-        box, label, training = (t.get(key) for t in (files.boxes, files.labels, files.training))
-        if size is None or box is None:
-            continue
-        corners = fit_box(box.value, size, box.where, faults)
-        if label is None or training is None or label.value not in numbers:
-            continue
-        number, split = numbers[label.value], "train-weaksup" if training.value else "test"
-        rows.append(
-            dict(image_id=image.value, path=f"images/{image.value}", split=split, label=number)
-            | dict(class_name=names[number], width=size[0], height=size[1])
-            | dict(boxes=format_boxes([corners]))
-        )
-    return index_table(rows), names
+    images, classes, labels, training, boxes = _read(root, errors)
+    classes = classes.assign(label=range(len(classes)), class_id=classes["id"])
+    images = with_sizes(images, root / "images", check, errors)
+    boxes = boxes.merge(images.drop(columns="where"), on="id")
+    corners = boxes[["x0", "y0", "w", "h"]].astype("float64")
+    boxes = boxes.assign(x1=corners["x0"] + corners["w"], y1=corners["y0"] + corners["h"])
+    rows = images.merge(labels.drop(columns="where"), on="id")
+    rows = rows.merge(classes.drop(columns=["where", "id"]), on="class_id")
+    rows = rows.merge(training.drop(columns="where"), on="id")
+    split = rows["training"].map({"1": TRAIN_WEAKSUP, "0": TEST})
+    rows = rows.assign(
+        image_id=rows["path"],
+        path="images/" + rows["path"],
+        split=split,
+        boxes=rows["id"].map(box_texts(fit_boxes(boxes, errors), "id")),
+    )
+    return index_table(rows), list(classes["class_name"])
 
 
-def _add_masks(
-    rows: pd.DataFrame, root: Path, folder: str, check: bool | ImageCheck, faults: list[str]
-) -> None:
-    """Fill the column `mask` with the masks that exist below root / folder."""
+def _with_masks(
+    rows: pd.DataFrame, root: Path, folder: str, check: bool | ImageCheck, errors: list[str]
+) -> pd.DataFrame:
+    """The rows with the masks that exist below root / folder, which are checked if decoding."""
     masks = [f"{folder}/{Path(image).with_suffix('.png').as_posix()}" for image in rows["image_id"]]
-    rows["mask"] = [mask if (root / mask).is_file() else "" for mask in masks]
-    masked = rows[rows["mask"] != ""]
-    if not as_check(check).decode:
-        return
-    found = image_sizes([root / mask for mask in masked["mask"]], check)
-    for row, size in zip(masked.itertuples(), found, strict=True):
-        if isinstance(size, str):
-            faults.append(f"{root / row.mask}: {size}")
-        elif size != (row.width, row.height):
-            faults.append(
-                f"{root / row.mask}: mask of {size[0]} x {size[1]} pixels for an image of "
-                f"{row.width} x {row.height}"
-            )
+    rows = rows.assign(mask=[mask if (root / mask).is_file() else "" for mask in masks])
+    if as_check(check).decode:
+        check_masks(rows, root, check, errors)
+    return rows
 
 
 def read_cub(
@@ -167,26 +119,23 @@ def read_cub(
     ----------
     root : folder of the five text files and images/
     fullsup : folder of the `train-fullsup` split, if there is one
-    check_images : decode every image and mask, or only the images' headers if False; an
-        `ImageCheck` can remember what it found
+    check_images : decode every image and mask, or only read the images' headers if False; an
+        `ImageCheck` can keep the results
     fullsup_images : images of that split; by default fullsup/images, masks beside it
 
-    Raises DatasetError with all faults, each with file and line. A box may pass the border by up
-    to one pixel, as a few of CUB's do, and is clipped.
+    Raises DatasetError with all errors, each with file and line. A box may extend beyond the border
+    by up to one pixel, as a few of CUB's do, and is clipped.
     """
     root = Path(root)
     if not (root / "images.txt").exists() and not (root / "images").exists():
         raise DatasetError([f"{root}: no data set here. {WHERE_FROM}"])
-    faults: list[str] = []
-    rows, names = _cub_rows(root, check_images, faults)
-    _add_masks(rows, root, "segmentations", check_images, faults)
-    tables = [rows]
+    errors: list[str] = []
+    rows, names = _rows(root, check_images, errors)
+    tables = [_with_masks(rows, root, "segmentations", check_images, errors)]
     if fullsup is not None:
         images = Path(fullsup_images or Path(fullsup) / "images")
-        rows = fullsup_rows(Path(fullsup), images, root, names, check_images, faults)
+        rows = fullsup_rows(Path(fullsup), images, root, names, check_images, errors)
         masks = relative(images.parent / "segmentations", root)
-        _add_masks(rows, root, masks, check_images, faults)
-        tables.append(rows)
-    if faults:
-        raise DatasetError(faults)
+        tables.append(_with_masks(rows, root, masks, check_images, errors))
+    raise_errors(errors)
     return pd.concat(tables, ignore_index=True)

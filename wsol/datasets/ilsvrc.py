@@ -12,105 +12,36 @@ Below the root, as the archive ILSVRC2017_CLS-LOC unpacks, or as `unpack` lays o
 
 As in Choe et al. 2020, `val` is the split `test`, `train` is `train-weaksup` (the annotations of
 some of its images are left alone, for it has labels only), and `train-fullsup` is ImageNetV2, a
-folder in the format of `split_metadata`. Classes are numbered from 0 in the order of their WordNet
-ids, as in that metadata and in torchvision; the numbers of the development kit have another order
-and are used only to check the annotations. Image ids are those of the metadata too.
+folder in the format of `wsol.datasets.metadata`. Classes are numbered from 0 in the order of their
+WordNet ids, as in that metadata and in torchvision; the numbers of the development kit have another
+order and are used only to check the annotations. Image ids are those of the metadata too.
 """
 
 from __future__ import annotations
 
 import re
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import NamedTuple
+from xml.etree.ElementTree import Element, ParseError
 
 import pandas as pd
+from defusedxml import ElementTree
 from tqdm.auto import tqdm
 
 from wsol.datasets.checks import (
-    Box,
+    CORNERS,
+    NUMBER,
     DatasetError,
     ImageCheck,
-    by_key,
-    fit_box,
-    parse_numbers,
-    parse_path,
-    read_records,
+    box_texts,
+    fit_boxes,
+    raise_errors,
+    read_lines,
+    report,
+    unique,
+    with_sizes,
 )
-from wsol.datasets.index import format_boxes, index_table
-from wsol.datasets.metadata import fullsup_rows, known_sizes
-
-# Reader of one box annotation in the XML of PASCAL VOC, as ILSVRC uses it.
-
-LARGEST = 2**20  # bytes; an annotation of a hundred objects has a few tens of thousands
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
-
-
-class VocObject(NamedTuple):
-    """One annotated object: where it stands, the name of its class, its box in pixels."""
-
-    where: str
-    name: str
-    box: Box
-
-
-def read_voc(path: Path, faults: list[str]) -> list[VocObject]:
-    """The objects of an annotation; what is wrong with it goes to `faults`.
-
-    A document type is refused before anything is parsed, because entities are declared there.
-    """
-    try:
-        if path.stat().st_size > LARGEST:
-            faults.append(f"{path}: larger than {LARGEST} bytes, so no annotation")
-            return []
-        # As text, so that what is searched and what is parsed cannot be of different encodings.
-        text = path.read_text(encoding="utf-8-sig")
-        root = _parse(text)
-    except FileNotFoundError:
-        faults.append(f"{path}: missing annotation")
-    except ElementTree.ParseError as error:
-        faults.append(f"{path}:{error.position[0]}: no well-formed XML: {error}")
-    except (OSError, ValueError) as error:  # UnicodeDecodeError is a ValueError
-        faults.append(f"{path}: cannot be read: {error}")
-    else:
-        return _objects(root, text, path, faults)
-    return []
-
-
-def _parse(text: str) -> ElementTree.Element:
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise ValueError("it declares a document type, which no annotation needs")
-    root = ElementTree.fromstring(text)
-    if root.tag != "annotation":
-        raise ValueError(f"its root is <{root.tag}>, not <annotation>")
-    return root
-
-
-def _objects(
-    root: ElementTree.Element, text: str, path: Path, faults: list[str]
-) -> list[VocObject]:
-    elements = root.findall("object")
-    if not elements:
-        faults.append(f"{path}: annotation without object")
-    # ElementTree does not tell lines, so they are counted in the text.
-    lines = [text.count("\n", 0, m.start()) + 1 for m in re.finditer(r"<object\b", text)]
-    if len(lines) != len(elements):
-        lines = [1] * len(elements)
-    objects = []
-    for line, element in zip(lines, elements, strict=True):
-        where = f"{path}:{line}"
-        name = (element.findtext("name") or "").strip()
-        corners = [(element.findtext(f"bndbox/{corner}") or "").strip() for corner in CORNERS]
-        try:
-            if not name:
-                raise ValueError
-            objects.append(VocObject(where, name, parse_numbers(" ".join(corners))))
-        except ValueError:
-            faults.append(
-                f"{where}: malformed object, expected a name and a bndbox of four numbers"
-            )
-    return objects
-
+from wsol.datasets.index import TEST, TRAIN_WEAKSUP, index_table
+from wsol.datasets.metadata import fullsup_rows
 
 IMAGES = Path("ILSVRC/Data/CLS-LOC")
 ANNOTATIONS = Path("ILSVRC/Annotations/CLS-LOC")
@@ -122,77 +53,105 @@ GROUND_TRUTH = (
     DEVKIT / "ILSVRC2012_validation_ground_truth.txt",
     DEVKIT / "ILSVRC2015_clsloc_validation_ground_truth.txt",
 )
-SUFFIX = ".JPEG"  # whatever the bytes are: a few are PNG or CMYK, which Pillow tells by itself
+VOC_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+SUFFIX = ".JPEG"  # whatever the bytes are: a few are PNG or CMYK, which Pillow detects
 WHERE_FROM = (
-    "ILSVRC is to be had, for non-commercial research and education, from "
-    "https://image-net.org/challenges/LSVRC/2012/; unpack it so that ILSVRC/Data/CLS-LOC lies in "
-    "this folder, or name the folder of its archives with --archives"
+    "ILSVRC is available, for non-commercial research and education, from "
+    "https://image-net.org/challenges/LSVRC/2012/; unpack it so that ILSVRC/Data/CLS-LOC is in "
+    "this folder, or name the folder of its archives"
 )
-Listed = dict[str, dict[str, int]]  # folder -> name of an image -> line of the list
 
 
-def _read_list(path: Path, faults: list[str]) -> Listed | None:
-    """The images of a list of ImageSets by folder, "" if they have none; None without a list."""
+def _annotated_object(element: Element, where: str) -> dict[str, str] | None:
+    """Class and corners of an <object> as text, None if it is malformed."""
+    name = (element.findtext("name") or "").strip()
+    corners = [(element.findtext(f"bndbox/{c}") or "").strip() for c in VOC_CORNERS]
+    if not name or not all(re.fullmatch(NUMBER, corner) for corner in corners):
+        return None
+    return {"where": where, "wnid": name} | dict(zip(CORNERS, corners, strict=True))
+
+
+def read_voc(path: Path, errors: list[str]) -> list[dict[str, str]]:
+    """The objects of an annotation in the XML of PASCAL VOC: where, wnid, x0, y0, x1, y1 as text.
+
+    Document types and entities are refused by defusedxml.
+    """
+    try:
+        content = path.read_bytes()
+        root = ElementTree.fromstring(content, forbid_dtd=True)
+        if root.tag != "annotation":
+            raise ValueError(f"its root is <{root.tag}>, not <annotation>")
+    except FileNotFoundError:
+        errors.append(f"{path}: missing annotation")
+        return []
+    except ParseError as error:
+        errors.append(f"{path}:{error.position[0]}: no well-formed XML: {error}")
+        return []
+    except (OSError, ValueError, LookupError) as error:  # DefusedXmlException is a ValueError
+        errors.append(f"{path}: cannot be read: {error}")
+        return []
+    elements = root.findall("object")
+    if not elements:
+        errors.append(f"{path}: annotation without object")
+    # ElementTree keeps no line numbers, so lines are counted in the text.
+    lines = [content.count(b"\n", 0, m.start()) + 1 for m in re.finditer(rb"<object\b", content)]
+    if len(lines) != len(elements):
+        lines = [1] * len(elements)
+    wheres = [f"{path}:{line}" for line in lines]
+    objects = [_annotated_object(*pair) for pair in zip(elements, wheres, strict=True)]
+    expected = "malformed object, expected a name and a bndbox of four numbers"
+    errors += [f"{w}: {expected}" for w, one in zip(wheres, objects, strict=True) if one is None]
+    return [one for one in objects if one is not None]
+
+
+def _read_list(path: Path, errors: list[str]) -> pd.DataFrame | None:
+    """A list of ImageSets: columns where and image, a path with suffix. None without a file."""
     if not path.is_file():
         return None
-    listed: Listed = {}
-    with path.open(encoding="utf-8", errors="replace") as lines:  # 1.28 million of them
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                image, _ = line.split()
-                folder, _, stem = parse_path(image).rpartition("/")
-            except ValueError:
-                text = line.strip()
-                faults.append(f"{path}:{number}: malformed line {text!r}, expected 'image number'")
-                continue
-            first = listed.setdefault(folder, {}).setdefault(stem + SUFFIX, number)
-            if first != number:
-                faults.append(f"{path}:{number}: duplicate id {image}, first on line {first}")
-    return listed
+    listed = read_lines(path, r"(?P<image>\S+)\s+\S+", "image number", errors, ["image"])
+    listed = unique(listed, "image", errors)
+    return listed.assign(image=listed["image"] + SUFFIX)
 
 
-def _images(folder: Path, listed: dict[str, int] | None, path: Path, faults: list[str]) -> list:
-    """Names of the images in a folder, sorted; a list and the folder must name the same ones."""
+def _check_listed(
+    folder: Path, names: pd.Series, listed: pd.DataFrame | None, errors: list[str]
+) -> None:
+    """A list and the images below a folder must name the same ones."""
+    if listed is None:
+        return
+    missing = listed[~listed["image"].isin(names)]
+    report(missing, f"missing image {folder}/{{image}}", errors)
+    extra = names[~names.isin(listed["image"])]
+    errors += [f"{folder / name}: image that is not in the list of images" for name in extra]
+
+
+def _image_names(folder: Path, errors: list[str]) -> list[str]:
+    """Sorted names of the images in a folder."""
     if not folder.is_dir():
-        faults.append(f"{folder}: missing folder")
+        errors.append(f"{folder}: missing folder")
         return []
-    there = {entry.name for entry in folder.iterdir() if entry.name.endswith(SUFFIX)}
-    if not there:
-        faults.append(f"{folder}: no image here")
-    if listed is not None:
-        missing = [name for name in listed if name not in there]
-        faults.extend(f"{path}:{listed[name]}: missing image {folder / name}" for name in missing)
-        extra = sorted(there.difference(listed))
-        faults.extend(f"{folder / name}: image that is not in {path.name}" for name in extra)
-    return sorted(there)
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(SUFFIX))
+    if not names:
+        errors.append(f"{folder}: no image here")
+    return names
 
 
-def _number_and_name(text: str) -> tuple[int, str]:
-    number, name = text.split(None, 1)
-    return int(number), name
-
-
-def read_classes(root: Path, faults: list[str]) -> tuple[dict[str, str], dict[int, str]]:
+def read_classes(root: Path, errors: list[str]) -> tuple[dict[str, str], dict[str, str]]:
     """Class names by wnid, in the order of the labels, and wnids by number of the devkit.
 
     Without a file of classes the folders of `train` are the classes and name themselves.
     """
     numbered, names = {}, {}
+    wnid = r"(?P<wnid>\S+)\s+"
     if (root / NUMBERS).is_file():
-        expected = "<wnid> <number> <name>"
-        records = read_records(
-            root / NUMBERS, lambda line: line.split(None, 1), _number_and_name, expected, faults
-        )
-        table = by_key(records, faults)
-        numbered = {record.value[0]: wnid for wnid, record in table.items()}
-        names = {wnid: record.value[1] for wnid, record in table.items()}
+        pattern, expected = wnid + r"(?P<number>\d+)\s+(?P<name>.+)", "<wnid> <number> <name>"
+        table = unique(read_lines(root / NUMBERS, pattern, expected, errors), "wnid", errors)
+        numbered = dict(zip(table["number"], table["wnid"], strict=True))
+        names = dict(zip(table["wnid"], table["name"], strict=True))
     if (root / MAPPING).is_file():
-        records = read_records(
-            root / MAPPING, lambda line: line.split(None, 1), str, "<wnid> <names>", faults
-        )
-        names = {wnid: record.value for wnid, record in by_key(records, faults).items()}
+        table = read_lines(root / MAPPING, wnid + r"(?P<name>.+)", "<wnid> <names>", errors)
+        table = unique(table, "wnid", errors)
+        names = dict(zip(table["wnid"], table["name"], strict=True))
     if not names and (root / IMAGES / "train").is_dir():
         folders = (root / IMAGES / "train").iterdir()
         names = {folder.name: folder.name for folder in folders if folder.is_dir()}
@@ -200,96 +159,103 @@ def read_classes(root: Path, faults: list[str]) -> tuple[dict[str, str], dict[in
 
 
 def _train_rows(
-    root: Path, classes: dict[str, str], check_images: bool | ImageCheck, faults: list[str]
-) -> list[pd.DataFrame]:
-    """Rows of `train-weaksup`, one table per class, so that no list holds all images at once."""
-    folder, path = root / IMAGES / "train", root / LISTS / "train_cls.txt"
+    root: Path, classes: dict[str, str], check: bool | ImageCheck, errors: list[str]
+) -> pd.DataFrame:
+    """Rows of `train-weaksup`: 1.28 million, one class at a time."""
+    folder = root / IMAGES / "train"
     if not folder.is_dir():
-        faults.append(f"{folder}: missing folder of the training images")
-        return []
-    listed = _read_list(path, faults)
-    strangers = {entry.name for entry in folder.iterdir() if entry.is_dir()} | set(listed or ())
-    for wnid in sorted(strangers.difference(classes)):
-        faults.append(f"{folder / wnid}: no class of the list of classes")
+        errors.append(f"{folder}: missing folder of the training images")
+        return index_table([])
+    listed = _read_list(root / LISTS / "train_cls.txt", errors)
+    unknown = {entry.name for entry in folder.iterdir() if entry.is_dir()}
+    unknown |= set() if listed is None else set(listed["image"].str.partition("/")[0])
+    for wnid in sorted(unknown.difference(classes)):
+        errors.append(f"{folder / wnid}: no class of the list of classes")
     tables = []
     shown = tqdm(classes.items(), "classes", unit="class", leave=False, delay=2)
     for label, (wnid, class_name) in enumerate(shown):
-        of_class = None if listed is None else listed.get(wnid, {})
-        names = _images(folder / wnid, of_class, path, faults)
-        wheres = [str(folder / wnid / name) for name in names]
-        sizes = known_sizes(folder / wnid, names, wheres, check_images, faults)
-        below = f"train/{wnid}"
-        tables.append(
-            index_table(
-                [
-                    dict(image_id=f"{below}/{name}", path=f"{IMAGES.as_posix()}/{below}/{name}")
-                    | dict(split="train-weaksup", label=label, class_name=class_name)
-                    | dict(width=size[0], height=size[1])
-                    for name, size in zip(names, sizes, strict=True)
-                    if size is not None
-                ]
-            )
-        )
-    return tables
+        names = _image_names(folder / wnid, errors)
+        table = pd.DataFrame({"path": [f"{wnid}/{name}" for name in names]}, dtype="str")
+        table["where"] = [f"{folder}/{path}" for path in table["path"]]
+        table = table.assign(label=label, class_name=class_name, split=TRAIN_WEAKSUP)
+        tables.append(table)
+    table = (
+        pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"path": [], "where": []})
+    )
+    _check_listed(folder, table["path"], listed, errors)
+    rows = with_sizes(table, folder, check, errors)
+    below = IMAGES.as_posix()
+    image_id = "train/" + rows["path"]
+    return index_table(rows.assign(image_id=image_id, path=f"{below}/" + image_id))
 
 
-def _class_of(objects: list[VocObject], classes: dict[str, str], faults: list[str]) -> str | None:
-    """The wnid of an annotation, all objects of which are of one class."""
-    first = objects[0]
-    for thing in objects:
-        if thing.name != first.name:
-            faults.append(f"{thing.where}: object of {thing.name} in an image of {first.name}")
-    if first.name not in classes:
-        faults.append(f"{first.where}: class {first.name} is not in the list of classes")
-        return None
-    return first.name
+def _check_classes(objects: pd.DataFrame, classes: dict[str, str], errors: list[str]) -> None:
+    """All objects of an annotation are of one class, and it is in the list of classes."""
+    first = objects.groupby("path")["wnid"].transform("first")
+    mixed = objects.assign(first=first)[objects["wnid"] != first]
+    report(mixed, "object of {wnid} in an image of {first}", errors)
+    heads = objects.drop_duplicates("path")
+    unknown = heads[~heads["wnid"].isin(list(classes))]
+    report(unknown, "class {wnid} is not in the list of classes", errors)
 
 
 def _val_rows(
-    root: Path, classes: dict[str, str], check_images: bool | ImageCheck, faults: list[str]
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Rows of `test`, and the wnid of each image by its name."""
-    folder, path = root / IMAGES / "val", root / LISTS / "val.txt"
-    listed = _read_list(path, faults)
-    names = _images(folder, None if listed is None else listed.get("", {}), path, faults)
-    sizes = known_sizes(folder, names, [str(folder / n) for n in names], check_images, faults)
-    labels = {wnid: label for label, wnid in enumerate(classes)}
-    rows, wnids = [], {}
-    for name, size in zip(names, sizes, strict=True):
-        objects = read_voc(root / ANNOTATIONS / "val" / f"{Path(name).stem}.xml", faults)
-        wnid = _class_of(objects, classes, faults) if objects else None
-        if wnid is None or size is None:
-            continue
-        wnids[name] = wnid
-        # The corners go in as they are written, as in the metadata of Choe et al.: scores depend
-        # on it. Whether they count from 0 or from 1 the annotations do not say.
-        boxes = [fit_box(thing.box, size, thing.where, faults) for thing in objects]
-        rows.append(
-            dict(image_id=f"val/{name}", path=f"{IMAGES.as_posix()}/val/{name}", split="test")
-            | dict(label=labels[wnid], class_name=classes[wnid])
-            | dict(width=size[0], height=size[1], boxes=format_boxes(boxes))
-        )
-    known = {Path(name).stem for name in names}
-    for annotation in sorted((root / ANNOTATIONS / "val").glob("*.xml")):
+    root: Path, classes: dict[str, str], check: bool | ImageCheck, errors: list[str]
+) -> pd.DataFrame:
+    """Rows of `test`, with the `wnid` of each image.
+
+    The corners of the boxes are taken as they are written, as in the metadata of Choe et al.,
+    because scores depend on it; the annotations do not say whether they count from 0 or 1.
+    """
+    folder, annotations = root / IMAGES / "val", root / ANNOTATIONS / "val"
+    listed = _read_list(root / LISTS / "val.txt", errors)
+    images = pd.DataFrame({"path": _image_names(folder, errors)}, dtype="str")
+    images["where"] = [f"{folder}/{name}" for name in images["path"]]
+    _check_listed(folder, images["path"], listed, errors)
+    objects = [
+        {"path": name} | one
+        for name in tqdm(images["path"], "annotations", leave=False, delay=2)
+        for one in read_voc(annotations / f"{Path(name).stem}.xml", errors)
+    ]
+    boxes = pd.DataFrame(objects, columns=["path", "where", "wnid", *CORNERS], dtype="str")
+    _check_classes(boxes, classes, errors)
+    known = {Path(name).stem for name in images["path"]}
+    for annotation in sorted(annotations.glob("*.xml")):
         if annotation.stem not in known:
-            faults.append(f"{annotation}: annotation of an image that is not there")
-    return index_table(rows), wnids
+            errors.append(f"{annotation}: annotation without image")
+    rows = with_sizes(images, folder, check, errors)
+    boxes = boxes.merge(rows.drop(columns="where"), on="path")
+    rows = rows.merge(boxes.drop_duplicates("path")[["path", "wnid"]], on="path")
+    rows = rows.assign(boxes=rows["path"].map(box_texts(fit_boxes(boxes, errors), "path")))
+    rows = rows[rows["wnid"].isin(list(classes))]
+    labels = {wnid: label for label, wnid in enumerate(classes)}
+    image_id = "val/" + rows["path"]
+    return rows.assign(
+        image_id=image_id,
+        path=f"{IMAGES.as_posix()}/" + image_id,
+        split=TEST,
+        label=rows["wnid"].map(labels),
+        class_name=rows["wnid"].map(classes),
+    )
 
 
 def _check_ground_truth(
-    root: Path, numbered: dict[int, str], wnids: dict[str, str], faults: list[str]
+    root: Path, numbered: dict[str, str], val: pd.DataFrame, errors: list[str]
 ) -> None:
     """Line n of the ground truth holds the class of ILSVRC2012_val_<n>: compare the annotations."""
+    wnids = dict(zip(val["image_id"], val["wnid"], strict=True))
     for path in (root / name for name in GROUND_TRUTH):
         if not path.is_file() or not numbered:
             continue
         for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            wnid = numbered.get(int(text)) if text.strip().isdecimal() else None
-            found = wnids.get(f"ILSVRC2012_val_{line:08d}{SUFFIX}", wnid)
+            wnid = numbered.get(text.strip())
+            annotated = wnids.get(f"val/ILSVRC2012_val_{line:08d}{SUFFIX}", wnid)
             if wnid is None:
-                faults.append(f"{path}:{line}: malformed line {text!r}, expected a class number")
-            elif wnid != found:
-                faults.append(f"{path}:{line}: the class is {wnid}, the annotation says {found}")
+                errors.append(f"{path}:{line}: malformed line {text!r}, expected a class number")
+            elif wnid != annotated:
+                errors.append(
+                    f"{path}:{line}: the class is {wnid}, the annotation says {annotated}"
+                )
 
 
 def read_ilsvrc(
@@ -304,27 +270,26 @@ def read_ilsvrc(
     ----------
     root : folder that holds ILSVRC/
     fullsup : folder of the metadata of `train-fullsup`, if there is one
-    check_images : decode every image, or only their headers if False; an `ImageCheck` can remember
-        what it found
+    check_images : decode every image, or only read their headers if False; an `ImageCheck` can keep
+        the results
     fullsup_images : folder that its image ids start from; by default fullsup/images
 
-    Raises DatasetError with all faults, each with its file and, where there is one, its line. A box
-    is judged by the size of the picture, not by the one in the annotation; it may pass the border
-    by up to one pixel and is clipped.
+    Raises DatasetError with all errors, each with its file and, where there is one, its line. A box
+    is compared with the size of the image, not with the one in the annotation; it may extend beyond
+    the border by up to one pixel and is clipped.
     """
     root = Path(root)
     if not (root / IMAGES).is_dir():
         raise DatasetError([f"{root}: no ILSVRC here. {WHERE_FROM}"])
-    faults: list[str] = []
-    classes, numbered = read_classes(root, faults)
-    tables = _train_rows(root, classes, check_images, faults)
-    rows, wnids = _val_rows(root, classes, check_images, faults)
-    _check_ground_truth(root, numbered, wnids, faults)
-    tables.append(rows)
+    errors: list[str] = []
+    classes, numbered = read_classes(root, errors)
+    train = _train_rows(root, classes, check_images, errors)
+    val = _val_rows(root, classes, check_images, errors)
+    _check_ground_truth(root, numbered, val, errors)
+    tables = [train, index_table(val)]
     if fullsup is not None:
         images = Path(fullsup_images or Path(fullsup) / "images")
         names = list(classes.values())
-        tables.append(fullsup_rows(Path(fullsup), images, root, names, check_images, faults))
-    if faults:
-        raise DatasetError(faults)
+        tables.append(fullsup_rows(Path(fullsup), images, root, names, check_images, errors))
+    raise_errors(errors)
     return pd.concat(tables, ignore_index=True)

@@ -1,15 +1,18 @@
-"""The images of a data set as uint8 squares, decoded on demand or once into a memory map.
+"""Image files: list them, decode them, and keep them as uint8 squares.
 
-Both give image i as a (3, L, L) uint8 tensor. The memory map is one file per list of images and
-size, made by whoever comes first and shared by all processes of the machine; making it can be
-interrupted.
+`load_images` gives one tensor. `open_images` gives image i as a (3, L, L) uint8 tensor, decoded on
+demand or once into a memory map: one file per list of images and size, made by the first process
+that needs it and shared by all. Making it can be interrupted.
 """
+
+from __future__ import annotations
 
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -19,27 +22,42 @@ import torch
 from numpy.lib.format import open_memmap
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
-from wsol.datasets.files import locked
+from wsol.datasets.files import locked, write_text
 from wsol.datasets.index import rows_of
 
-# From files to tensors: decoded once, squashed to a square, kept as uint8.
-
 LOAD_RATIO = 256 / 224  # train images are loaded this much larger than they are cropped
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+CHUNK = 256  # images between two records of the progress of filling a cache
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """Image files below a folder, by suffix, sorted."""
+    paths = (path for path in Path(folder).rglob("*") if path.is_file())
+    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES)
+
+
+@contextmanager
+def decoded(path: str | Path) -> Iterator[Image.Image]:
+    """An image file, opened; what fails while it is decoded becomes a ValueError with its path."""
+    try:
+        with Image.open(path) as image:
+            yield image
+    except FileNotFoundError as error:
+        raise ValueError(f"missing image {path}") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"image does not decode: {path} ({reason})") from error
 
 
 def load_image(path: str | Path, size: int) -> np.ndarray:
-    """Read one image as (3, size, size) uint8 RGB, squashed to a square, antialiased.
+    """One image as (3, size, size) uint8 RGB, resized to a square with antialiasing.
 
-    Raises ValueError naming the file when it cannot be decoded.
+    Raises ValueError naming the file if it is missing or does not decode.
     """
-    try:
-        with Image.open(path) as image:
-            square = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read as an image ({error})") from error
+    with decoded(path) as image:
+        square = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(square).transpose(2, 0, 1)
 
 
@@ -57,11 +75,6 @@ def load_size(input_size: int) -> int:
     return round(input_size * LOAD_RATIO)
 
 
-def train_transform(input_size: int) -> v2.Transform:
-    """Random crop and horizontal flip, as in Choe et al. (CVPR 2020); draws from torch's RNG."""
-    return v2.Compose([v2.RandomCrop(input_size), v2.RandomHorizontalFlip()])
-
-
 def to_float(images: Tensor) -> Tensor:
     """Turn uint8 images into floats in [0, 1]."""
     return images.float().div_(255)
@@ -74,17 +87,6 @@ def load_split(
     rows = rows_of(index, split)
     images = load_images([Path(root) / path for path in rows["path"]], size)
     return images, torch.from_numpy(rows["label"].to_numpy().copy())
-
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-
-
-def pictures_below(folder: Path) -> list[Path]:
-    """Files with the suffix of a picture, sorted."""
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES)
-
-
-CHUNK = 256  # images between two notes of how far the cache is
 
 
 class Images(Protocol):
@@ -100,18 +102,17 @@ class Images(Protocol):
 
 
 class ArrayImages:
-    """Images of one array (N, 3, L, L) uint8, in memory or memory-mapped."""
+    """Images of one array (N, 3, L, L) uint8, in memory or memory-mapped from the file `path`."""
 
     def __init__(
         self, array: np.ndarray | Tensor, digest: str | None = None, path: Path | None = None
     ) -> None:
-        """Take an array, and the path of its file where there is one."""
         self.array = array.numpy() if isinstance(array, Tensor) else array
         self.size = self.array.shape[-1]
         self._digest, self._path = digest, path
 
     def __getstate__(self) -> dict:
-        """What a worker that is not forked gets: of a file its path, not its pixels."""
+        """For a spawned worker: the path of the file, not its pixels."""
         return self.__dict__ | ({"array": None} if self._path else {})
 
     def __setstate__(self, state: dict) -> None:
@@ -126,14 +127,14 @@ class ArrayImages:
         return torch.from_numpy(np.array(self.array[i]))  # a copy: the map is read-only
 
     def digest(self) -> str:
-        """Of the pixels, unless they are known by another name."""
+        """Identifies the images: of their files where there are any, otherwise of the pixels."""
         if self._digest is None:
             self._digest = hashlib.sha256(np.ascontiguousarray(self.array)).hexdigest()
         return self._digest
 
 
 class FileImages:
-    """Images decoded whenever they are asked for."""
+    """Images decoded on each access."""
 
     def __init__(self, paths: Sequence[Path], size: int) -> None:
         self.paths, self.size = [str(path) for path in paths], size
@@ -145,12 +146,12 @@ class FileImages:
         return torch.from_numpy(load_image(self.paths[i], self.size).copy())
 
     def digest(self) -> str:
-        """Of names, sizes and times of the files, and of the size L: nothing is decoded."""
-        found = hashlib.sha256(str(self.size).encode())
+        """Of names, sizes and times of the files, and of L; nothing is decoded."""
+        digest = hashlib.sha256(str(self.size).encode())
         for path in self.paths:
             state = os.stat(path)
-            found.update(f"\n{path}\t{state.st_size}\t{state.st_mtime_ns}".encode())
-        return found.hexdigest()
+            digest.update(f"\n{path}\t{state.st_size}\t{state.st_mtime_ns}".encode())
+        return digest.hexdigest()
 
 
 def open_images(
@@ -160,11 +161,11 @@ def open_images(
     cache_gb: float = 32.0,
     workers: int | None = None,
 ) -> Images:
-    """Images of files at a size: from the cache, which is filled first, where they fit into it.
+    """Images of files at size L, from a memory map in the folder `cache` if they fit into it.
 
     They fit if they take at most `cache_gb` gigabytes (10^9 bytes) and half of the free disk.
-    `workers` threads decode, by default one per core. Raises ValueError naming a file that cannot
-    be decoded; FileNotFoundError for one that is not there.
+    `workers` threads fill the map, by default one per core. Raises ValueError naming a file that
+    does not decode, FileNotFoundError for a missing one.
     """
     files = FileImages(paths, size)
     if cache is None or not len(files):
@@ -188,15 +189,14 @@ def _free(folder: Path) -> int:
 
 
 def _taken(path: Path) -> int:
-    """Bytes that an interrupted filling has taken already."""
     partial = path.with_suffix(".partial")
     return partial.stat().st_size if partial.is_file() else 0
 
 
 def make_array(path: Path, kind: type, shape: tuple[int, ...]) -> None:
-    """Write an npy file of zeros that has all its disk space, or raise OSError if there is none.
+    """Write an npy file of zeros with its disk space allocated, or raise OSError.
 
-    Without its space a memory map ends the process, with no word, when the disk is full.
+    Writing to a memory map without space kills the process when the disk is full.
     """
     open_memmap(path, "w+", kind, shape)
     with open(path, "r+b") as file:
@@ -204,15 +204,15 @@ def make_array(path: Path, kind: type, shape: tuple[int, ...]) -> None:
 
 
 def _fill(files: FileImages, path: Path, workers: int | None) -> None:
-    """Decode all images into an array that gets its name when it is complete.
+    """Decode all images into an array that is renamed when complete.
 
-    How many chunks are in it stands in a file beside it, written after their pixels.
+    A file beside it says how many are in it, and is written after their pixels.
     """
     partial, progress = path.with_suffix(".partial"), path.with_suffix(".progress")
     shape = (len(files), 3, files.size, files.size)
     done = int(progress.read_text() or 0) if progress.is_file() and partial.is_file() else 0
     if not done:
-        progress.unlink(missing_ok=True)  # of a file that is gone
+        progress.unlink(missing_ok=True)  # its array is gone
         make_array(partial, np.uint8, shape)
     array = open_memmap(partial, "r+")
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
@@ -223,9 +223,7 @@ def _fill(files: FileImages, path: Path, workers: int | None) -> None:
             ):
                 array[i] = image.numpy()
             array.flush()
-            note = progress.with_suffix(".note")
-            note.write_text(str(stop))
-            note.replace(progress)
+            write_text(progress, str(stop))
     del array
     partial.replace(path)
     progress.unlink(missing_ok=True)

@@ -22,8 +22,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-INDEX = "index.csv"  # what the table is called in the folder of its data set
-SPLITS = ("train-weaksup", "train-fullsup", "test")
+from wsol.datasets.files import written_whole
+
+INDEX = "index.csv"  # name of the table in the folder of its data set
+TRAIN_WEAKSUP, TRAIN_FULLSUP, TEST = SPLITS = ("train-weaksup", "train-fullsup", "test")
 TEXT = ("image_id", "path", "split", "class_name", "boxes", "mask", "ignore")
 NUMBERS = ("label", "width", "height")
 DTYPES = dict.fromkeys(TEXT, "str") | dict.fromkeys(NUMBERS, "int64")
@@ -34,7 +36,10 @@ COLUMNS = (
 
 
 def parse_boxes(text: str) -> NDArray[np.float64]:
-    """Boxes of one row, (G, 4): x0 y0 x1 y1 in original pixels. Raises ValueError if malformed."""
+    """Boxes of one row, (G, 4) float64: x0 y0 x1 y1 in original pixels.
+
+    Raises ValueError if the text is malformed.
+    """
     boxes = [box.split() for box in text.split(";")] if text.strip() else []
     if any(len(box) != 4 for box in boxes):
         raise ValueError(f"boxes are written 'x0 y0 x1 y1;x0 y0 x1 y1', not {text!r}")
@@ -42,7 +47,10 @@ def parse_boxes(text: str) -> NDArray[np.float64]:
 
 
 def format_boxes(boxes: ArrayLike) -> str:
-    """The text of (G, 4) boxes, in as few digits as give the same numbers back."""
+    """Text of (G, 4) boxes, in the fewest digits that give the same numbers back.
+
+    Raises ValueError if a number is not finite.
+    """
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     if not np.isfinite(boxes).all():
         raise ValueError(f"a box is not finite: {boxes.tolist()}")
@@ -51,14 +59,17 @@ def format_boxes(boxes: ArrayLike) -> str:
     )
 
 
-def index_table(rows: list[dict[str, object]]) -> pd.DataFrame:
-    """An index table from one mapping per row; what a row leaves out is empty text."""
-    blank = dict.fromkeys(TEXT, "")
-    return pd.DataFrame([blank | row for row in rows], columns=list(COLUMNS)).astype(DTYPES)
+def index_table(rows: pd.DataFrame | list[dict[str, object]]) -> pd.DataFrame:
+    """An index table from rows; text that is missing becomes ""."""
+    table = pd.DataFrame(rows).reindex(columns=list(COLUMNS)).astype("object")
+    return table.fillna(dict.fromkeys(TEXT, "")).astype(DTYPES).reset_index(drop=True)
 
 
 def check_index(table: pd.DataFrame) -> pd.DataFrame:
-    """The table itself. Raises ValueError if a column is missing or a row cannot be right."""
+    """The table itself.
+
+    Raises ValueError if a column is missing, a split is unknown, or an image is listed twice.
+    """
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
         raise ValueError(f"the index table lacks the columns {', '.join(missing)}")
@@ -79,19 +90,14 @@ def read_index(path: str | Path) -> pd.DataFrame:
 
 
 def write_index(table: pd.DataFrame, path: str | Path) -> None:
-    """Write an index table as CSV; the same table always gives the same bytes.
-
-    The file appears, or replaces an earlier one, only when it is complete.
-    """
-    path, table = Path(path), check_index(table)[list(COLUMNS)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    table.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
-    partial.replace(path)
+    """Write an index table as CSV; the same table always gives the same bytes."""
+    table = check_index(table)[list(COLUMNS)]
+    with written_whole(path) as partial:
+        table.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
 
 
 def rows_of(index: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Rows of one split, numbered from 0. Raises ValueError if there are none."""
+    """Rows of one split with a new index from 0. Raises ValueError if there are none."""
     rows = index[index["split"] == split].reset_index(drop=True)
     if rows.empty:
         there = ", ".join(sorted(set(index["split"]))) or "no split at all"

@@ -1,57 +1,150 @@
-"""A CSV file that only grows: what took long to find out outlives the process that found it out.
+"""Results about files that took long to compute, kept in one SQLite file (`memo.sqlite`).
 
-Rows are appended as they come, the last row of a key counts, and a row that was cut off in the
-middle of being written is passed over.
+A value is valid as long as its file has the same size and modification time. Values are written in
+batches, so that an interrupted run resumes, and several processes can use one memo.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, NamedTuple
 
-Row = dict[str, str]
+from tqdm.auto import tqdm
+
+MEMO = "memo.sqlite"  # name of the memo in a prepared folder
+BATCH = 256  # files under way at a time, and values per transaction
+SECONDS = 1.0  # longest time between two transactions
+TABLE = (
+    "CREATE TABLE IF NOT EXISTS memo (kind TEXT, path BLOB, size INTEGER, mtime_ns INTEGER,"
+    " value TEXT, PRIMARY KEY (kind, path)) WITHOUT ROWID"
+)
 
 
-def read_journal(path: Path, columns: Sequence[str], key: str) -> dict[str, Row]:
-    """The last whole row of every key, in the order in which the keys first came.
+HEADER = b"SQLite format 3\0"
 
-    A file that is missing, or was written with other columns, is empty.
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(HEADER))
+
+
+class State(NamedTuple):
+    """What identifies the content of a file: path from the memo's folder, bytes, time of change."""
+
+    path: bytes
+    size: int
+    mtime_ns: int
+
+
+class Memo:
+    """Values by kind and state of a file. With path None nothing is kept.
+
+    Used as a context manager. Raises ValueError if the file is no memo; it is never deleted.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, UnicodeDecodeError):
-        return {}
-    whole = text[: text.rfind("\n") + 1]
-    rows = list(csv.reader(io.StringIO(whole, newline="")))
-    if not rows or rows[0] != list(columns):
-        return {}
-    found = [dict(zip(columns, row, strict=True)) for row in rows[1:] if len(row) == len(columns)]
-    return {row[key]: row for row in found}
+
+    def __init__(self, path: str | Path | None) -> None:
+        self.path = None if path is None else Path(path)
+        self._connection: sqlite3.Connection | None = None
+        self._pending: list[tuple] = []
+        self._written = time.monotonic()
+        if self.path is not None and self.path.exists():
+            self._open()
+
+    def __enter__(self) -> Memo:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()
+        if self._connection is not None:
+            self._connection.close()
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists() and not HEADER.startswith(_start(self.path)):
+                raise ValueError(f"{self.path}: not a memo of wsol: move it")
+            connection = sqlite3.connect(self.path, timeout=60)
+            try:
+                tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+                if {name for (name,) in tables} - {"memo"}:
+                    raise sqlite3.DatabaseError("it is another database")
+                connection.execute(TABLE)
+            except sqlite3.DatabaseError as error:
+                connection.close()
+                raise ValueError(f"{self.path}: not a memo of wsol ({error}): move it") from error
+            self._connection = connection
+        return self._connection
+
+    def state(self, path: Path) -> State | None:
+        """The state of a file now, None if there is no file or no memo."""
+        if self.path is None:
+            return None
+        try:
+            stat = os.stat(path)
+        except OSError:
+            return None
+        below = os.fsencode(os.path.relpath(path, self.path.parent))
+        return State(below, stat.st_size, stat.st_mtime_ns)
+
+    def get(self, kind: str, state: State | None) -> Any:
+        """The value for a file in this state, or None."""
+        if state is None or self._connection is None:
+            return None
+        where = "kind = ? AND path = ? AND size = ? AND mtime_ns = ?"
+        row = self._connection.execute(f"SELECT value FROM memo WHERE {where}", (kind, *state))
+        value = row.fetchone()
+        return None if value is None else json.loads(value[0])
+
+    def put(self, kind: str, state: State | None, value: object) -> None:
+        """Keep a value that JSON can hold; it is written with the next batch."""
+        if state is None or self.path is None:
+            return
+        self._pending.append((kind, *state, json.dumps(value)))
+        if len(self._pending) >= BATCH or time.monotonic() > self._written + SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the values that are not written yet."""
+        if self._pending:
+            with self._open() as transaction:
+                rows = "INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?, ?)"
+                transaction.executemany(rows, self._pending)
+            self._pending.clear()
+        self._written = time.monotonic()
 
 
-def append_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Write rows behind those that are there, in one piece; start the file if there is none.
+def map_files(
+    function: Callable[[Path], Any],
+    paths: Sequence[Path],
+    kind: str,
+    memo: str | Path | None = None,
+    workers: int | None = None,
+    keep: bool = True,
+) -> Iterator[Any]:
+    """Values of `function` for files, in their order, computed by threads.
 
-    A row that was cut off makes way, and so does a file that was written with other columns.
+    kind : name of the function in the memo
+    workers : threads, one per core by default
+    keep : write new values to the memo; a text is an error message and is never kept
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    header = ",".join(columns) + "\n"
-    text = io.StringIO(newline="")
-    csv.DictWriter(text, columns, lineterminator="\n").writerows(rows)
-    with path.open("a+b") as file:
-        file.seek(0)
-        fresh = file.readline() != header.encode()
-        file.truncate(0 if fresh else _whole(file))
-        file.write(((header if fresh else "") + text.getvalue()).encode())
-
-
-def _whole(file: BinaryIO) -> int:
-    """Length of a file up to the end of its last whole row."""
-    end = file.seek(-1, io.SEEK_END) + 1
-    if file.read(1) == b"\n":
-        return end
-    file.seek(0)
-    return file.read().rfind(b"\n") + 1
+    bar = tqdm(total=len(paths), desc=kind, unit="image", leave=False, delay=2)
+    with Memo(memo) as known, ThreadPoolExecutor(workers or os.cpu_count()) as pool, bar:
+        for start in range(0, len(paths), BATCH):
+            chunk = paths[start : start + BATCH]
+            states = list(pool.map(known.state, chunk))
+            values = [known.get(kind, state) for state in states]
+            new = [path for path, value in zip(chunk, values, strict=True) if value is None]
+            computed = pool.map(function, new)
+            for state, value in zip(states, values, strict=True):
+                if value is None:
+                    value = next(computed)
+                    if keep and not isinstance(value, str):
+                        known.put(kind, state, value)
+                yield value
+                bar.update()

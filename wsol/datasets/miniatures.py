@@ -1,6 +1,6 @@
 """Miniatures of real data sets, of drawn birds, in the formats and the archives of their authors.
 
-With them the notebooks that prepare CUB-200-2011, ILSVRC, OpenImages30k and folders of pictures run
+With them the notebooks that prepare CUB-200-2011, ILSVRC, OpenImages30k and folders of images run
 offline in seconds. Each function writes below one folder and says what it leaves there.
 """
 
@@ -27,9 +27,7 @@ from wsol.datasets.birds import BirdsConfig, draw_birds
 from wsol.datasets.checks import Box
 from wsol.datasets.cub import read_cub
 from wsol.datasets.ilsvrc import ANNOTATIONS, IMAGES, MAPPING
-from wsol.datasets.index import parse_boxes
-
-# Writing small data sets in the formats of their authors: archives, annotations, lists.
+from wsol.datasets.index import TEST, TRAIN_WEAKSUP, parse_boxes
 
 CHECKSUMS = "MD5SUMS"
 
@@ -142,7 +140,6 @@ def write_openimages_lists(
 
 CONFIG = BirdsConfig(n_train=32, n_fullsup=16, n_test=24, n_background=8)
 QUALITY = 92  # of JPEGs
-TRAIN, FULLSUP, TEST = "train-weaksup", "train-fullsup", "test"
 
 
 @contextmanager
@@ -154,7 +151,7 @@ def _drawn() -> Iterator[Path]:
 
 
 class _Shown(NamedTuple):
-    """A picture (H, W, 3) uint8, the boxes of its birds in pixels, their masks (H, W) if known."""
+    """An image (H, W, 3) uint8, the boxes of its birds in pixels, their masks (H, W) if known."""
 
     pixels: NDArray[np.uint8]
     boxes: list[Box]
@@ -162,7 +159,7 @@ class _Shown(NamedTuple):
 
 
 def _read(birds: Path, row: pd.Series, twice: bool) -> _Shown:
-    """One drawn picture; `twice`: with its mirror image beside it, so that it has two birds."""
+    """One drawn image; `twice`: with its mirror image beside it, so that it has two birds."""
     with Image.open(birds / row.path) as image:
         pixels = np.asarray(image)
     masks = []
@@ -219,9 +216,9 @@ def make_ilsvrc(folder: Path) -> None:
         index, tree = read_cub(birds, birds / "fullsup"), Path(unpacked)
         fullsup, names = [], {}
         for number, row in enumerate(index.itertuples()):
-            wnid, twice = f"n{row.label + 1:08d}", number % 3 == 0 and row.split != TRAIN
+            wnid, twice = f"n{row.label + 1:08d}", number % 3 == 0 and row.split != TRAIN_WEAKSUP
             shown, names[wnid] = _read(birds, row, twice), row.class_name[4:].replace("_", " ")
-            if row.split == TRAIN:
+            if row.split == TRAIN_WEAKSUP:
                 _save(shown.pixels, tree / IMAGES / "train" / wnid / f"{wnid}_{number}.JPEG")
             elif row.split == TEST:
                 stem = f"ILSVRC2012_val_{number:08d}"
@@ -239,12 +236,12 @@ def make_ilsvrc(folder: Path) -> None:
 
 
 def make_openimages(folder: Path) -> None:
-    """OpenImages/, with pictures, masks twice as large as they, and metadata/."""
+    """OpenImages/, with images, masks of twice their size, and metadata/."""
     root, labels, objects = folder / "OpenImages", {}, {}
     with _drawn() as birds:
         index = read_cub(birds)
         for number, row in enumerate(index.itertuples()):
-            split = "train" if row.split == TRAIN else ("val", "test")[len(objects) % 2]
+            split = "train" if row.split == TRAIN_WEAKSUP else ("val", "test")[len(objects) % 2]
             image = f"{split}/0b{row.label:02d}/{number:016x}"
             shown = _read(birds, row, twice=number % 3 == 0 and split != "train")
             _save(shown.pixels, root / f"{image}.jpg")
@@ -262,7 +259,7 @@ def make_openimages(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """pictures/<class>/, boxes.csv, masks/<class>/, and background/, pictures without a bird."""
+    """pictures/<class>/, boxes.csv, masks/<class>/, and background/, images without a bird."""
     with _drawn() as birds:
         index = read_cub(birds)
         lines = ["image,x0,y0,x1,y1"]

@@ -15,16 +15,15 @@ header whose paths start from the root:
 
 `ignore`, the region that does not count, stands on the first line of an image only; elsewhere the
 field is empty. The object is the union of the masks. It is written as one mask per image, 255 on
-the object and 0 elsewhere, and so is the region to ignore: the evaluation takes away from it what
-belongs to the object. The box is that of the union, x1 = x0 + width, in pixels of the image.
-There is no image_sizes.txt: sizes come from the pictures.
+the object and 0 elsewhere, and so is the region to ignore: the evaluation removes
+the object from it. The box is that of the union, x1 = x0 + width, in pixels of the image.
+There is no image_sizes.txt: sizes come from the images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,40 +35,28 @@ from PIL import Image
 
 from wsol.datasets.checks import (
     Box,
-    DatasetError,
     ImageCheck,
-    Record,
     Size,
-    by_key,
-    image_size,
-    parse_path,
-    read_records,
+    raise_errors,
+    report,
+    unique,
+    with_sizes,
 )
-from wsol.datasets.files import relative
-from wsol.datasets.index import format_boxes, index_table
-from wsol.datasets.metadata import known_sizes
+from wsol.datasets.files import relative, written_whole
+from wsol.datasets.images import decoded
+from wsol.datasets.index import SPLITS, format_boxes, index_table
+from wsol.datasets.metadata import LABEL, check_images_listed, read_fields
 
-# From the masks of an image, of one object each, to one mask per image, and its box.
-
-
-class Masks(NamedTuple):
-    """Files of one object of an image; `ignore` is "" on all lines of an image but the first."""
-
-    mask: str
-    ignore: str
-
-
-def read_mask(path: Path) -> NDArray[np.bool_] | str:
-    """A mask (H, W), true where it is not 0 as in the reference, or what is wrong with it."""
-    found = image_size(path)
-    if isinstance(found, str):
-        return found.replace("image", "mask", 1)
-    with Image.open(path) as image:
-        return np.asarray(image.convert("L")) > 0
+FOLDERS = dict(zip(("train", "val", "test"), SPLITS, strict=True))
+WHERE_FROM = (
+    "OpenImages30k is a subset of https://storage.googleapis.com/openimages/web/index.html; "
+    "https://github.com/clovaai/wsolevaluation says how to get its images and masks; unpack both "
+    "so that train/, val/ and test/ are in this folder"
+)
 
 
 def same_proportions(a: Size, b: Size) -> bool:
-    """Whether two sizes, in pixels, can be those of one picture scaled and rounded."""
+    """Whether two sizes, in pixels, can be those of one image scaled and rounded."""
     stretch = a[0] * b[1] / (a[1] * b[0])
     return abs(stretch - 1) <= sum(1 / side for side in (*a, *b))
 
@@ -81,62 +68,67 @@ def mask_box(mask: NDArray[np.bool_], size: Size) -> Box:
     return x[0] * across, y[0] * down, (x[-1] + 1) * across, (y[-1] + 1) * down
 
 
-def _sound_mask(
-    where: str, path: Path, size: Size, faults: list[str], empty: bool = False
-) -> NDArray[np.bool_] | None:
-    """A mask that fits an image of that size; None, and a fault, if it does not."""
-    mask = read_mask(path)
-    if isinstance(mask, str):
-        faults.append(f"{where}: {mask}")
-        return None
+def read_mask(path: Path, size: Size, empty: bool = False) -> NDArray[np.bool_]:
+    """A mask (H, W) of an image of `size`, true where it is not 0, as in the reference.
+
+    Raises ValueError if it does not decode, has other proportions, or is empty and may not be.
+    """
+    try:
+        with decoded(path) as image:
+            mask = np.asarray(image.convert("L")) > 0
+    except ValueError as error:
+        raise ValueError(str(error).replace("image", "mask", 1)) from error
     height, width = mask.shape
     if not same_proportions((width, height), size):
-        faults.append(
-            f"{where}: mask of {width} x {height} pixels for an image of {size[0]} x {size[1]}"
-        )
-        return None
+        shown = f"{width} x {height} pixels for an image of {size[0]} x {size[1]}"
+        raise ValueError(f"mask of {shown}")
     if not empty and not mask.any():
-        faults.append(f"{where}: empty mask {path}")
-        return None
+        raise ValueError(f"empty mask {path}")
     return mask
 
 
 def _save(mask: NDArray[np.bool_], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    Image.fromarray(mask.astype(np.uint8) * 255).save(partial, format="PNG")
-    partial.replace(path)
+    with written_whole(path) as partial:
+        Image.fromarray(mask.astype(np.uint8) * 255).save(partial, format="PNG")
 
 
 class United(NamedTuple):
-    """What an image's masks come to: box, files of object and region to ignore, what is wrong."""
+    """The masks of one image combined: box in pixels of the image, files, errors."""
 
     box: Box | None
     mask: Path | None
     ignore: Path | None
-    faults: list[str]
+    errors: list[str]
 
 
-def unite_masks(root: Path, lines: Sequence[Record], size: Size, united: Path) -> United:
-    """Write the union of an image's masks, and its region to ignore, below `united`.
+def unite_masks(root: Path, objects: pd.DataFrame, size: Size, out: Path) -> United:
+    """Write the union of an image's masks, and its region to ignore, below `out`.
 
-    `lines` holds a record of `Masks` per object, paths from root; `size` is that of the image. Both
-    files are grey, 255 inside and 0 outside. Nothing is written if there is a fault.
+    objects : rows image_id, mask, ignore and where, paths from root; ignore is on the first only
+    size : of the image
+
+    Both files are grey, 255 inside and 0 outside. Nothing is written if there is an error.
     """
-    faults: list[str] = []
-    found = [_sound_mask(line.where, root / line.value.mask, size, faults) for line in lines]
-    first, region = lines[0], None
-    if first.value.ignore:
-        path = root / first.value.ignore
-        region = _sound_mask(first.where, path, size, faults, empty=True)
-    if faults:
-        return United(None, None, None, faults)
-    union = found[0].astype(np.uint8)
-    for mask in found[1:]:  # of one resolution as a rule
+    errors, masks, region = [], [], None
+    for row in objects.itertuples():
+        try:
+            masks.append(read_mask(root / row.mask, size))
+        except ValueError as error:
+            errors.append(f"{row.where}: {error}")
+    first = objects.iloc[0]
+    if first["ignore"]:
+        try:
+            region = read_mask(root / first["ignore"], size, empty=True)
+        except ValueError as error:
+            errors.append(f"{first['where']}: {error}")
+    if errors:
+        return United(None, None, None, errors)
+    union = masks[0].astype(np.uint8)
+    for mask in masks[1:]:  # of one resolution as a rule
         union |= cv2.resize(
             mask.astype(np.uint8), union.shape[::-1], interpolation=cv2.INTER_NEAREST
         )
-    object_file = united / Path(first.key).with_suffix(".png")
+    object_file = out / Path(first["image_id"]).with_suffix(".png")
     ignore_file = object_file.with_name(f"{object_file.stem}_ignore.png")
     _save(union > 0, object_file)
     if region is not None:
@@ -145,126 +137,57 @@ def unite_masks(root: Path, lines: Sequence[Record], size: Size, united: Path) -
     return United(box, object_file, None if region is None else ignore_file, [])
 
 
-FOLDERS = {"train": "train-weaksup", "val": "train-fullsup", "test": "test"}
-WHERE_FROM = (
-    "OpenImages30k is a choice of https://storage.googleapis.com/openimages/web/index.html; "
-    "https://github.com/clovaai/wsolevaluation says how to get its images and masks; unpack both "
-    "so that train/, val/ and test/ lie in this folder"
-)
+class Split(NamedTuple):
+    """The text files of one split: columns where and image_id; label; mask and ignore."""
+
+    ids: pd.DataFrame
+    labels: pd.DataFrame
+    masks: pd.DataFrame
 
 
-def _parse_label(text: str) -> int:
-    """A class number from 0."""
-    if not text.strip().isdecimal():
-        raise ValueError(text)
-    return int(text)
-
-
-def _parse_masks(text: str) -> Masks:
-    mask, ignore = (parse_path(part.strip()) for part in text.split(","))
-    if not mask:
-        raise ValueError(text)
-    return Masks(mask, ignore)
-
-
-def _read(
-    path: Path, fields: int, parse: Callable[[str], object], expected: str, faults: list[str]
-) -> list[Record]:
-    """Records of one text file; the image id is what stands before the last fields."""
-
-    def cut(line: str) -> tuple[str, str]:
-        key, *rest = line.rsplit(",", fields)
-        if len(rest) != fields or "/" not in key:
-            raise ValueError(line)
-        return parse_path(key.strip()), ",".join(rest)
-
-    return read_records(path, cut, parse, expected, faults)
-
-
-@dataclass(frozen=True)
-class SplitLines:
-    """The lines of one split: ids and labels by image id, masks of an image in their order."""
-
-    ids: dict[str, Record]
-    labels: dict[str, Record]
-    masks: dict[str, list[Record]]
-
-
-def _read_split(folder: Path, masked: bool, faults: list[str]) -> SplitLines:
-    ids = by_key(_read(folder / "image_ids.txt", 0, str, "folder/image", faults), faults)
-    labels = _read(folder / "class_labels.txt", 1, _parse_label, "image id,label", faults)
-    lines = []
+def _read_split(folder: Path, masked: bool, errors: list[str]) -> Split:
+    ids = read_fields(folder / "image_ids.txt", {}, errors)
+    flat = ~ids["image_id"].str.contains("/")
+    report(ids[flat], "malformed line {image_id!r}, expected 'folder/image'", errors)
+    ids = unique(ids[~flat], "image_id", errors)
+    labels = read_fields(folder / "class_labels.txt", {"label": LABEL}, errors)
+    labels = unique(labels, "image_id", errors).astype({"label": int})
+    masks = pd.DataFrame(columns=["image_id", "mask", "ignore", "where"], dtype="str")
     if masked:
-        expected = "image id,mask,ignore"
-        lines = _read(folder / "localization.txt", 2, _parse_masks, expected, faults)
-    masks: dict[str, list[Record]] = {}
-    for record in lines:
-        if record.value.ignore and record.key in masks:
-            faults.append(f"{record.where}: ignore region on another line than the image's first")
-        masks.setdefault(record.key, []).append(record)
-    split = SplitLines(ids, by_key(labels, faults), masks)
-    for record in (*split.labels.values(), *lines):
-        if record.key not in ids:
-            faults.append(f"{record.where}: image {record.key} is not in image_ids.txt")
-    for key, record in ids.items():
-        lacks = ["label"] * (key not in split.labels) + ["mask"] * (masked and key not in masks)
-        faults.extend(f"{record.where}: image {key} without {what}" for what in lacks)
-    return split
+        fields = {"mask": r"[^,\s][^,]*?", "ignore": "[^,]*?"}
+        masks = read_fields(folder / "localization.txt", fields, errors, ["mask", "ignore"])
+        later = masks.duplicated("image_id") & (masks["ignore"] != "")
+        report(masks[later], "ignore region on another line than the image's first", errors)
+    tables = {"label": labels} | ({"mask": masks} if masked else {})
+    check_images_listed(ids, tables, errors)
+    return Split(ids, labels, masks)
 
 
-def _class_names(splits: Sequence[SplitLines], faults: list[str]) -> dict[int, str]:
-    """The folder of an image is its class in the authors' words, and one label's throughout."""
-    names: dict[int, str] = {}
-    for record in (record for split in splits for record in split.labels.values()):
-        folder = record.key.split("/")[-2]
-        if names.setdefault(record.value, folder) != folder:
-            first = names[record.value]
-            faults.append(f"{record.where}: label {record.value} is {first}, the folder {folder}")
-    return names
+def _class_names(labels: pd.DataFrame, errors: list[str]) -> dict[int, str]:
+    """The folder of an image names its class; a label must always have the same folder."""
+    labels = labels.assign(folder=labels["image_id"].str.rsplit("/").str[-2])
+    first = labels.groupby("label")["folder"].transform("first")
+    mixed = labels.assign(first=first)[labels["folder"] != first]
+    report(mixed, "label {label} is {first}, the folder {folder}", errors)
+    return dict(zip(labels["label"], first, strict=True))
 
 
-def _unite(
-    root: Path, split: SplitLines, keys: Sequence[str], sizes: Sequence[Size], united: Path
-) -> list[United]:
-    """What the masks of some images come to, in their order; decoding is what takes the time."""
+def _with_masks(rows: pd.DataFrame, root: Path, masks: pd.DataFrame, out: Path) -> pd.DataFrame:
+    """The rows with `boxes`, `mask` and `ignore` of their united masks, and `errors`."""
+    groups = dict(list(masks.groupby("image_id")))
+    rows = rows[rows["image_id"].isin(groups)]
 
-    def one(key: str, size: Size) -> United:
-        return unite_masks(root, split.masks[key], size, united)
+    def unite(row: tuple) -> United:
+        return unite_masks(root, groups[row.image_id], (row.width, row.height), out)
 
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(one, keys, sizes))
-
-
-def _rows(
-    root: Path,
-    name: str,
-    split: SplitLines,
-    classes: dict[int, str],
-    united: Path,
-    check_images: bool | ImageCheck,
-    faults: list[str],
-) -> pd.DataFrame:
-    """Rows of the images of one split of which everything is known."""
-    keys, wheres = list(split.ids), [record.where for record in split.ids.values()]
-    known = known_sizes(root, keys, wheres, check_images, faults)
-    sizes = {key: size for key, size in zip(keys, known, strict=True) if size is not None}
-    masked = [key for key in sizes if key in split.masks]
-    unions = _unite(root, split, masked, [sizes[key] for key in masked], united)
-    found = dict(zip(masked, unions, strict=True))
-    rows = []
-    for key, size in sizes.items():
-        row = dict(image_id=key, path=key, split=FOLDERS[name], width=size[0], height=size[1])
-        if key in found:
-            faults += found[key].faults
-            if found[key].box is None:
-                continue
-            row["boxes"] = format_boxes([found[key].box])
-            files = {"mask": found[key].mask, "ignore": found[key].ignore}
-            row |= {column: relative(file, root) for column, file in files.items() if file}
-        if key in split.labels:
-            label = split.labels[key].value
-            rows.append(row | dict(label=label, class_name=classes[label]))
-    return index_table(rows)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding takes most of the time
+        united = list(pool.map(unite, rows.itertuples()))
+    return rows.assign(
+        boxes=[format_boxes([one.box]) if one.box else "" for one in united],
+        mask=[relative(one.mask, root) if one.mask else "" for one in united],
+        ignore=[relative(one.ignore, root) if one.ignore else "" for one in united],
+        errors=[one.errors for one in united],
+    )
 
 
 def read_openimages(
@@ -280,23 +203,27 @@ def read_openimages(
     root : folder of train/, val/ and test/
     metadata : folder of the text files of the three splits
     united : folder to write one mask, and one region to ignore, per image into
-    check_images : decode every image, or only their headers if False; an `ImageCheck` can remember
-        what it found. Masks are always decoded
+    check_images : decode every image, or only read their headers if False; an `ImageCheck` can keep
+        the results. Masks are always decoded
 
-    `train-weaksup` has neither boxes nor masks. Raises DatasetError with all faults, each with file
+    `train-weaksup` has neither boxes nor masks. Raises DatasetError with all errors, each with file
     and line: among them masks that are missing, empty, undecodable or of other proportions.
     """
     root, metadata, united = Path(root), Path(metadata), Path(united)
     missing = [str(root / name) for name in FOLDERS if not (root / name).is_dir()]
-    if missing:
-        raise DatasetError([f"{folder}: missing folder. {WHERE_FROM}" for folder in missing])
-    faults: list[str] = []
-    splits = {name: _read_split(metadata / name, name != "train", faults) for name in FOLDERS}
-    classes = _class_names(list(splits.values()), faults)
-    tables = [
-        _rows(root, name, split, classes, united, check_images, faults)
-        for name, split in splits.items()
-    ]
-    if faults:
-        raise DatasetError(faults)
+    raise_errors([f"{folder}: missing folder. {WHERE_FROM}" for folder in missing])
+    errors: list[str] = []
+    splits = {name: _read_split(metadata / name, name != "train", errors) for name in FOLDERS}
+    labels = pd.concat([split.labels for split in splits.values()])
+    classes, tables = _class_names(labels, errors), []
+    for name, split in splits.items():
+        ids = split.ids.assign(path=split.ids["image_id"])
+        rows = with_sizes(ids, root, check_images, errors)
+        if name != "train":
+            rows = _with_masks(rows, root, split.masks, united)
+            errors += [error for row in rows["errors"] for error in row]
+        rows = rows.merge(split.labels.drop(columns="where"), on="image_id")
+        names = rows["label"].map(classes)
+        tables.append(index_table(rows.assign(split=FOLDERS[name], class_name=names)))
+    raise_errors(errors)
     return pd.concat(tables, ignore_index=True)

@@ -1,7 +1,8 @@
-"""A folder that the notebooks can work in, for the drawn birds.
+"""Prepare a data set: a folder that the notebooks can work in, with index.csv or errors.csv.
 
-It holds index.csv, whose paths start from it, and background/, a set with a manifest. Those of real
-data sets are made by `prepare_real`.
+`prepare` does it for CUB-200-2011, ILSVRC, OpenImages30k and any folder of images, `prepare_birds`
+for the drawn birds. The paths in index.csv start from its folder. Its background/ is a background
+set with a manifest. Whatever is interrupted resumes when it is called again.
 """
 
 from __future__ import annotations
@@ -17,71 +18,168 @@ from pathlib import Path
 import pandas as pd
 
 from wsol.datasets.archives import Unpacked, check_archives, unpack_cub, unpack_ilsvrc
-from wsol.datasets.backgrounds.manifest import read_background_set
+from wsol.datasets.backgrounds.build import build_background_set, from_folder
+from wsol.datasets.backgrounds.manifest import read_background_set, write_manifest
 from wsol.datasets.birds import BirdsConfig, draw_birds
-from wsol.datasets.checks import JOURNAL, DatasetError, ImageCheck
+from wsol.datasets.checks import DatasetError, ImageCheck
 from wsol.datasets.cub import read_cub
+from wsol.datasets.files import relative, replace_folder, write_text, written_whole
+from wsol.datasets.folder import SHARES, read_folder
 from wsol.datasets.ilsvrc import read_ilsvrc
 from wsol.datasets.index import INDEX, SPLITS, parse_boxes, read_index, write_index
-from wsol.datasets.metadata import write_rebased
+from wsol.datasets.memo import MEMO
 from wsol.datasets.openimages import read_openimages
 from wsol.datasets.sources import published
 
-# What the preparation of a data set leaves: index.csv if it is sound, otherwise faults.csv.
+ERRORS = "errors.csv"
+COLUMNS = ("place", "error")
+MASKS = "masks"  # folder of united masks in a prepared folder
+RECORD = "birds.json"  # what was drawn; marks a folder that may be replaced
+UNPACK = {"cub": unpack_cub, "ilsvrc": unpack_ilsvrc}
+KINDS = (*UNPACK, "openimages", "folder")
 
-FAULTS = "faults.csv"
-COLUMNS = ("place", "fault")
 
-
-def fault_table(faults: Sequence[str]) -> pd.DataFrame:
-    """Faults as a table: place, a file or file:line, and fault, what is wrong there."""
-    rows = [re.fullmatch(r"(?:(.*?): )?(.*)", fault, re.DOTALL).groups("") for fault in faults]
+def error_table(errors: Sequence[str]) -> pd.DataFrame:
+    """Errors as a table: place, a file or file:line, and error, what is wrong there."""
+    rows = [re.fullmatch(r"(?:(.*?): )?(.*)", error, re.DOTALL).groups("") for error in errors]
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype="str")
 
 
-def _write_faults(faults: Sequence[str], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    fault_table(faults).to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
-    partial.replace(path)
-
-
 @contextmanager
-def faults_kept(out: Path) -> Iterator[None]:
-    """Write out/faults.csv when a DatasetError passes, and remove an earlier one otherwise."""
-    path = Path(out) / FAULTS
+def errors_kept(out: Path) -> Iterator[None]:
+    """Write out/errors.csv when a DatasetError passes, and remove an earlier one otherwise."""
+    path = Path(out) / ERRORS
     try:
         yield
     except DatasetError as error:
-        _write_faults(error.faults, path)
+        with written_whole(path) as partial:
+            table = error_table(error.errors)
+            table.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
         error.table = path
         raise
     path.unlink(missing_ok=True)
 
 
-def index_or_faults(read: Callable[[], pd.DataFrame], raw: Path, out: Path) -> pd.DataFrame:
-    """Write out/index.csv, or out/faults.csv if `read` raises DatasetError.
+def index_or_errors(read: Callable[[], pd.DataFrame], raw: Path, out: Path) -> pd.DataFrame:
+    """Write out/index.csv, or out/errors.csv if `read` raises DatasetError.
 
-    read : gives an index table whose paths start from `raw`; in out/index.csv they start from `out`
+    read : returns an index table whose paths start from `raw`; in out/index.csv they start from
+        `out`
 
-    Returns the table of the faults, without rows if there are none; an earlier index.csv stays
-    when there are some.
+    Returns the table of errors, empty if there are none; otherwise an earlier index.csv stays.
     """
     try:
-        with faults_kept(out):
-            write_rebased(read(), Path(raw), Path(out))
+        with errors_kept(out):
+            index = read()
+            for column in ("path", "mask", "ignore"):
+                paths = [relative(raw / path, out) if path else "" for path in index[column]]
+                index[column] = paths
+            write_index(index, Path(out) / INDEX)
     except DatasetError as error:
-        return fault_table(error.faults)
-    return fault_table([])
+        return error_table(error.errors)
+    return error_table([])
 
 
 def prepared_index(out: Path) -> pd.DataFrame:
-    """The index table of a prepared folder. Raises DatasetError if its data set has faults."""
-    path = Path(out) / FAULTS
+    """The index table of a prepared folder. Raises DatasetError if its data set has errors."""
+    path = Path(out) / ERRORS
     if path.is_file():
         table = pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8")
         raise DatasetError([": ".join(filter(None, row)) for row in table.to_numpy()], path)
     return read_index(Path(out) / INDEX)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One data set to prepare.
+
+    kind : "cub", "ilsvrc", "openimages" or "folder"
+    raw : folder of the data set
+    out : folder to prepare, the notebooks' parameter `data`
+    fullsup : metadata of `train-fullsup`; those of CUB and ILSVRC are data sets of their own
+    fullsup_images : its images, by default fullsup/images
+    metadata : text files of OpenImages30k, by default raw/metadata
+    archives : folder of archives to unpack into raw
+    checksums : file of md5sum for archives that are not the published ones
+    boxes, masks, shares, seed, leave : of a folder of images, see `folder.read_folder`
+    check : how images are checked; without a memo of its own, out/memo.sqlite is used
+    """
+
+    kind: str
+    raw: Path
+    out: Path
+    fullsup: Path | None = None
+    fullsup_images: Path | None = None
+    metadata: Path | None = None
+    archives: Path | None = None
+    checksums: Path | None = None
+    boxes: Path | None = None
+    masks: Path | None = None
+    shares: Sequence[float] = SHARES
+    seed: int = 0
+    leave: Sequence[Path] = ()
+    check: ImageCheck = field(default_factory=ImageCheck)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind is {self.kind!r}; there are {', '.join(KINDS)}")
+        if self.archives and self.kind not in UNPACK:
+            raise ValueError(f"the archives of {self.kind} have no published checksum: unpack them")
+        if self.check.memo is None:
+            check = replace(self.check, memo=self.out / MEMO)
+            object.__setattr__(self, "check", check)
+
+    def has_archives(self) -> bool:
+        """Whether an archive of the data set is in the folder of archives."""
+        names = published(self.kind) if self.archives else ()
+        return any((self.archives / name).is_file() for name in names)
+
+
+def unpack(plan: Plan) -> Unpacked:
+    """Check the archives of a plan and unpack them into its raw folder; other files stay there.
+
+    Raises DatasetError, and writes out/errors.csv, if an archive differs from what is expected:
+    then nothing is unpacked.
+    """
+    with errors_kept(plan.out):
+        check_archives(plan.archives, published(plan.kind), plan.out / MEMO, plan.checksums)
+        return UNPACK[plan.kind](plan.archives, plan.raw)
+
+
+def prepare(plan: Plan) -> pd.DataFrame:
+    """Check a data set and write out/index.csv, or out/errors.csv; returns the table of errors."""
+    return index_or_errors(lambda: _read(plan), plan.raw, plan.out)
+
+
+def _read(plan: Plan) -> pd.DataFrame:
+    """The index table of a data set, paths from its folder."""
+    if plan.kind == "openimages":
+        metadata = plan.metadata or plan.raw / "metadata"
+        return read_openimages(plan.raw, metadata, plan.out / MASKS, plan.check)
+    if plan.kind == "folder":
+        draw = dict(shares=plan.shares, seed=plan.seed, leave=[plan.out, *plan.leave])
+        return read_folder(plan.raw, plan.boxes, plan.masks, **draw, check_images=plan.check)
+    read = {"cub": read_cub, "ilsvrc": read_ilsvrc}[plan.kind]
+    return read(plan.raw, plan.fullsup, plan.check, plan.fullsup_images)
+
+
+def prepare_background(
+    out: Path, folders: Sequence[Path] = (), source: str = "", licence: str = ""
+) -> int:
+    """Make and check the background set out/background; return the number of images in use.
+
+    With `folders` their images are copied there, without copies of each other. Otherwise, if source
+    and licence are given, the manifest of the images that are there is written. Raises ValueError
+    if source or licence is needed and blank, FileExistsError if there is a set already,
+    DatasetError if an image does not decode or the set is not what its manifest says.
+    """
+    background = Path(out) / "background"
+    if folders:
+        lists = [from_folder(one, source, licence, f"{n}") for n, one in enumerate(folders)]
+        build_background_set([image for images in lists for image in images], background)
+    elif source and licence:
+        write_manifest(background, source, licence)
+    return len(read_background_set(background))
 
 
 def counts(index: pd.DataFrame) -> pd.DataFrame:
@@ -101,7 +199,6 @@ def counts(index: pd.DataFrame) -> pd.DataFrame:
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the splits that there are, in the order in which they are used."""
     return table.loc[[split for split in SPLITS if split in table.index]]
 
 
@@ -112,91 +209,12 @@ def boxes_per_image(index: pd.DataFrame, most: int = 5) -> pd.DataFrame:
     return _in_order(pd.crosstab(index["split"], names.rename("boxes")))
 
 
-# From the user's CUB-200-2011, ILSVRC or OpenImages30k to a folder that the notebooks work in.
-
-MASKS = "masks"  # folder of united masks in a prepared folder
-MEMORY = "archives.json"  # the MD5s that were worked out
-
-UNPACK = {"cub": unpack_cub, "ilsvrc": unpack_ilsvrc}
-KINDS = (*UNPACK, "openimages")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One data set to prepare.
-
-    kind : "cub", "ilsvrc" or "openimages"
-    raw : folder of the data set
-    out : folder to prepare, the notebooks' parameter `data`
-    fullsup : metadata of `train-fullsup`; those of CUB and ILSVRC are data sets of their own
-    fullsup_images : its images, by default fullsup/images
-    metadata : text files of OpenImages30k, by default raw/metadata
-    archives : folder of archives to unpack into raw
-    checksums : file of md5sum for archives that are not the published ones
-    check : how images are looked at; without a journal of its own, out/images.jsonl is used
-    """
-
-    kind: str
-    raw: Path
-    out: Path
-    fullsup: Path | None = None
-    fullsup_images: Path | None = None
-    metadata: Path | None = None
-    archives: Path | None = None
-    checksums: Path | None = None
-    check: ImageCheck = field(default_factory=ImageCheck)
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"kind is {self.kind!r}; there are {', '.join(KINDS)}")
-        if self.archives and self.kind not in UNPACK:
-            raise ValueError(f"the archives of {self.kind} have no published checksum: unpack them")
-        if self.check.journal is None:
-            check = replace(self.check, journal=self.out / JOURNAL)
-            object.__setattr__(self, "check", check)
-
-    def has_archives(self) -> bool:
-        """Whether an archive of the data set lies in the folder of archives."""
-        names = published(self.kind) if self.archives else ()
-        return any((self.archives / name).is_file() for name in names)
-
-
-def unpack(plan: Plan) -> Unpacked:
-    """Check the archives of a plan and unpack them into its raw folder; other files stay there.
-
-    Raises DatasetError, and writes out/faults.csv, if an archive is not what it should be: then
-    nothing is unpacked.
-    """
-    with faults_kept(plan.out):
-        check_archives(
-            plan.archives, published(plan.kind), plan.out / MEMORY, checksums=plan.checksums
-        )
-        return UNPACK[plan.kind](plan.archives, plan.raw)
-
-
-def prepare(plan: Plan) -> pd.DataFrame:
-    """Check a data set and write out/index.csv, or out/faults.csv; returns the table of faults."""
-    return index_or_faults(lambda: _read(plan), plan.raw, plan.out)
-
-
-def _read(plan: Plan) -> pd.DataFrame:
-    """The index table of a data set, paths from its folder."""
-    if plan.kind == "openimages":
-        metadata = plan.metadata or plan.raw / "metadata"
-        return read_openimages(plan.raw, metadata, plan.out / MASKS, plan.check)
-    read = {"cub": read_cub, "ilsvrc": read_ilsvrc}[plan.kind]
-    return read(plan.raw, plan.fullsup, plan.check, plan.fullsup_images)
-
-
-RECORD = "birds.json"  # what was drawn; marks a folder as ours to replace
-
-
 def prepare_birds(root: str | Path, config: BirdsConfig, workers: int = 2) -> pd.DataFrame:
     """Draw birds and background set into `root`, check both, write and return the index table.
 
     An earlier drawing in `root` is replaced, and only when the new one is complete.
 
-    Raises FileExistsError if `root` holds anything else, DatasetError if the check finds faults.
+    Raises FileExistsError if `root` holds anything else, DatasetError if the check finds errors.
     """
     root = Path(root)
     if root.exists() and any(root.iterdir()) and not (root / RECORD).is_file():
@@ -209,7 +227,6 @@ def prepare_birds(root: str | Path, config: BirdsConfig, workers: int = 2) -> pd
     index = read_cub(partial, partial / "fullsup")
     write_index(index, partial / INDEX)
     record = json.dumps(asdict(config), indent=2, sort_keys=True) + "\n"
-    (partial / RECORD).write_text(record, encoding="utf-8", newline="\n")
-    shutil.rmtree(root, ignore_errors=True)
-    partial.rename(root)
+    write_text(partial / RECORD, record)
+    replace_folder(partial, root)
     return index

@@ -1,7 +1,7 @@
-"""What each data set consists of, where its authors publish it, and what of it is there.
+"""What each data set consists of, where its authors publish it, and which parts are present.
 
 One table for the notebooks, the commands and data/README.md, which a test compares with it. Bytes
-and MD5s are those that are published; where none are, none are given.
+and MD5s are given where they are published.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ARCHIVES, RAW, FULLSUP, IMAGES, METADATA = "archives", "raw", "fullsup", "images
 
 
 class Origin(NamedTuple):
-    """The page that a part of a data set is to be had from, and what it may be used for."""
+    """The page that a part of a data set is available from, and its licence."""
 
     page: str
     licence: str

@@ -10,7 +10,6 @@ Shapes: N images, H W map.
 
 from __future__ import annotations
 
-import csv
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wsol.datasets.checks import DatasetError, Record, by_key, read_records
+from wsol.datasets.checks import raise_errors, read_lines, report, unique
 from wsol.evaluation.boxes import FRAME
 
 SHOWN = 5  # names of images that a message lists
@@ -149,33 +148,6 @@ def _score_map(array: NDArray, where: str) -> Floats:
     return np.clip(resized, 0, 1)  # cubic overshoots; dividing by the maximum would move every tau
 
 
-def _split(line: str) -> tuple[str, str]:
-    """Cut a line of the predictions into image id, which may hold commas, and classes."""
-    fields = next(csv.reader([line]))
-    if len(fields) <= RANKED:
-        raise ValueError(line)
-    return ",".join(fields[:-RANKED]), ",".join(fields[-RANKED:])
-
-
-def _classes(text: str) -> tuple[int, ...] | None:
-    """Five class numbers; None for the header."""
-    fields = [field.strip() for field in text.split(",")]
-    if fields == list(COLUMNS[1:]):
-        return None
-    if not all(field.isascii() and field.isdecimal() for field in fields):
-        raise ValueError(text)
-    return tuple(map(int, fields))
-
-
-def _check_classes(record: Record, n_classes: int | None, errors: list[str]) -> None:
-    """Five different classes that exist, or an error."""
-    if len(set(record.value)) != RANKED:
-        errors.append(f"{record.where}: image {record.key} has a class more than once")
-    if n_classes is not None and max(record.value) >= n_classes:
-        worst = max(record.value)
-        errors.append(f"{record.where}: class {worst} of image {record.key}, of {n_classes} from 0")
-
-
 def read_predictions(
     path: str | Path, image_ids: Sequence[str], labels: ArrayLike, n_classes: int | None = None
 ) -> tuple[Ints, Ints]:
@@ -189,21 +161,39 @@ def read_predictions(
     if len(labels) != len(image_ids):
         raise ValueError(f"{len(labels)} labels for {len(image_ids)} images")
     errors: list[str] = []
-    records = read_records(Path(path), _split, _classes, ",".join(COLUMNS), errors)
-    headers = [record.key for record in records if record.value is None]
-    if headers != [COLUMNS[0]] or records[0].value is not None:
+    classes = "".join(rf",\s*(?P<{name}>[^,]*?)\s*" for name in COLUMNS[1:])
+    pattern = rf'(?P<quote>"?)(?P<{COLUMNS[0]}>.+?)(?P=quote){classes}'
+    table = read_lines(Path(path), pattern, ",".join(COLUMNS), errors)
+    quoted = table["quote"] != ""
+    unquoted = table[COLUMNS[0]].str.replace('""', '"')
+    table[COLUMNS[0]] = table[COLUMNS[0]].where(~quoted, unquoted)
+    is_header = (table[list(COLUMNS)] == list(COLUMNS)).all(axis=1)
+    if is_header.sum() != 1 or not is_header.iloc[0]:
         errors.append(f"{path}: the header {','.join(COLUMNS)} is to be the first line, and once")
-    table = by_key([record for record in records if record.value is not None], errors)
-    known = set(image_ids)
-    for record in table.values():
-        _check_classes(record, n_classes, errors)
-        if record.key not in known:
-            errors.append(f"{record.where}: image {record.key} is not in the metadata")
-    missing = [name for name in image_ids if name not in table]
+    table = table[~is_header]
+    number = table[list(COLUMNS[1:])].apply(lambda column: column.str.fullmatch("[0-9]{1,9}"))
+    line = table[list(COLUMNS)].agg(",".join, axis=1) if len(table) else ""
+    report(
+        table.assign(line=line)[~number.all(axis=1)],
+        f"malformed line {{line!r}}, expected '{','.join(COLUMNS)}'",
+        errors,
+    )
+    table = unique(table[number.all(axis=1)], COLUMNS[0], errors)
+    numbers = table[list(COLUMNS[1:])].astype("int64")
+    table = table.assign(worst=numbers.max(axis=1))
+    repeated = numbers.nunique(axis=1) < RANKED
+    report(table[repeated], "image {image_id} has a class more than once", errors)
+    if n_classes is not None:
+        message = f"class {{worst}} of image {{image_id}}, of {n_classes} from 0"
+        report(table[table["worst"] >= n_classes], message, errors)
+    unknown = table[~table[COLUMNS[0]].isin(list(image_ids))]
+    report(unknown, "image {image_id} is not in the metadata", errors)
+    predicted = set(table[COLUMNS[0]])
+    missing = [name for name in image_ids if name not in predicted]
     if missing:
         errors.append(f"{path}: {len(missing)} images without prediction: {_some(missing)}")
-    if errors:
-        raise DatasetError(errors)
-    predictions = np.array([table[name].value for name in image_ids], np.int64).reshape(-1, RANKED)
+    raise_errors(errors)
+    numbers.index = table[COLUMNS[0]]
+    predictions = numbers.loc[list(image_ids)].to_numpy().reshape(-1, RANKED)
     hits = predictions == np.asarray(labels)[:, None]
     return np.where(hits.any(axis=1), hits.argmax(axis=1), RANKED), predictions

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from wsol.datasets.images import SUFFIXES
+from wsol.datasets.images import SUFFIXES, list_images
 
 READERS = 4  # threads that decode images
 
@@ -54,8 +54,7 @@ def read_image(source: Source) -> NDArray[np.uint8]:
 
 def image_files(folder: str | Path) -> list[Path]:
     """List all images below a folder, sorted. Raises ValueError if there are none."""
-    files = (path for path in Path(folder).rglob("*") if path.is_file())
-    images = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
+    images = list_images(folder)
     if not images:
         raise ValueError(f"no image below {folder} (suffixes: {', '.join(SUFFIXES)})")
     return images

@@ -1,8 +1,7 @@
-"""Building a background image set: pictures copied into one folder, each once, with a manifest.
+"""Build and check a background set: images copied into one folder, each once, with a manifest.
 
-Where the pictures come from is somebody else's: `from_folder` here, `wsol.datasets.backgrounds.scenes`,
-`wsol.datasets.backgrounds.web` and an earlier set all give a list of `Candidate`. What is a copy of an
-earlier picture, or of an image of the data set, is left out and reported.
+`from_folder`, `scenes.sample_scenes`, `web.download` and `from_set` each give a list of
+`Candidate`. Copies of an earlier image, or of an image of the data set, are left out and reported.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from wsol import project_root
 from wsol.datasets.backgrounds.copies import (
     DISTANCE,
     ImageHash,
@@ -26,18 +26,22 @@ from wsol.datasets.backgrounds.manifest import (
     COLUMNS,
     EXTRAS,
     MANIFEST,
+    decide,
     earlier_extras,
+    file_sha256,
     read_manifest,
     write_rows,
 )
 from wsol.datasets.checks import DatasetError
-from wsol.datasets.images import pictures_below
+from wsol.datasets.files import replace_folder
+from wsol.datasets.images import list_images
+from wsol.datasets.index import INDEX, read_index
 
-GONE = "gone, and what was said of it"  # reason of a picture of the earlier set
+GONE = "gone, and its decision with it"  # reason of an image of the earlier set
 
 
 class Candidate(NamedTuple):
-    """A picture that may enter the set."""
+    """An image that may enter the set."""
 
     path: Path  # where it lies now
     file: str  # where it goes, below the set's folder
@@ -50,30 +54,43 @@ class DataSet(NamedTuple):
 
     index: pd.DataFrame  # index table
     root: Path  # what its paths start from
-    cache: Path | None = None  # file of its hashes, see `image_hashes.hash_files`
+    memo: Path | None = None  # file that keeps its hashes
 
 
 def from_folder(folder: str | Path, source: str, licence: str, below: str = "") -> list[Candidate]:
-    """All pictures below a folder, by name; they go to `below` in the set.
+    """All images below a folder, by name; they go to `below` in the set.
 
     Raises DatasetError if there are none, ValueError if source or licence is blank.
     """
     folder = Path(folder)
     if not (source.strip() and licence.strip()):
-        raise ValueError("the manifest needs a source and a licence of every picture")
-    pictures = pictures_below(folder)
-    if not pictures:
-        raise DatasetError([f"{folder}: no picture in it"])
-    names = [(Path(below) / path.relative_to(folder)).as_posix() for path in pictures]
-    return [Candidate(p, name, source, licence) for p, name in zip(pictures, names, strict=True)]
+        raise ValueError("the manifest needs a source and a licence of every image")
+    images = list_images(folder)
+    if not images:
+        raise DatasetError([f"{folder}: no image in it"])
+    return [
+        Candidate(path, (Path(below) / path.relative_to(folder)).as_posix(), source, licence)
+        for path in images
+    ]
 
 
 def from_set(folder: str | Path) -> list[Candidate]:
-    """All pictures of a background set, those that are dropped included."""
+    """All images of a background set, those that are dropped included."""
     rows = read_manifest(folder)
     return [
         Candidate(Path(folder) / row.file, row.file, row.source, row.licence)
         for row in rows.itertuples()
+    ]
+
+
+def _added(out: Path, new: Sequence[Candidate]) -> list[Candidate]:
+    """The images of the set in `out`, and the new ones unless the same is there."""
+    earlier = from_set(out)
+    there = {one.file: one.path for one in earlier}
+    return earlier + [
+        one
+        for one in new
+        if one.file not in there or file_sha256(there[one.file]) != file_sha256(one.path)
     ]
 
 
@@ -86,7 +103,7 @@ def _left_out(
 ) -> pd.DataFrame:
     """Copies among the candidates and, of what remains, copies of the data set's images.
 
-    A picture that somebody decided about comes before its copies, so that the decision stands.
+    Images with a decision come before their copies, so that the decision is kept.
     """
     order = sorted(range(len(hashes)), key=lambda i: hashes[i].sha256 not in decided)
     files = [candidates[i].file for i in order]
@@ -97,14 +114,14 @@ def _left_out(
     gone = set(copies["file"])
     kept = [i for i, file in enumerate(files) if file not in gone]
     rest = [files[i] for i in kept], [ordered[i] for i in kept]
-    leaks = leakage(*rest, data.index, data.root, distance, data.cache)
+    leaks = leakage(*rest, data.index, data.root, distance, data.memo)
     return pd.concat([copies, leaks], ignore_index=True)
 
 
 def _write(
     rows: list[tuple[Candidate, ImageHash]], extras: dict[str, dict[str, str]], folder: Path
 ) -> None:
-    """Copy pictures into a folder and write their manifest."""
+    """Copy images into a folder and write their manifest."""
     folder.mkdir(parents=True)
     blank, table = dict.fromkeys(EXTRAS, ""), []
     for one, hashes in rows:
@@ -119,11 +136,11 @@ def _write(
 def _refuse(candidates: Sequence[Candidate], out: Path, replace: bool) -> None:
     """Raise for what cannot be built, before anything is read."""
     if not candidates:
-        raise ValueError("there is no picture to build a background set of")
+        raise ValueError("there is no image to build a background set of")
     names = pd.Series([one.file for one in candidates])
     twice = names[names.duplicated()].unique()
     if len(twice):
-        raise DatasetError([f"{name}: two pictures would get this name" for name in twice])
+        raise DatasetError([f"{name}: two images would get this name" for name in twice])
     there = out.exists() and any(out.iterdir())
     if there and not (replace and (out / MANIFEST).is_file()):
         raise FileExistsError(f"{out} is there already: remove it, or name another folder")
@@ -135,23 +152,27 @@ def build_background_set(
     *,
     data: DataSet | None = None,
     distance: int = DISTANCE,
+    add: bool = False,
     replace: bool = False,
 ) -> pd.DataFrame:
-    """Copy pictures into `out` with a manifest; return what was left out, and why.
+    """Copy images into `out` with a manifest; return what was left out, and why.
 
     Parameters
     ----------
-    candidates : pictures, of copies the first is kept
+    candidates : images, of copies the first is kept
     data : data set whose images must not be in it
-    distance : bits up to which pictures are near copies
-    replace : an earlier set in `out` makes way, and only when the new one is complete. What its
-        manifest says about scores and decisions stays with the bytes it was said of.
+    distance : bits up to which images are near copies
+    add : keep the images of an earlier set in `out`, before the candidates
+    replace : an earlier set in `out` is replaced when the new one is complete. Scores and
+        decisions of its manifest are kept for images of the same bytes.
 
-    The table is that of `wsol.datasets.backgrounds.copies`. Raises FileExistsError if `out` holds anything
-    but a set to be replaced, DatasetError with all pictures that do not decode.
+    The table is that of `wsol.datasets.backgrounds.copies`. Raises FileExistsError if `out` holds
+    anything but a set to be replaced, DatasetError with all images that do not decode.
     """
     out = Path(out)
-    _refuse(candidates, out, replace)
+    if add and out.exists():
+        candidates = _added(out, candidates)
+    _refuse(candidates, out, replace or add)
     extras = earlier_extras(out)
     hashes = hash_files([one.path for one in candidates])
     decided = {sha256 for sha256, said in extras.items() if said.get("decision")}
@@ -159,29 +180,54 @@ def build_background_set(
     gone = set(left_out["file"])
     rows = [(one, its) for one, its in zip(candidates, hashes, strict=True) if one.file not in gone]
     if not rows:
-        raise ValueError("nothing is left: every picture is a copy of an image of the data set")
+        raise ValueError("nothing is left: every image is a copy of an image of the data set")
     lost = _lost(out, decided - {its.sha256 for _, its in rows})
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     _write(rows, extras, partial)
-    _swap(partial, out)
+    replace_folder(partial, out)
     return pd.concat([left_out, lost], ignore_index=True) if len(lost) else left_out
 
 
-def _swap(new: Path, out: Path) -> None:
-    """Put a folder in the place of another; at no moment are both gone."""
-    old = out.with_name(out.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    new.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def _lost(out: Path, sha256s: set[str]) -> pd.DataFrame:
-    """Pictures of the earlier set that a decision was about and that are not in the new one."""
+    """Images of the earlier set that had a decision and that are not in the new one."""
     if not sha256s:
         return table_of([])
     earlier = pd.read_csv(out / MANIFEST, dtype="str", keep_default_na=False)
     gone = earlier.loc[earlier["sha256"].isin(sha256s), "file"]
     return table_of([(file, GONE, "", "", 0) for file in gone])
+
+
+def prepared_data(folder: str | Path, memo: Path | None = None) -> DataSet:
+    """The data set of a prepared folder; its hashes are kept below runs/ unless `memo` is given."""
+    root = Path(folder).resolve()
+    memo = memo or project_root() / "runs" / "image_hashes" / f"{root.name}.sqlite"
+    return DataSet(read_index(root / INDEX), root, memo)
+
+
+def check_background_set(
+    out: str | Path, data: DataSet | None = None, distance: int = DISTANCE, drop: bool = False
+) -> pd.DataFrame:
+    """Check a set against its manifest; return the images in use that are copies of the data set's.
+
+    With `drop` they are dropped, with a note in the manifest. Raises DatasetError if the set is not
+    what its manifest says.
+    """
+    rows = read_manifest(out)
+    files = list(rows.loc[rows["decision"] != "drop", "file"])
+    if data is None:
+        return table_of([])
+    hashes = hash_files([Path(out) / file for file in files])
+    leaks = leakage(files, hashes, data.index, data.root, distance, data.memo)
+    for row in leaks.itertuples() if drop else ():
+        decide(out, drop=[row.file], note=f"{row.reason} of {row.split} {row.of}")
+    return leaks
+
+
+def copy_lines(table: pd.DataFrame) -> list[str]:
+    """One line of text per row of a table of copies."""
+    lines = []
+    for row in table.itertuples():
+        of = " ".join(filter(None, (row.split, row.of)))
+        lines.append(f"{row.file}: {row.reason}{f' of {of}' if of else ''}, {row.distance} bits")
+    return lines

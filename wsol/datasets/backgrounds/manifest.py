@@ -1,32 +1,32 @@
-"""A background image set on disk: a folder of pictures with a manifest that accounts for each.
+"""A background image set on disk: a folder of images with a manifest of all of them.
 
-``manifest.csv`` has one row per picture, in the order in which "the first n" are taken:
+``manifest.csv`` has one row per image, in the order in which "the first n" are taken:
 
     file     path below the folder
     sha256   of its bytes
     source   where it is from: a URL, or what drew it
     licence  what it may be used under
 
-and, once somebody has looked at them (older manifests lack these, which is the same as empty):
+and, once somebody has looked at them (a missing column is the same as an empty one):
 
     phash    perceptual hash, hexadecimal, see `wsol.datasets.backgrounds.copies`
-    score    how much the picture looks as if it had the object, see `wsol.inference.audit`
-    decision "" (nobody said), "keep" or "drop"; what is dropped stays on disk and is not used
+    score    how much the image looks as if it contained the object, see `wsol.inference.audit`
+    decision "" (none), "keep" or "drop"; a dropped image stays on disk and is not used
     note     why
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 from torch import Tensor
 
-from wsol.datasets.checks import DatasetError, parse_path
-from wsol.datasets.images import SUFFIXES, load_images
+from wsol.datasets.checks import OUTSIDE, DatasetError, raise_errors, report
+from wsol.datasets.files import written_whole
+from wsol.datasets.images import list_images, load_images
 
 MANIFEST = "manifest.csv"
 COLUMNS = ("file", "sha256", "source", "licence")
@@ -34,10 +34,8 @@ EXTRAS = ("phash", "score", "decision", "note")
 DECISIONS = ("", "keep", "drop")
 
 
-def _pictures(folder: Path) -> list[str]:
-    """Paths of all pictures below a folder, posix, in the order of their names."""
-    found = (p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES)
-    return sorted(path.relative_to(folder).as_posix() for path in found)
+def _image_names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in list_images(folder))
 
 
 def file_sha256(path: Path) -> str:
@@ -46,16 +44,15 @@ def file_sha256(path: Path) -> str:
 
 
 def write_rows(folder: Path, table: pd.DataFrame) -> Path:
-    """Write the rows of a manifest in one step, and return its path.
+    """Write the rows of a manifest, and return its path.
 
     Extra columns that are empty from top to bottom are left out.
     """
-    said = [name for name in EXTRAS if name in table.columns and (table[name] != "").any()]
-    path, partial = folder / MANIFEST, folder / f"{MANIFEST}.part"
-    columns = [*COLUMNS, *said]
-    table[columns].to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
-    os.replace(partial, path)
-    return path
+    extras = [name for name in EXTRAS if name in table.columns and (table[name] != "").any()]
+    with written_whole(folder / MANIFEST) as partial:
+        columns = [*COLUMNS, *extras]
+        table[columns].to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
+    return folder / MANIFEST
 
 
 def earlier_extras(folder: Path) -> dict[str, dict[str, str]]:
@@ -74,16 +71,16 @@ def earlier_extras(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def write_manifest(folder: str | Path, source: str, licence: str) -> Path:
-    """Write the manifest of all pictures below a folder, and return its path.
+    """Write the manifest of all images below a folder, and return its path.
 
-    One source and one licence for all of them. The same pictures always give the same bytes. What
+    One source and one licence for all of them. The same images always give the same bytes. What
     an earlier manifest says about scores and decisions stays with the bytes it was said of. Raises
     DatasetError if there is an earlier manifest that cannot be read.
     """
     folder = Path(folder)
     extras, blank = earlier_extras(folder), dict.fromkeys(EXTRAS, "")
     rows = []
-    for name in _pictures(folder):
+    for name in _image_names(folder):
         sha256 = file_sha256(folder / name)
         row = dict(file=name, sha256=sha256, source=source, licence=licence)
         rows.append(blank | row | extras.get(sha256, {}))
@@ -112,17 +109,8 @@ def _rows_of(path: Path) -> pd.DataFrame:
     return table[[*COLUMNS, *EXTRAS]]
 
 
-def _row_fault(folder: Path, row: pd.Series) -> str | None:
-    """What is wrong with one row of the manifest, if anything."""
-    try:
-        parse_path(row["file"])
-    except ValueError:
-        return f"{row['file']} leads out of the folder"
-    blank = [column for column in COLUMNS if not row[column].strip()]
-    if blank:
-        return f"{row['file'] or 'the row'} has no {', '.join(blank)}"
-    if row["decision"] not in DECISIONS:
-        return f"{row['file']} has the decision {row['decision']!r}; known: keep, drop or nothing"
+def _difference(row: pd.Series, folder: Path) -> str | None:
+    """What is wrong with the file of a row, if anything."""
     path = folder / row["file"]
     if not path.is_file():
         return f"missing image {path}"
@@ -134,29 +122,35 @@ def _row_fault(folder: Path, row: pd.Series) -> str | None:
 def read_manifest(folder: str | Path) -> pd.DataFrame:
     """All rows of a background set with `COLUMNS` and `EXTRAS`, checked against its files.
 
-    Pictures that were decided to be dropped are in it. Raises DatasetError with all faults:
-    pictures that are missing, altered, listed twice or not in the manifest, rows without source or
-    licence, and decisions that are none.
+    Dropped images are among them. Raises DatasetError with all errors: images that are missing,
+    altered, listed twice or not in the manifest, rows without source or licence, and unknown
+    decisions.
     """
-    folder = Path(folder)
+    folder, errors = Path(folder), []
     path = folder / MANIFEST
     table = _rows_of(path)
-    faults = []
-    for line, (_, row) in enumerate(table.iterrows(), start=2):
-        fault = _row_fault(folder, row)
-        if fault:
-            faults.append(f"{path}:{line}: {fault}")
-    twice = table.index[table.duplicated("file")]
-    faults += [f"{path}:{i + 2}: duplicate file {table['file'][i]}" for i in twice]
-    extra = sorted(set(_pictures(folder)) - set(table["file"]))
-    faults += [f"{folder / name}: image that is not in {MANIFEST}" for name in extra]
-    if faults:
-        raise DatasetError(faults)
+    rows = table.assign(where=[f"{path}:{i + 2}" for i in table.index])
+    outside = rows["file"].str.contains(OUTSIDE)
+    report(rows[outside], "{file} leads out of the folder", errors)
+    good = ~outside
+    for column in COLUMNS:
+        blank = rows[column].str.strip() == ""
+        report(rows[blank & ~outside], f"{{file}} has no {column}", errors)
+        good &= ~blank
+    unknown = ~rows["decision"].isin(DECISIONS)
+    report(rows[unknown], "{file} has the decision {decision!r}; known: keep, drop or none", errors)
+    rows = rows[good & ~unknown]
+    different = rows.assign(difference=[_difference(row, folder) for _, row in rows.iterrows()])
+    report(different.dropna(subset="difference"), "{difference}", errors)
+    report(rows[rows.duplicated("file")], "duplicate file {file}", errors)
+    extra = sorted(set(_image_names(folder)) - set(table["file"]))
+    errors += [f"{folder / name}: image that is not in {MANIFEST}" for name in extra]
+    raise_errors(errors)
     return table
 
 
 def read_background_set(folder: str | Path) -> pd.DataFrame:
-    """Columns file, sha256, source, licence of the pictures in use: all that are not dropped.
+    """Columns file, sha256, source, licence of the images in use: all that are not dropped.
 
     Raises DatasetError as `read_manifest` does.
     """
@@ -164,22 +158,22 @@ def read_background_set(folder: str | Path) -> pd.DataFrame:
     return table.loc[table["decision"] != "drop", list(COLUMNS)].reset_index(drop=True)
 
 
-def record(folder: str | Path, said: Mapping[str, Mapping[str, str]]) -> Path:
-    """Write what is said about pictures, by file and extra column, into the manifest.
+def record(folder: str | Path, values: Mapping[str, Mapping[str, str]]) -> Path:
+    """Write values for images, by file and extra column, into the manifest.
 
-    `record(folder, {"a.jpg": {"decision": "drop", "note": "a wren in the hedge"}})`. What is not
-    mentioned stays. Raises ValueError if a file is not in the set or a decision is none.
+    `record(folder, {"a.jpg": {"decision": "drop", "note": "a wren in the hedge"}})`. The rest
+    stays. Raises ValueError if a file is not in the set or a decision is none.
     """
     folder = Path(folder)
     table = read_manifest(folder).set_index("file", drop=False)
-    unknown = sorted(set(said) - set(table.index))
+    unknown = sorted(set(values) - set(table.index))
     if unknown:
         raise ValueError(f"{', '.join(unknown)}: not in the background set {folder}")
-    for file, values in said.items():
-        decision = values.get("decision", "")
-        if decision not in DECISIONS or not set(values) <= set(EXTRAS):
-            raise ValueError(f"{file}: {dict(values)} is not one of {EXTRAS}, keep or drop")
-        for name, value in values.items():
+    for file, entries in values.items():
+        decision = entries.get("decision", "")
+        if decision not in DECISIONS or not set(entries) <= set(EXTRAS):
+            raise ValueError(f"{file}: {dict(entries)} is not one of {EXTRAS}, keep or drop")
+        for name, value in entries.items():
             table.loc[file, name] = value
     return write_rows(folder, table)
 
@@ -200,7 +194,7 @@ def decide(
 
 
 def background_paths(folder: str | Path, n: int | None = None) -> list[Path]:
-    """Paths of the first ``n`` pictures in use of a background set in manifest order, or of all.
+    """Paths of the first ``n`` images in use of a background set in manifest order, or of all.
 
     Raises DatasetError if the set is not what its manifest says, ValueError if it has fewer.
     """

@@ -1,7 +1,7 @@
-"""Background pictures drawn from a data set of scenes or textures that the user has.
+"""Background images drawn from a data set of scenes or textures that the user has.
 
 Two are known by name, with their layout and terms; any other folder of categories is "folder".
-A category is the folder of a picture below the data set's root, without what only holds the
+A category is the folder of an image below the data set's root, without what only holds the
 categories: `data_256/f/field/wild/00000001.jpg` is of the category "field/wild".
 """
 
@@ -17,12 +17,12 @@ import numpy as np
 
 from wsol.datasets.backgrounds.build import Candidate
 from wsol.datasets.checks import DatasetError
-from wsol.datasets.images import pictures_below
+from wsol.datasets.images import list_images
 
 
 @dataclass(frozen=True)
 class SceneData:
-    """A data set of scenes or textures, as its authors give it away."""
+    """A data set of scenes or textures, as its authors publish it."""
 
     source: str  # its page
     licence: str  # its terms, in their words as far as they are short
@@ -49,7 +49,7 @@ KNOWN = {
 
 @dataclass(frozen=True)
 class Rule:
-    """Which pictures are drawn. The same rule on the same folder always draws the same ones."""
+    """Which images are drawn. The same rule on the same folder always draws the same ones."""
 
     include: tuple[str, ...] = ("*",)  # patterns of categories, as "field*" or "*/outdoor"
     exclude: tuple[str, ...] = ()  # patterns of categories that are left out all the same
@@ -64,7 +64,7 @@ class Rule:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
 
     def takes(self, category: str) -> bool:
-        """Whether pictures of a category may be drawn."""
+        """Whether images of a category may be drawn."""
 
         def fits(patterns: Sequence[str]) -> bool:
             return any(fnmatchcase(category, pattern) for pattern in patterns)
@@ -73,7 +73,7 @@ class Rule:
 
 
 def category_of(path: str, kind: str) -> str:
-    """The category of a picture from its path below the root; "" if it lies in none."""
+    """The category of an image from its path below the root; "" if it lies in none."""
     known, parts = KNOWN[kind], path.split("/")[:-1]
     while parts and any(fnmatchcase(parts[0], pattern) for pattern in known.holders):
         parts = parts[1:]
@@ -83,12 +83,12 @@ def category_of(path: str, kind: str) -> str:
 
 
 def _categories(root: Path, kind: str, rule: Rule) -> dict[str, list[str]]:
-    """Paths of the pictures of every category that the rule takes, sorted.
+    """Paths of the images of every category that the rule takes, sorted.
 
     Raises DatasetError if there is none.
     """
     found, seen = defaultdict(list), set()
-    for path in sorted(p.relative_to(root).as_posix() for p in pictures_below(root)):
+    for path in sorted(p.relative_to(root).as_posix() for p in list_images(root)):
         category = category_of(path, kind)
         seen.add(category)
         if category and rule.takes(category):
@@ -102,12 +102,12 @@ def _categories(root: Path, kind: str, rule: Rule) -> dict[str, list[str]]:
 def sample_scenes(
     root: str | Path, kind: str, rule: Rule, source: str = "", licence: str = ""
 ) -> list[Candidate]:
-    """Pictures that a rule draws from a data set, in a random order, so that "the first n" of the
+    """Images that a rule draws from a data set, in a random order, so that "the first n" of the
     background set are of all categories.
 
     kind : of `KNOWN`, which gives source and licence; they must be said for "folder"
 
-    A category's pictures do not depend on what other categories there are. Raises ValueError for
+    A category's images do not depend on what other categories there are. Raises ValueError for
     an unknown kind or a blank licence, DatasetError if no category fits.
     """
     if kind not in KNOWN:

@@ -11,9 +11,9 @@ from wsol.backbones import build_backbone
 from wsol.datasets.images import ArrayImages
 from wsol.methods import Batch, adl, background, background_class, background_norm, cam, cutmix, has
 from wsol.methods.base import label_maps
-from wsol.training.config import TrainConfig, config_from
 from wsol.training import loop
 from wsol.training.batches import TrainData
+from wsol.training.config import TrainConfig, config_from
 from wsol.training.runs import build_network, write_run
 
 K, B, EXTRA, SIDE = 5, 6, 3, 48

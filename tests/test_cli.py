@@ -55,7 +55,7 @@ def test_help_loads_neither_torch_nor_pandas() -> None:
         ("prepare cub raw", "RAW and OUT"),
         ("prepare cub raw out --fullsup none", "raw"),
         ("background check nothing", "manifest.csv"),
-        ("notebook no.ipynb out.ipynb", "there is no notebook"),
+        ("notebook no.ipynb out.ipynb", "is missing"),
         ("report publish nothing --out out", "localization"),
     ],
 )

@@ -43,7 +43,7 @@ def test_the_cache_has_the_pixels_of_the_files(paths, tmp_path):
         assert (len(images), images.size) == (12, SIZE)
         assert np.array_equal(pixels(images), expected)
     assert files.digest() == cached.digest()
-    assert sorted(p.suffix for p in (tmp_path / "cache").iterdir()) == [".lock", ".npy"]
+    assert sorted(p.suffix for p in (tmp_path / "cache").iterdir()) == [".npy"]
 
 
 def test_images_are_decoded_once(paths, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""study/params/: recipes from public sources, and the settings of the real data sets, are loadable."""
+"""study/params/: recipes from public sources and settings of the real data sets load."""
 
 from dataclasses import fields
 from pathlib import Path

@@ -7,9 +7,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "wsol").rglob("*.py"))
-ROOMS = (
-    "backbones datasets methods training evaluation baselines report inference notebook cli".split()
-)
+ROOMS = [
+    "backbones",
+    "datasets",
+    "methods",
+    "training",
+    "evaluation",
+    "baselines",
+    "report",
+    "inference",
+    "notebook",
+    "cli",
+]
 
 
 def imported_rooms(tree: ast.AST) -> set[str]:

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from committed import skip_unless_committed
-
 from wsol.controls import run_control
+
 from wsol.datasets.birds import BirdsConfig
 from wsol.evaluation.boxes import TAUS
 from wsol.evaluation.table import LocalizationTable

@@ -146,10 +146,8 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> No
     Raises ParameterError, before anything runs, if notebook and parameters do not fit, and
     papermill.PapermillExecutionError if a cell raises; then the notebook is `<out>.failed.ipynb`.
     """
-    if out.resolve() == notebook.resolve():
-        raise ParameterError("the executed notebook must not overwrite the notebook itself")
-    if not notebook.is_file():
-        raise ParameterError(f"there is no notebook {notebook}")
+    if not notebook.is_file() or out.resolve() == notebook.resolve():
+        raise ParameterError(f"{notebook} is missing, or would be overwritten")
     source = nbformat.read(notebook, as_version=4)
     check_parameters(parameters, notebook_defaults(source))
     failed = out.with_name(f"{out.stem}.failed.ipynb")
@@ -257,7 +255,7 @@ def ensure(path: Path, data: Path | None = None) -> None:
     """Make what a notebook reads, below runs/smoke, by the notebook that writes it.
 
     path : a data set, the run ``train/<method>-<seed>``, its ``evaluate/<method>-<seed>``, the
-        ``references``, ``changes/<name>`` or ``controls/<name>``; nothing is done if it exists
+        ``references``, ``changes/<name>`` or ``controls/<name>``; remade if the library is newer
     data : data set of a run, by default runs/smoke/birds
 
     So any notebook can be run first with its defaults. Paths elsewhere belong to the user or to the
@@ -268,9 +266,11 @@ def ensure(path: Path, data: Path | None = None) -> None:
     complete = {"train": "weights.safetensors"} | dict.fromkeys(
         ("evaluate", "references", "changes", "controls"), "localization"
     )
-    if (path / complete.get(kind, "index.csv")).exists():
+    made, smoke = path / complete.get(kind, "index.csv"), root / SMOKE in path.parents
+    newest = max(file.stat().st_mtime for file in Path(__file__).parent.rglob("*.py"))
+    if made.exists() and (not smoke or made.stat().st_mtime >= newest):
         return
-    if root / SMOKE not in path.parents:
+    if not smoke:
         raise FileNotFoundError(
             f"there is no {path}; `dvc repro` makes the results of the pipeline"
         )

@@ -17,7 +17,8 @@ upwards; `findContours` follows the bright pixels around them, so the box of a h
 one pixel wider on each side. Bright components are connected by 8 neighbours, dark ones by 4.
 
 What a pixel changes when it joins depends on which of its 8 neighbours are there: 256 patterns,
-whose answers are tables (`wsol.evaluation.patterns`). Most pixels of a smooth map touch one component and cost one look-up.
+whose answers are tables (`wsol.evaluation.patterns`). Most pixels of a smooth map touch one
+component and cost one look-up.
 
 All functions that :func:`components` calls are in this file, because numba's cache on disk only
 watches the file of the function that is called. Compiling takes about 8 seconds on first use.

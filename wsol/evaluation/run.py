@@ -110,7 +110,8 @@ def evaluate_maps(
 
     Parameters
     ----------
-    predicted : by split what `wsol.evaluation.predict.predict` returns: ``logits`` (N, K), maps (N, h, w) by kind
+    predicted : by split what `wsol.evaluation.predict.predict` returns: ``logits`` (N, K) and maps
+        (N, h, w) by kind
     rows : by split, the N rows of the index table, in the order of the maps
     root : folder that the paths of the masks start from
     kinds : maps to evaluate

@@ -50,7 +50,8 @@ def read_table(
     ----------
     score_maps, metadata : as the command takes them
     split : "train-fullsup" or "test"
-    predictions : CSV of image_id and five ranked classes, see `wsol.evaluation.heatmaps.read_predictions`
+    predictions : CSV of image_id and five ranked classes, see
+        `wsol.evaluation.heatmaps.read_predictions`
     masks : folder of ``<image id without ending>.png``, at least 128 = object, for PxAP; a
         ``..._ignore.png`` beside it marks pixels that do not count
     map_class : "label" or "predicted", the class whose map each score map is

@@ -189,7 +189,7 @@ def mixed_class_loss(logits: Tensor, step: Step) -> Tensor:
 
 
 def mixed_label_map(class_maps: Tensor, step: Step) -> Tensor:
-    """A[y], (B, h, w) of (B, K, h, w); with a pasted piece, of the class that each location shows."""
+    """A[y], (B, h, w) of (B, K, h, w); where a piece is pasted, A of the class of that piece."""
     own = label_maps(class_maps, step.labels)
     if step.pasted is None:
         return own

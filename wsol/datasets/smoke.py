@@ -1,0 +1,61 @@
+"""Small inputs below runs/smoke that the notebooks about data draw if they are missing.
+
+Paths elsewhere belong to the user and may be incomplete: the notebooks say what is missing.
+"""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from wsol import project_root
+from wsol.datasets import miniatures
+from wsol.datasets.birds import SPECIES, background_picture, bird_picture
+from wsol.datasets.index import INDEX, TRAIN_WEAKSUP, read_index, rows_of
+
+
+def _is_missing(made: Path) -> bool:
+    """Whether a file below runs/smoke is missing or older than the code that writes it."""
+    if project_root() / "runs" / "smoke" not in made.parents:
+        return False
+    newest = max(file.stat().st_mtime for file in Path(__file__).parent.rglob("*.py"))
+    return not made.exists() or made.stat().st_mtime < newest
+
+
+def ensure_miniature(kind: str, part: Path) -> None:
+    """Draw a small data set in the authors' format around one of its folders.
+
+    kind : "cub", "ilsvrc", "openimages" or "folder", see `wsol.datasets.miniatures`
+    part : a folder of the data set, whose parent is replaced
+    """
+    made = part.parent / "made"
+    if _is_missing(made):
+        if made.is_file():  # no other folder is ours to replace
+            shutil.rmtree(part.parent)
+        getattr(miniatures, f"make_{kind}")(part.parent)
+        made.touch()
+
+
+def ensure_background_images(folder: Path, data: Path) -> None:
+    """Draw candidates for a background set of the data set `data`.
+
+    24 scenes, two exact copies, two near copies, four images with a bird, one training image.
+    """
+    last = folder / "training-image.jpg"
+    if not _is_missing(last):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(15)
+    for i in range(24):
+        Image.fromarray(background_picture(rng, 0.3).image).save(folder / f"scene-{i:02d}.jpg")
+    for i in range(4):
+        Image.fromarray(bird_picture(rng, SPECIES[i]).image).save(folder / f"scene-9{i}.jpg")
+    for i in (3, 8):
+        shutil.copyfile(folder / f"scene-{i:02d}.jpg", folder / f"scene-{i:02d}_again.jpg")
+    for i in (5, 12):
+        with Image.open(folder / f"scene-{i:02d}.jpg") as image:
+            half = image.resize((image.width // 2, image.height // 2))
+        half.save(folder / f"scene-{i:02d}_small.jpg", quality=60)
+    shutil.copyfile(data / rows_of(read_index(data / INDEX), TRAIN_WEAKSUP)["path"].iloc[0], last)

@@ -26,7 +26,7 @@ from wsol.datasets.files import write_text
 from wsol.report.format import HEADERS, readable
 
 NOTEBOOKS = "notebooks"  # folder of the notebooks, from the root of the project
-EXECUTED = ("reports/notebooks", "reports/study_notebooks")  # folders of their pages
+EXECUTED = ("reports/pages", "reports/study_pages")  # folders of their pages
 LARGE = 300_000  # base64 characters of a PNG, above which a page has it as JPEG
 REFERENCES = ("Constant box", "Centre Gaussian", "Colour-distance saliency", "5x5 patch classifier")
 ERRORS = ("top1_loc_error", "top5_loc_error", "gt_known_loc_error")
@@ -197,10 +197,10 @@ def _headline(reports: Path) -> list[dict[str, dict]]:
     """Rows of the main table; errors link to the report's page, methods to their evaluation's."""
     table = readable(pd.read_csv(reports / "tables" / "localization_error.csv"))
     table = table[["Method", "Seeds", *list(table.columns[4:9])]].astype(str)
-    rows = [_cells(row, "notebooks/90_report.html") for row in table.to_dict("records")]
+    rows = [_cells(row, "pages/90_report.html") for row in table.to_dict("records")]
     for row in rows:
         name = "45_references" if row["Method"]["text"] in REFERENCES else "40_evaluate"
-        row["Method"]["page"], row["Seeds"]["page"] = f"notebooks/{name}.html", ""
+        row["Method"]["page"], row["Seeds"]["page"] = f"pages/{name}.html", ""
     return rows
 
 
@@ -233,7 +233,8 @@ def write_site(root: Path) -> list[Path]:
     Reads tables, figures and pages in root/reports, root/docs/*.md and root/wsol/published.
     """
     reports = root / "reports"
-    documents = {f"docs/{p.name}": f"reports/{p.stem}.html" for p in sorted(root.glob("docs/*.md"))}
+    names = sorted(path.stem for path in root.glob("docs/*.md"))
+    documents = {f"docs/{name}.md": f"reports/documents/{name}.html" for name in names}
     cards = {
         path.relative_to(root).as_posix(): f"reports/models/{'-'.join(path.parts[-3:-1])}.html"
         for path in sorted(root.glob("wsol/published/**/card.md"))

@@ -30,7 +30,8 @@ from wsol.baselines.references import (
 from wsol.datasets.birds import SPECIES, BirdsConfig, bird_picture
 from wsol.datasets.index import INDEX, read_index
 from wsol.datasets.prepare import prepare_birds
-from wsol.evaluation.run import evaluate_protocols, evaluate_run
+from wsol.evaluation.compare import evaluate_protocols
+from wsol.evaluation.run import evaluate_run
 from wsol.inference.export import to_coco, to_csv
 from wsol.methods import METHODS
 from wsol.training.config import config_from

@@ -141,9 +141,7 @@ def test_a_widget_is_the_figure_beside_it() -> None:
 
 def test_links_are_moved_with_their_page() -> None:
     body = '<a href="40.ipynb#x">a</a> <a href="../wsol/m.py">b</a> <img src="https://x.y/z.png">'
-    moved = relink(
-        body, "notebooks", "reports/pages", {"notebooks/40.ipynb": "reports/p/4.html"}
-    )
+    moved = relink(body, "notebooks", "reports/pages", {"notebooks/40.ipynb": "reports/p/4.html"})
     assert re.findall(r'"(.*?)"', moved) == [
         "../p/4.html#x",
         "../../wsol/m.py",

@@ -10,9 +10,10 @@ from wsol.datasets.birds import BirdsConfig
 from wsol.datasets.images import load_split
 from wsol.datasets.index import INDEX, read_index
 from wsol.datasets.prepare import prepare_birds
+from wsol.evaluation.compare import evaluate_protocols, frame_images
 from wsol.evaluation.metrics import evaluate
 from wsol.evaluation.protocols import BAS2022, CHOE2020, PROTOCOLS
-from wsol.evaluation.run import evaluate_protocols, evaluate_run, frame_images
+from wsol.evaluation.run import evaluate_run
 from wsol.training.config import config_from
 from wsol.training.loop import train_from_disk
 

@@ -1,4 +1,4 @@
-"""The packages of the library: their order, their size, and the docstrings of their public names."""
+"""The packages of the library: order of imports, size, docstrings of public names."""
 
 import ast
 from pathlib import Path

@@ -266,14 +266,16 @@ def ensure(path: Path, data: Path | None = None) -> None:
     complete = {"train": "weights.safetensors"} | dict.fromkeys(
         ("evaluate", "references", "changes", "controls"), "localization"
     )
-    made, smoke = path / complete.get(kind, "index.csv"), root / SMOKE in path.parents
-    newest = max(file.stat().st_mtime for file in Path(__file__).parent.rglob("*.py"))
-    if made.exists() and (not smoke or made.stat().st_mtime >= newest):
-        return
-    if not smoke:
+    made = path / complete.get(kind, "index.csv")
+    if root / SMOKE not in path.parents:
+        if path.exists():
+            return
         raise FileNotFoundError(
             f"there is no {path}; `dvc repro` makes the results of the pipeline"
         )
+    newest = max(file.stat().st_mtime for file in Path(__file__).parent.rglob("*.py"))
+    if made.exists() and made.stat().st_mtime >= newest:
+        return
     data = data or root / SMOKE / "birds"
     method, _, seed = name.rpartition("-")
     train = {"method": method, "seed": int(seed) if seed.isdigit() else 0, "out": path}

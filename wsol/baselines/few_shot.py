@@ -30,7 +30,7 @@ from torchvision.transforms import v2
 from torchvision.tv_tensors import Image, Mask
 
 from wsol.backbones import Backbone
-from wsol.datasets.images import Images, open_images, to_float
+from wsol.datasets.images import Images, as_input, open_images
 from wsol.datasets.index import parse_boxes, rows_of
 from wsol.evaluation.predict import image_batches, run_network
 from wsol.evaluation.run import FULLSUP, TEST, RunEvaluation, about_run, evaluate_maps
@@ -168,7 +168,7 @@ def _fit(localizer: Localizer, batches: DataLoader, config: FewShotConfig) -> li
     for _ in range(config.epochs):
         losses = []
         for images, masks in batches:
-            x = to_float(images.to(device)).contiguous(memory_format=torch.channels_last)
+            x = as_input(images, device)
             loss = foreground_loss(localizer(x), masks.to(device))
             optimizer.zero_grad()
             loss.backward()

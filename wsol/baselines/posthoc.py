@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torchcam.methods import GradCAM, LayerCAM, ScoreCAM, XGradCAM
 
 from wsol.backbones import Backbone
-from wsol.datasets.images import Images, open_images, to_float
+from wsol.datasets.images import Images, as_input, open_images
 from wsol.datasets.index import rows_of
 from wsol.evaluation.predict import BATCH, image_batches, predict
 from wsol.evaluation.run import FULLSUP, TEST, RunEvaluation, about_run, evaluate_maps
@@ -139,7 +139,7 @@ def posthoc_maps(
         classifier, target, reshape_transform=backbone.as_map, **options
     ) as extract:
         for rows, batch_images in image_batches(images, batch):
-            x = to_float(batch_images.to(device)).contiguous(memory_format=torch.channels_last)
+            x = as_input(batch_images, device)
             with torch.enable_grad():
                 logits = classifier(x.requires_grad_())  # the weights are frozen
             (layer_maps,) = extract(labels[rows].tolist(), logits, normalized=False)

@@ -80,6 +80,12 @@ def to_float(images: Tensor) -> Tensor:
     return images.float().div_(255)
 
 
+def as_input(images: Tensor, device: torch.device) -> Tensor:
+    """Images (B, 3, H, W) uint8 as input of a network: in [0, 1], channels last, on the device."""
+    images = to_float(images.to(device, non_blocking=True))  # uint8 is what travels
+    return images.contiguous(memory_format=torch.channels_last)
+
+
 def load_split(
     index: pd.DataFrame, root: str | Path, split: str, size: int
 ) -> tuple[Tensor, Tensor]:

@@ -24,11 +24,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from wsol.datasets.files import locked, replace_folder
-from wsol.datasets.images import Images, make_array, open_images, to_float
+from wsol.datasets.images import Images, as_input, make_array, open_images
 from wsol.training.config import Execution
 from wsol.training.distributed import (
     choose_device,
@@ -60,9 +60,7 @@ def run_network(network: nn.Module, images: Tensor):
     This is the only place where images enter a trained network: in [0, 1], channels last, on the
     device of the network's parameters.
     """
-    device = next(network.parameters()).device
-    images = to_float(images.to(device, non_blocking=True))
-    return network(images.contiguous(memory_format=torch.channels_last))
+    return network(as_input(images, next(network.parameters()).device))
 
 
 def predict_batch(
@@ -141,17 +139,6 @@ def load_maps(folder: str | Path) -> dict[str, NDArray[np.float32]]:
     return {p.stem: np.load(p, mmap_mode="r") for p in sorted(Path(folder).glob("*.npy"))}
 
 
-class _Batches(Dataset):
-    """Item b is the b-th batch of images, (n, 3, L, L) uint8."""
-
-    def __init__(self, images: Images) -> None:
-        self.images = images
-
-    def __getitem__(self, b: int) -> Tensor:
-        rows = range(b * BATCH, min((b + 1) * BATCH, len(self.images)))
-        return torch.stack([self.images[i] for i in rows])
-
-
 def predict_split(
     weights: str | Path,
     rows: pd.DataFrame,
@@ -225,9 +212,8 @@ def _predict_all(
     done = arrays["done"]
     mine = [b for b in range(len(done)) if b % world_size() == rank() and not done[b]]
     loader = DataLoader(
-        _Batches(images),
-        batch_size=None,
-        sampler=mine,
+        images,
+        batch_sampler=[range(b * BATCH, min((b + 1) * BATCH, len(images))) for b in mine],
         num_workers=execution.loader_workers,
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),

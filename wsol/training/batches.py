@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as F
 
 from wsol.datasets.backgrounds.manifest import background_paths
-from wsol.datasets.images import Images, load_size, open_images, to_float
+from wsol.datasets.images import Images, as_input, load_size, open_images
 from wsol.datasets.index import INDEX, read_index, rows_of
 from wsol.methods import Batch, get_method
 from wsol.training.config import Execution, TrainConfig
@@ -139,12 +139,6 @@ class _Steps(Dataset):
         return crops
 
 
-def _as_input(images: Tensor, device: torch.device) -> Tensor:
-    """Crops (n, 3, H, W) uint8 as floats in [0, 1] on the device; uint8 is what travels."""
-    images = to_float(images.to(device, non_blocking=True))
-    return images.contiguous(memory_format=torch.channels_last)
-
-
 def epoch_batches(
     config: TrainConfig,
     data: TrainData,
@@ -172,7 +166,7 @@ def epoch_batches(
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # workers are seeded from it, not from the global state
     )
-    move = partial(_as_input, device=device)
+    move = partial(as_input, device=device)
     for step, (images, labels, background) in enumerate(made, start=first_step):
         progress = (epoch + step / steps) / config.epochs
         extra = None if background is None else move(background)

@@ -4,7 +4,6 @@ All processes of a training have the same state (gradients are averaged, losses 
 of them, batch statistics are those of process 0), so process 0 alone keeps it and all read it.
 """
 
-import hashlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,19 +37,6 @@ class Progress:
         return {
             name: getattr(self, name) for name in ("epoch", "step", "sums", "history", "seconds")
         }
-
-
-def checkpoint_path(resume_dir: str | Path | None, *parts: str) -> Path | None:
-    """A file named after everything that decides the weights: settings and data, as texts.
-
-    None without a folder to resume from.
-    """
-    if resume_dir is None:
-        return None
-    digest = hashlib.sha256("\n".join(parts).encode())
-    path = Path(resume_dir)
-    path.mkdir(parents=True, exist_ok=True)
-    return path / f"{digest.hexdigest()[:16]}.pt"
 
 
 class Checkpoint:

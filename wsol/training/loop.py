@@ -23,7 +23,7 @@ from wsol import project_root
 from wsol.datasets.files import locked
 from wsol.methods import Batch, get_method
 from wsol.training.batches import TrainData, epoch_batches, load_training_data
-from wsol.training.checkpoint import Checkpoint, Progress, checkpoint_path
+from wsol.training.checkpoint import Checkpoint, Progress
 from wsol.training.config import Execution, TrainConfig
 from wsol.training.distributed import (
     agree,
@@ -121,7 +121,8 @@ def state_path(
     own = config.weights if config.weights and Path(config.weights).is_file() else None
     weights = hashlib.sha256(Path(own).read_bytes()).hexdigest() if own else ""
     parts = (config.digest(), data.digest(), code_digest(), weights, execution.precision)
-    return checkpoint_path(resume_dir, *parts)
+    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return Path(resume_dir) / f"{digest}.pt"
 
 
 @contextmanager

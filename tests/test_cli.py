@@ -84,7 +84,7 @@ def _sets(**settings) -> list[str]:
 def test_train_evaluate_and_localize_work_one_after_the_other(tiny_birds, tmp_path) -> None:
     trained = run("train", "--data", tiny_birds, "--out", tmp_path / "cam-0", *_sets(seed=0))
     assert trained.exit_code == 0, trained.output
-    assert Path(trained.output.strip()).is_file()
+    assert Path(trained.stdout.strip()).is_file()
     tables = tmp_path / "cam-0" / "localization"
     evaluated = run("evaluate", tmp_path / "cam-0", "--data", tiny_birds, "--out", tables)
     assert evaluated.exit_code == 0, evaluated.output

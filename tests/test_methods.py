@@ -373,12 +373,12 @@ def test_the_bottleneck_has_a_third_of_the_weights_of_all_channels():
     assert 0.25 < small / large < 0.35
 
 
-def test_the_method_that_the_readme_adds_works():
-    """The page says that this is all of it, so it is run as it stands there."""
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+def test_the_method_that_the_guide_adds_works():
+    """The guide says that this is all of it, so it is run as it stands there."""
+    guide = (Path(__file__).parents[1] / "docs" / "new_method.md").read_text(encoding="utf-8")
     (code,) = (
         block.partition("```")[0]
-        for block in readme.split("```python\n")[1:]
+        for block in guide.split("```python\n")[1:]
         if "USES_BACKGROUND" in block
     )
     method = ModuleType("hide_square")

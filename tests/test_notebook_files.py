@@ -11,7 +11,6 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from wsol.notebook import notebook_code, write_all
 from wsol.report.pages import LARGE, page, page_names, relink, with_prose, write_notebook_pages
 
 PIXEL = (
@@ -39,29 +38,6 @@ def _write(notebook: nbformat.NotebookNode, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, path)
     return path
-
-
-def test_code_is_the_code_cells_with_the_tags_that_matter(tmp_path: Path) -> None:
-    path = _write(_notebook(), tmp_path / "a.ipynb")
-    assert notebook_code(path) == "# %% [parameters]\nseed = 0\n\n# %%\nprint(seed < 1)\n"
-
-
-def test_code_files_are_touched_only_when_they_change(tmp_path: Path) -> None:
-    folder, out = tmp_path / "notebooks", tmp_path / "build"
-    for name in "ab":
-        _write(_notebook(), folder / f"{name}.ipynb")
-    assert write_all(folder, out) == [out / "a.py", out / "b.py"]
-    changed = _notebook()
-    changed.cells[0].source = "# Another title"
-    changed.cells[3].outputs = []
-    changed.cells[3].execution_count = 9
-    _write(changed, folder / "a.ipynb")
-    before = (out / "a.py").stat().st_mtime_ns
-    assert write_all(folder, out) == []
-    assert (out / "a.py").stat().st_mtime_ns == before
-    (folder / "b.ipynb").unlink()
-    assert write_all(folder, out) == []
-    assert not (out / "b.py").exists()
 
 
 def test_a_page_stands_alone_and_says_what_the_notebook_says() -> None:

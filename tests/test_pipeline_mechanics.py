@@ -26,23 +26,24 @@ second:
 PIPELINE = """\
 stages:
   notebook_code:
-    cmd: python -m wsol.notebook notebooks build/notebooks
+    cmd: python -m nbconvert --log-level WARN --to python --no-prompt
+      --TemplateExporter.exclude_markdown=True --output-dir build/notebooks notebooks/*.ipynb
     deps: [notebooks]
-    outs: [build/notebooks/first.py, build/notebooks/second.py]
+    outs: [build/notebooks]
   first:
-    cmd: python -m wsol.notebook notebooks/first.ipynb runs/first.ipynb
+    cmd: python -m wsol.cli notebook notebooks/first.ipynb runs/first.ipynb
       --section first --set "out=runs/a file.txt"
     deps: [build/notebooks/first.py]
     params: [first]
     outs: [runs/a file.txt]
   second:
-    cmd: python -m wsol.notebook notebooks/second.ipynb runs/second.ipynb --section second
+    cmd: python -m wsol.cli notebook notebooks/second.ipynb runs/second.ipynb --section second
     deps: [build/notebooks/second.py, runs/a file.txt]
     params: [second]
     outs: [runs/second.txt]
 """
 
-FIND_ROOT = "from wsol.paths import project_root\nroot = project_root()"
+FIND_ROOT = "from wsol import project_root\nroot = project_root()"
 NOTEBOOKS = {
     "first": (
         'factor: float = 1.0  # times ten\nout = "runs/a file.txt"',

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from wsol import notebook as yaml12
 from wsol.datasets import miniatures
 from wsol.datasets.backgrounds.manifest import write_manifest
 from wsol.datasets.birds import BirdsConfig, draw_birds
 from wsol.evaluation.table import LocalizationTable
+from wsol.notebook import load_yaml
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
@@ -48,7 +48,7 @@ def _copy_project(project: Path) -> None:
 
 
 def _edit(path: Path, change: Callable[[dict], object]) -> None:
-    params = yaml12.load(path.read_text(encoding="utf-8"))
+    params = load_yaml(path.read_text(encoding="utf-8"))
     change(params)
     path.write_text(yaml.safe_dump(params), encoding="utf-8")
 
@@ -64,11 +64,11 @@ def _shrink(params: dict, dataset: str) -> None:
     params["prepare"] |= raw | dict(workers=1)
 
 
-def _put_data(project: Path, dataset: str, pictures: Path) -> None:
-    """The user's part: the data set, and pictures without objects and their manifest."""
+def _put_data(project: Path, dataset: str, images: Path) -> None:
+    """The user's part: the data set, and images without objects and their manifest."""
     getattr(miniatures, f"make_{dataset}")(project / "data" / "raw" / dataset)
     background = project / "data" / dataset / "background"
-    shutil.copytree(pictures, background, ignore=shutil.ignore_patterns("manifest.csv"))
+    shutil.copytree(images, background, ignore=shutil.ignore_patterns("manifest.csv"))
     write_manifest(background, "drawn", "MIT")
 
 
@@ -98,7 +98,7 @@ def _dvc(project: Path, *words: str) -> str:
 
 def _stages(dataset: str) -> list[str]:
     """All stages of a data set with one seed, in order."""
-    names = [f"prepare_{dataset}", f"train@{dataset}-cam-0"]
+    names = [f"prepare@{dataset}", f"train@{dataset}-cam-0"]
     names += [f"train_with_background@{dataset}-background-0"]
     names += [f"evaluate@{dataset}-{run}" for run in RUNS] + [f"report@{dataset}"]
     return [f"{PIPELINE}:{name}" for name in names]
@@ -111,9 +111,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project, birds = folder / "project", folder / "birds"
     draw_birds(birds, BirdsConfig(n_train=1, n_fullsup=1, n_test=1, n_background=8), workers=1)
     _copy_project(project)
-    _edit(project / "params" / "real.yaml", lambda params: params.update(seeds=[0]))
+    _edit(project / "study" / "params" / "real.yaml", lambda params: params.update(seeds=[0]))
     for dataset in SETS:
-        _edit(project / "params" / f"{dataset}.yaml", lambda params, d=dataset: _shrink(params, d))
+        _edit(
+            project / "study" / "params" / f"{dataset}.yaml",
+            lambda params, d=dataset: _shrink(params, d),
+        )
         _put_data(project, dataset, birds / "background")
     _dvc(project, "repro", "notebook_code")
     with ThreadPoolExecutor(len(SETS)) as pool:
@@ -191,7 +194,9 @@ def test_execution_makes_nothing_stale_and_new_background_images_one_method(
 ) -> None:
     target = f"{PIPELINE}:report@cub"
     eight = dict(processes=8, precision="bf16")
-    _edit(project / "params" / "cub.yaml", lambda p: p["execution"]["common"].update(eight))
+    _edit(
+        project / "study" / "params" / "cub.yaml", lambda p: p["execution"]["common"].update(eight)
+    )
     assert "Running stage" not in _dvc(project, "repro", "--dry", target)
     background = project / "data" / "cub" / "background"
     next(background.glob("*.jpg")).unlink()

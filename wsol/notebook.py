@@ -203,16 +203,15 @@ def kernel_sockets() -> Iterator[dict[str, str]]:
 def describe_failure(error: BaseException) -> str:
     """One line that says which cell raised what."""
     if hasattr(error, "ename"):
-        first_line = (str(error.evalue).splitlines() or [""])[0]
+        first_line = str(error.evalue).partition("\n")[0]
         return f"cell [{error.exec_count}] raised {error.ename}: {first_line}"
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def normalize(notebook: NotebookNode) -> NotebookNode:
-    """An executed notebook without times, random ids, versions, widgets and progress bars.
+    """An executed notebook, changed in place: no times, random ids, versions, widgets, bars.
 
     Sources, tags, counts and results stay, and the figure that an explorer has beside its widgets.
-    The argument is changed and returned.
     """
     notebook.metadata = NotebookNode(
         kernelspec={"name": "python3", "display_name": "Python 3", "language": "python"},

@@ -76,7 +76,7 @@ def split_rows(
     rows = listed.merge(sizes.drop(columns="where"))
     boxes = fit_boxes(boxes.merge(sizes.drop(columns="where")), errors)
     if class_names is None:
-        names = rows["image_id"].str.partition("/")[0]
+        names = rows["image_id"].str.replace("/.*", "", regex=True)
     else:
         names = [class_names[label] for label in rows["label"]]
     rows = rows.assign(path=rows["image_id"], split=split, class_name=names)

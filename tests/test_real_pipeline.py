@@ -59,7 +59,7 @@ def _shrink(params: dict, dataset: str) -> None:
     params["background"]["background_batch"] = 4
     params["execution"]["common"] |= dict(device="cpu", loader_workers=0)
     params["execution"]["evaluate"]["workers"] = 1
-    folders = FOLDERS[dataset] | (ARCHIVES if "archives" in params["prepare"] else {})
+    folders = FOLDERS[dataset] | (ARCHIVES if params["prepare"]["archives"] else {})
     raw = {name: f"data/raw/{dataset}/{below}" for name, below in folders.items()}
     params["prepare"] |= raw | dict(workers=1)
 

@@ -13,7 +13,7 @@ from wsol.evaluation.metrics import column_of
 from wsol.inference import explorer
 from wsol.inference.audit import audit
 from wsol.inference.widgets import WIDGET, BackgroundExplorer, explore
-from wsol.report.examples import load_example
+from wsol.report.examples import load_examples
 
 RUNS = ("cam-0", "background-0")
 
@@ -44,15 +44,16 @@ def test_box_and_iou_are_those_of_the_evaluation(shown, tau: float) -> None:
                 assert drawn.iou == pytest.approx(counted[number], abs=1e-4)
 
 
-def test_an_example_shows_what_the_evaluation_counted(shown) -> None:
-    gallery = shown.gallery
-    row, sources = gallery.rows.iloc[7], dict(gallery.sources)
-    example = load_example(row, 7, "an example", gallery.root, sources)
-    assert ("background-0", "product") in example.maps
-    for key, drawn in example.maps.items():
-        test = gallery.sources[key][2]
-        counted = test.iou_largest[7, column_of(test, explorer.chosen_tau(gallery, *key))]
-        assert drawn.iou == pytest.approx(counted, abs=1e-4)
+def test_examples_are_best_and_worst_with_the_iou_that_the_evaluation_counted(shown) -> None:
+    gallery, rule = shown.gallery, ("background-0", "product")
+    about = gallery.rows, gallery.root, dict(gallery.sources), rule
+    worst = explorer.numbers(gallery, *rule, explorer.WORST)
+    for number, example in zip((worst[-1], worst[0]), load_examples(*about, "ab"), strict=True):
+        assert set(example.maps) == set(gallery.sources)
+        for key, drawn in example.maps.items():
+            test = gallery.sources[key][2]
+            counted = test.iou_largest[number, column_of(test, explorer.chosen_tau(gallery, *key))]
+            assert drawn.iou == pytest.approx(counted, abs=1e-4)
 
 
 def test_orders_are_rankings_and_failures_are_those_of_the_report(shown) -> None:

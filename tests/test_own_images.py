@@ -25,8 +25,7 @@ from wsol.evaluation.run import evaluate_run
 from wsol.evaluation.table import LocalizationTable
 from wsol.inference import export
 from wsol.inference.export import detections_table, localize_to_folder, overlay, to_coco, to_csv
-from wsol.inference.inputs import image_files, read_image
-from wsol.inference.localize import Detection, box_in_image, iterate_images
+from wsol.inference.localize import Detection, box_in_image, image_files, iterate_images, read_image
 from wsol.training.batches import TrainData
 from wsol.training.config import TrainConfig
 from wsol.training.loop import train
@@ -197,8 +196,8 @@ def test_an_image_is_rotated_as_its_exif_orientation_says(tmp_path):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ("broken.jpg", "broken.jpg: cannot be read"),
-        ("none.png", "none.png: there is no"),
+        ("broken.jpg", "does not decode.*broken.jpg"),
+        ("none.png", "missing image.*none.png"),
         (np.zeros((5, 5)), "array 1: an image is an array"),
     ],
 )
@@ -206,8 +205,9 @@ def test_an_image_that_cannot_be_read_is_named(home, tmp_path, bad, message):
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     with pytest.raises(ValueError, match=message):
         localize(home, [image_of(0), tmp_path / bad if isinstance(bad, str) else bad])
+    (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no image below"):
-        image_files(tmp_path / "nothing")
+        image_files(tmp_path / "empty")
 
 
 def test_skipped_images_are_collected_or_warned_of(home, tmp_path):
@@ -217,7 +217,7 @@ def test_skipped_images_are_collected_or_warned_of(home, tmp_path):
         warnings.simplefilter("error")
         detections = localize(home, images, errors="skip", skipped=skipped, batch_size=1)
     assert [d.image for d in detections] == ["array 1"]
-    assert [line.startswith(f"{tmp_path}/broken.jpg: ") for line in skipped] == [True]
+    assert ["broken.jpg" in line for line in skipped] == [True]
     with pytest.warns(UserWarning, match=r"broken\.jpg"):
         localize(home, images, errors="skip")
 

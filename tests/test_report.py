@@ -227,18 +227,6 @@ def test_the_committed_report_follows_from_the_committed_tables(tmp_path: Path) 
         assert path.read_bytes() == (committed / path.name).read_bytes(), path.name
 
 
-def test_the_readme_quotes_the_runs_of_a_second_processor() -> None:
-    runs = pd.read_csv(ROOT / "docs" / "second_processor.csv")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    whole = runs[runs["n_background"].isin([0, 400])]
-    errors = [f"{error}_second_processor" for error in ("top1_loc_error", "gt_known_loc_error")]
-    means = whole.groupby("method")[errors].mean().map(tables.rounded)
-    for method, name in (("CAM", "CAM"), ("Background images", "background images")):
-        assert f"{' / '.join(means.loc[method])} % for {name}" in readme
-    moved = [(runs[e] - runs[e.removesuffix("_second_processor")]).abs().max() for e in errors]
-    assert f"moved by up to {tables.rounded(max(moved))} points" in readme
-
-
 def test_the_readme_quotes_the_report() -> None:
     skip_unless_committed("reports/tables")
     committed = ROOT / "reports" / "tables" / "localization_error.md"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from wsol.evaluation.boxes import FRAME
 from wsol.evaluation.metrics import choose_tau, column_of, localization_errors
-from wsol.evaluation.stats import Difference, paired_bootstrap, wrong_images
+from wsol.evaluation.stats import Difference, check_same_images, paired_bootstrap, wrong_images
 from wsol.evaluation.table import LocalizationTable
 from wsol.report.format import HEADERS, rounded
 from wsol.report.tables import (
@@ -214,8 +214,7 @@ def crossed(boxes: LocalizationTable, classes: LocalizationTable) -> Localizatio
 
     Raises ValueError if the tables are not about the same images in the same order.
     """
-    if list(boxes.rows["image_id"]) != list(classes.rows["image_id"]):
-        raise ValueError("the tables are not about the same images in the same order")
+    check_same_images(boxes, classes)
     rows = boxes.rows.assign(**classes.rows[["prediction", "rank"]].to_dict("list"))
     return replace(boxes, rows=rows, meta=boxes.meta | {"method": CROSSED})
 

@@ -42,15 +42,12 @@ def test_the_split_takes_every_image_once_and_a_fifth_of_each_class(labels, seed
     assert sorted(ids) == sorted(rows["image_id"])
     assert len(held_out) == len(labels) // 5
     for label in set(labels):
-        exact = labels.count(label) / 5
-        assert abs((held_out["label"] == label).sum() - exact) < 1
+        assert abs((held_out["label"] == label).sum() - labels.count(label) / 5) < 1
     for part in (fitted, held_out):
         assert list(part.index) == list(range(len(part)))
 
 
-def test_the_split_is_fixed_by_its_seed_and_takes_a_fifth_of_small_classes():
-    _, held_out = split_fullsup(rows_with([0] * 5 + [1] * 10 + [2] * 5), seed=0)
-    assert held_out["label"].value_counts().to_dict() == {0: 1, 1: 2, 2: 1}
+def test_the_split_is_fixed_by_its_seed():
     splits = [list(split_fullsup(rows_with([0] * 40), s)[1]["image_id"]) for s in (3, 3, 4)]
     assert splits[0] == splits[1] != splits[2]
     with pytest.raises(ValueError, match="at least 5"):
@@ -139,27 +136,16 @@ def test_the_classifier_is_left_as_it_was(classifier, tune):
 
 def test_a_seed_fixes_the_localizer(classifier):
     images, rows = squares(16)
-    maps = []
-    for seed in (1, 1, 2):
-        config = FewShotConfig(seed=seed, **QUICK)
-        localizer, _ = fit_localizer(classifier.backbone, images, rows, config)
-        maps.append(predict_few_shot(localizer, classifier, images)["foreground"])
-    assert (maps[0] == maps[1]).all()
-    assert (maps[0] != maps[2]).any()
+    configs = [FewShotConfig(seed=seed, **QUICK) for seed in (1, 1, 2)]
+    losses = [fit_localizer(classifier.backbone, images, rows, config)[1] for config in configs]
+    assert losses[0] == losses[1] != losses[2]
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"attach": "middle"}, "attach is 'middle'; known: early, late"),
-        ({"epochs": 0}, "epochs is 0; it must be at least 1"),
-        ({"learning_rate": 0}, "learning_rate must be above 0"),
-        ({"weight_decay": -1}, "weight_decay at least 0"),
-    ],
-)
-def test_settings_that_make_no_sense_are_refused(values, message):
-    with pytest.raises(ValueError, match=message):
-        FewShotConfig(**values)
+@pytest.mark.parametrize("bad", ["attach=middle", "epochs=0", "learning_rate=0", "weight_decay=-1"])
+def test_settings_that_make_no_sense_are_refused(bad):
+    name, _, value = bad.partition("=")
+    with pytest.raises(ValueError, match=name):
+        FewShotConfig(**{name: value if name == "attach" else int(value)})
 
 
 @pytest.fixture
@@ -221,11 +207,8 @@ def test_classes_are_those_of_the_classifier_to_the_last_bit(run, tmp_path):
     table, theirs = result.tables["foreground", "test"], plain.tables["class", "test"]
     assert table.rows.equals(theirs.rows)
     expected = dict(method="few-shot", map="foreground", seed="4", dataset="birds")
-    assert (expected | {"backbone": "small8"}).items() <= table.meta.items()
-    assert table.meta["protocol"] == theirs.meta["protocol"]
-    assert METHODS["few-shot", "foreground"] == "Few-shot supervised"
+    expected |= {"backbone": "small8", "protocol": theirs.meta["protocol"]}
+    assert expected.items() <= table.meta.items()
+    assert ("few-shot", "foreground") in METHODS
     result.save_tables(tmp_path, "few-shot-4")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "few-shot-4-foreground-test.npz",
-        "few-shot-4-foreground-train-fullsup.npz",
-    ]
+    assert len([*tmp_path.glob("few-shot-4-foreground-*.npz")]) == 2

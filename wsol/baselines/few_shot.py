@@ -18,6 +18,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -185,8 +186,7 @@ def predict_few_shot(
     return {"logits": torch.cat(logits).numpy(), KIND: torch.cat(maps).numpy()}
 
 
-@dataclass(frozen=True)
-class FewShotResult:
+class FewShotResult(NamedTuple):
     """What `evaluate_few_shot` returns."""
 
     evaluation: RunEvaluation  # localization tables, choices and maps

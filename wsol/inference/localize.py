@@ -47,28 +47,17 @@ class InputImage(NamedTuple):
 
 
 class Detection(NamedTuple):
-    """One class of one image, and its box.
+    """One class of one image, and its box."""
 
-    image : the file as it was given, or "array i" for the i-th of the images
-    width, height : of the image after EXIF rotation, pixels
-    rank : 1 for the predicted class, 2 for the next, ...
-    label : class number from 0
-    class_name : its name, or the number where no names are known
-    score : softmax probability, 0 to 1
-    box : (4,) x0, y0, x1, y1 in pixels of the image, see `box_in_image`; zeros where the map is
-        constant, which has no box
-    score_map : (FRAME, FRAME) float32 in [0, 1], the map that the box was cut from
-    """
-
-    image: str
-    width: int
+    image: str  # the file as it was given, or "array i" for the i-th of the images
+    width: int  # after EXIF rotation, pixels
     height: int
-    rank: int
-    label: int
-    class_name: str
-    score: float
-    box: NDArray[np.float64]
-    score_map: NDArray[np.float32] | None
+    rank: int  # 1 for the predicted class, 2 for the next, ...
+    label: int  # class number from 0
+    class_name: str  # its name, or the number where no names are known
+    score: float  # softmax probability, 0 to 1
+    box: NDArray[np.float64]  # (4,) x0, y0, x1, y1 in pixels; zeros where the map is constant
+    score_map: NDArray[np.float32] | None  # (FRAME, FRAME) in [0, 1], which the box was cut from
 
 
 def box_in_image(box: ArrayLike, image_size: tuple[int, int]) -> NDArray[np.float64]:
@@ -86,8 +75,7 @@ def box_in_image(box: ArrayLike, image_size: tuple[int, int]) -> NDArray[np.floa
 def read_image(source: Source) -> NDArray[np.uint8]:
     """Read an image as (H, W, 3) uint8 RGB, rotated as its EXIF orientation says.
 
-    An array is checked and returned as it is. Raises ValueError, with the name of the file, if
-    the source cannot be read as an image.
+    An array is returned as it is. Raises ValueError naming the file if it cannot be read.
     """
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.shape[2:] != (3,) or source.size == 0:

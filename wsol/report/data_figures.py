@@ -105,9 +105,7 @@ def spread(rows: pd.DataFrame, n: int) -> pd.DataFrame:
 def boxed_sheet(index: pd.DataFrame, root: Path, split: str, n: int, size: int) -> Figure:
     """Draw n images of a split with their boxes, squashed to squares of `size` pixels.
 
-    root : folder that the paths of the table start from
-
-    Raises ValueError if the split is empty.
+    Paths of the table start from `root`. Raises ValueError if the split is empty.
     """
     rows = spread(index[index["split"] == split], n)
     if rows.empty:

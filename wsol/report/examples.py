@@ -65,10 +65,7 @@ def load_frame(root: Path, row: pd.Series) -> NDArray[np.uint8]:
 
 
 def map_and_box(source: Source, row: pd.Series, number: int, tau: float) -> MapAndBox:
-    """Compute score map, box and IoU at tau of image `number` of `test`, with its index row.
-
-    At multiples of 0.001 they are those of the evaluation.
-    """
+    """Score map, box and IoU at tau, as evaluated, of image `number` of `test`, with its row."""
     folder, kind, test, _ = source
     maps = {name: maps[number : number + 1] for name, maps in load_maps(folder).items()}
     score = score_map(read_out_map(maps, kind, test.meta["read_out"])[0])
@@ -83,10 +80,7 @@ def load_examples(
     rule: str,
     titles: Sequence[str] = PLACES,
 ) -> list[Example]:
-    """Load images of `test` at equal distances in the ranking by IoU of one of the maps.
-
-    rule : key in `sources` of the map that ranks; titles : one for each image
-    """
+    """Load images of `test` at equal distances in the ranking by IoU of the map `rule`."""
     rows, examples = rows_of(index, "test"), []
     ranked = rank_by_iou(*sources[rule][2:])
     places = np.linspace(0, len(ranked) - 1, len(titles))
@@ -99,10 +93,7 @@ def load_examples(
 
 
 def draw_examples(columns: Sequence[Example], row_names: Mapping[str, str]) -> Figure:
-    """Draw images with their maps and boxes: one column per image, one row per map.
-
-    row_names : label of the row, by map
-    """
+    """Draw images, their maps and boxes: a column per image, a row per map (with its label)."""
     rim = 5  # pixels around the frame, so that a box on its border is visible
     with style():
         shape = (1 + len(row_names), len(columns))

@@ -159,10 +159,9 @@ def error_by_size(sizes: pd.DataFrame, methods: list[str]) -> Figure:
 
 
 def cost_against_error(table: pd.DataFrame, step: Mapping[str, float]) -> Figure:
-    """GT-known error against the time of a training step relative to CAM's.
+    """GT-known error against the time of a training step over CAM's, `step`, by method.
 
     table : method, gt_known_loc_error_mean
-    step : time of a step over CAM's, by method
     """
     table = table[table["method"].isin(step)].assign(step=lambda t: t["method"].map(step))
     names = list(table["method"])

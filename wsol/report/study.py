@@ -70,8 +70,7 @@ def search_table(
 ) -> pd.DataFrame:
     """Errors of every trial of the random search on `train-fullsup`, in %.
 
-    trials : settings by the name of the trial, ``<method>_<number>``
-    folders : of the localization tables, by trial; those of `test` are not read
+    trials, folders : settings and folder of tables by the name of the trial
 
     Columns: method, trial, settings, `ERRORS`, chosen (of each method the first trial of lowest
     `SEARCH_ERROR`).
@@ -96,8 +95,7 @@ def trial_table(
 ) -> pd.DataFrame:
     """One row per trial: errors of its class map, compared with the chosen settings.
 
-    folders : of localization tables, by trial
-    chosen : tables of the chosen settings, which are the first row
+    folders : of tables, by trial; chosen : tables of the chosen settings, which are the first row
 
     Columns: trial, settings, `ERRORS` on both splits in %, difference of the GT-known error on
     `test` from that of the chosen settings in points, low, high (95 %), expected, written, why,
@@ -231,10 +229,9 @@ def write_crossed(folder: Path, seeds: list[int]) -> None:
 def methods_table(
     runs: pd.DataFrame, search_trials: Mapping[str, int], parameters: Mapping[str, int]
 ) -> pd.DataFrame:
-    """Add two columns to the headline of all methods; NaN where a row has no such value.
+    """Add two columns to the headline: trainings behind the settings, and trainable parameters.
 
-    search_trials : number of trainings behind the settings, by the row's name
-    parameters : number of trainable parameters of the network, by the row's name
+    Both are given by the name of the row; NaN where a row has none.
     """
     table = localization_error(runs)
     for name, values in (("search_trials", search_trials), ("parameters", parameters)):

@@ -81,15 +81,10 @@ def per_run(folder: Path) -> pd.DataFrame:
     rows = []
     for stage, (test, fullsup) in pairs:
         meta = test.meta
-        about = {
-            "stage": stage,
-            "dataset": meta["dataset"],
-            "method": row_name(test),
-            "backbone": meta.get("backbone", ""),
-            "seed": int(meta.get("seed", 0)),
-            "read_out": meta.get("read_out", ""),
-            "n_background": int(meta.get("n_background", 0)),
-        }
+        about = {"stage": stage, "dataset": meta["dataset"], "method": row_name(test)}
+        about |= {"backbone": meta.get("backbone", ""), "seed": int(meta.get("seed", 0))}
+        about |= {"read_out": meta.get("read_out", "")}
+        about |= {"n_background": int(meta.get("n_background", 0))}
         rows.append(about | evaluate(test, fullsup))
     return pd.DataFrame(rows)
 

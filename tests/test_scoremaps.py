@@ -244,7 +244,7 @@ def write_metadata(folder: Path, box: str) -> Path:
     return folder
 
 
-def test_metadata_is_enough_without_pictures(tmp_path):
+def test_metadata_is_enough_without_images(tmp_path):
     (row,) = read_split_metadata(write_metadata(tmp_path, "1,2,30,20"), "test").itertuples()
     assert (row.image_id, row.label, row.width, row.height) == ("a.jpg", 3, 30, 20)
     assert parse_boxes(row.boxes).tolist() == [[1, 2, 30, 20]]

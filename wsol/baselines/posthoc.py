@@ -140,14 +140,6 @@ def posthoc_maps(
     return torch.cat(maps).numpy()
 
 
-def predict_posthoc(
-    network: nn.Module, images: Images | Tensor, labels: Tensor, kinds: Sequence[str]
-) -> dict[str, NDArray[np.float32]]:
-    """Return what `wsol.evaluation.predict.predict` does, and maps (N, h, w) of each kind."""
-    maps = predict(network, images, labels)
-    return maps | {kind: posthoc_maps(network, images, labels, *parse_kind(kind)) for kind in kinds}
-
-
 def evaluate_posthoc(
     weights: str | Path,
     index: pd.DataFrame,
@@ -169,8 +161,7 @@ def evaluate_posthoc(
     cache : folder for decoded images; without, they are decoded once for each kind
     device : of the network, see `wsol.training.config.Execution`
     """
-    for kind in kinds:
-        parse_kind(kind)
+    layers = {kind: parse_kind(kind) for kind in kinds}
     network, config = load_network(weights)
     torch.set_num_threads(config.threads)  # the last bits of a sum depend on them
     network = network.to(choose_device(device))
@@ -178,6 +169,7 @@ def evaluate_posthoc(
     for split, part in rows.items():
         images = open_images([Path(root) / p for p in part["path"]], config.input_size, cache)
         labels = torch.from_numpy(part["label"].to_numpy().copy())
-        maps[split] = predict_posthoc(network, images, labels, kinds)
+        maps[split] = predict(network, images, labels)
+        maps[split] |= {k: posthoc_maps(network, images, labels, *layers[k]) for k in layers}
     about = about_run(config, root, None) | (meta or {})
     return evaluate_maps(maps, rows, root, ("class", *kinds), about, workers)

@@ -1,9 +1,8 @@
 """Readers of score maps and predictions written by any method.
 
 Score maps are what the reference code of Choe et al. 2020 (`wsolevaluation`) leaves: one array per
-image, 224 x 224, from 0 to 1, in a file `<image_id>.npy` below a folder, the image id with its
-subfolder and ending (`001.Black/x.jpg.npy`). A single `.npy` of (N, H, W) in the order of the image
-ids does too. Nothing is normalized here: maps are used as they are.
+image, 224 x 224, from 0 to 1, in `<image_id>.npy` below a folder (`001.Black/x.jpg.npy`), or a
+single `.npy` of (N, H, W) in the order of the image ids. They are used as they are.
 
 Shapes: N images, H W map.
 """

@@ -144,7 +144,6 @@ def frame_truth(boxes: ArrayLike, image_size: tuple[int, int], protocol: Protoco
 
 
 def _contour_boxes(score: Floats, protocol: Protocol) -> Floats:
-    """Boxes (T, 4) of the contours of largest polygon area, one past their last pixel."""
     levels = quantize(score)
     # The sweep clips boxes to its frame: a dark border of one pixel leaves them room.
     room = (0, 0 if protocol.clipped else 1)
@@ -156,7 +155,6 @@ def _contour_boxes(score: Floats, protocol: Protocol) -> Floats:
 
 
 def _pixel_boxes(score: Floats, protocol: Protocol) -> Floats:
-    """Boxes (T, 4) of the 8-connected components of most pixels of ``score > tau``."""
     H, W = score.shape
     boxes = np.empty((len(protocol.taus), 4))
     for t, tau in enumerate(protocol.taus):

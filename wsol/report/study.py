@@ -55,7 +55,6 @@ def _judged(
 
 
 def _errors(pair: Pair) -> dict[str, float]:
-    """`ERRORS` on both splits, at the tau of `train-fullsup`."""
     tau = choose_tau(pair[1])
     found = {s: localization_errors(t, tau) for s, t in zip(("test", "fullsup"), pair, strict=True)}
     return {f"{s}_{error}": found[s][error] for s in ("fullsup", "test") for error in ERRORS}

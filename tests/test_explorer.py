@@ -88,7 +88,7 @@ def test_other_runs_keep_the_map_where_they_have_it(shown) -> None:
     assert "IoU 0." in shown.iou.value
 
 
-def test_side_by_side_has_a_picture_of_every_run(shown) -> None:
+def test_side_by_side_has_an_image_of_every_run(shown) -> None:
     shown.map.value = "class"
     shown.side_by_side.value = True
     assert len(shown.images.children) == 1 + len(RUNS)

@@ -319,7 +319,5 @@ def test_a_folder_gets_boxes_and_overlays(home, tmp_path):
 
 
 def test_images_without_a_box_are_listed(tmp_path, monkeypatch):
-    boxes = {"a.jpg": np.zeros(4), "b.jpg": np.array([1.0, 2.0, 5.0, 6.0])}
-    detections = [Detection(name, 9, 9, 1, 0, "0", 1.0, box, None) for name, box in boxes.items()]
-    monkeypatch.setattr(export, "iterate_images", lambda *args, **settings: iter(detections))
-    assert localize_to_folder(["a.jpg", "b.jpg"], "run", tmp_path).without_box == ["a.jpg"]
+    monkeypatch.setattr(export, "iterate_images", lambda *args, **settings: iter(DETECTIONS))
+    assert localize_to_folder(["a/ä.jpg", "b.png"], "run", tmp_path).without_box == ["b.png"]

@@ -1,28 +1,28 @@
-"""`python -m wsol.evaluate`: the same numbers as from Python, and clear refusals."""
+"""`wsol evaluate SCOREMAPS`: the same numbers as from Python, and clear refusals."""
 
 import json
-import re
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner, Result
 from PIL import Image
 
-from wsol import evaluate
+from wsol.cli import main
 from wsol.datasets.metadata import read_split_metadata
 from wsol.evaluation import metrics
 from wsol.evaluation.localize import localize
-from wsol.evaluation.summary import evaluate_score_maps, summarize
+from wsol.evaluation.summary import BEST_TAU, evaluate_score_maps, summarize
 from wsol.evaluation.table import LocalizationTable
 
 CUB = Path(__file__).parents[2] / "shared" / "wsolevaluation-metadata" / "CUB"
 
 
-def write_metadata(folder: Path, count: int, seed: int = 0) -> Path:
+def write_metadata(folder: Path, count: int) -> Path:
     """A split of `count` images of 300 x 200 in three classes, the last image with two boxes."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     ids = [f"{i % 3:03d}.Kind/im_{i}.jpg" for i in range(count)]
     corners = np.sort(rng.integers(0, 200, (count + 1, 2, 2)), axis=1) + [[0, 0], [20, 0]]
     boxes = [f"{x0},{y0},{x1},{max(y1, y0 + 1)}" for x0, y0, x1, y1 in corners.reshape(-1, 4)]
@@ -38,9 +38,9 @@ def write_metadata(folder: Path, count: int, seed: int = 0) -> Path:
     return folder
 
 
-def hills(metadata: Path, seed: int = 0) -> np.ndarray:
+def hills(metadata: Path) -> np.ndarray:
     """Score maps (N, 224, 224) in [0, 1]: a hill near the first box of each image, and noise."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     y, x = np.mgrid[:224, :224]
     maps = []
     for row in read_split_metadata(metadata, "test").itertuples():
@@ -52,94 +52,78 @@ def hills(metadata: Path, seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture
-def given(tmp_path):
+def given(tmp_path: Path) -> Path:
     """Metadata, score maps and predictions of 12 test and 7 train-fullsup images."""
-    test, fullsup = (write_metadata(tmp_path / n, c) for n, c in (("test", 12), ("val", 7)))
-    rows = read_split_metadata(test, "test")
-    for name, metadata in (("maps", test), ("val_maps", fullsup)):
-        np.save(tmp_path / f"{name}.npy", hills(metadata))
-    classes = [[(label + shift) % 9 for shift in range(i % 2, i % 2 + 5)] for i, label in
-               enumerate(rows["label"])]  # fmt: skip
-    lines = [",".join([n, *map(str, c)]) for n, c in zip(rows["image_id"], classes, strict=True)]
-    header = "image_id,class_1,class_2,class_3,class_4,class_5"
-    (tmp_path / "predictions.csv").write_text("\n".join([header, *lines]) + "\n")
+    for split, count in (("test", 12), ("val", 7)):
+        np.save(tmp_path / f"{split}.npy", hills(write_metadata(tmp_path / split, count)))
+    lines = ["image_id,class_1,class_2,class_3,class_4,class_5"]
+    for i, row in read_split_metadata(tmp_path / "test", "test").iterrows():
+        first = row["label"] + i % 2  # every second prediction is wrong
+        lines.append(",".join([row["image_id"], *(str((first + k) % 9) for k in range(5))]))
+    (tmp_path / "predictions.csv").write_text("\n".join(lines) + "\n")
     return tmp_path
 
 
-def run(given: Path, *more: str) -> tuple[int, dict]:
+def run(given: Path, *more: str) -> tuple[Result, dict]:
+    """The command and its numbers; {folder} in an argument is that of the files."""
+    arguments = ["{folder}/test.npy --metadata {folder}/test --json {folder}/out.json", *more]
     out = given / "out.json"
     out.unlink(missing_ok=True)
-    arguments = [str(given / "maps.npy"), "--metadata", str(given / "test"), "--json", str(out)]
-    code = evaluate.main([*arguments, "--workers", "1", *more])
-    return code, json.loads(out.read_text()) if out.exists() else {}
+    result = CliRunner().invoke(main, "evaluate " + " ".join(arguments).format(folder=given))
+    assert result.exit_code == (0 if out.exists() else 2)
+    return result, json.loads(out.read_text()) if out.exists() else {}
 
 
-def fullsup_of(given: Path) -> list[str]:
-    return ["--fullsup", str(given / "val_maps.npy"), str(given / "val")]
+FULLSUP = "--fullsup {folder}/val.npy {folder}/val"
+PREDICTIONS = "--predictions {folder}/predictions.csv"
 
 
 def test_the_numbers_are_those_of_the_library(given):
-    predictions = ["--predictions", str(given / "predictions.csv")]
-    code, found = run(given, *fullsup_of(given), *predictions)
-    assert code == 0
-    rows = read_split_metadata(given / "test", "test")
-    own = [localize(hills(given / n), read_split_metadata(given / n, s), score_of=np.float64)
-           for n, s in (("test", "test"), ("val", "train-fullsup"))]  # fmt: skip
-    own[0].rows["rank"] = [5 if i % 2 else 0 for i in range(len(rows))]
+    result, found = run(given, FULLSUP, PREDICTIONS)
+    own = [
+        localize(hills(given / n), read_split_metadata(given / n, s), score_of=np.float64)
+        for n, s in (("test", "test"), ("val", "train-fullsup"))
+    ]
+    own[0].rows["rank"] = [5 if i % 2 else 0 for i in range(12)]
     numbers = metrics.evaluate(*own)
     for name in ("tau", "tau_oracle", "maxboxacc", "top1_loc_error", "cls_error"):
         assert found[name] == numbers[name]
-    assert found["maxboxacc_v2"] == {
-        "mean": numbers["maxboxacc_v2"],
-        **{part: numbers[f"maxboxacc_v2_{part}"] for part in metrics.PARTS},
-    }
-    assert found["tau_source"] == "train-fullsup"
-    assert found["cls_error"] == 50
+    parts = {part: numbers[f"maxboxacc_v2_{part}"] for part in metrics.PARTS}
+    assert found["maxboxacc_v2"] == {"mean": numbers["maxboxacc_v2"], **parts}
+    assert (found["tau_source"], found["cls_error"]) == ("train-fullsup", 50)
     assert len(found["curves"]["gt_known_loc_error"]) == 1000
     low, high = found["intervals"]["gt_known_loc_error"]
     assert low <= found["gt_known_loc_error"] <= high
-
-
-def test_what_is_printed_says_which_numbers_are_at_the_best_tau(given, capsys):
-    assert run(given, *fullsup_of(given))[0] == 0
-    first, *lines = capsys.readouterr().out.splitlines()
+    first, *lines = result.stdout.splitlines()
     assert "chosen on train-fullsup" in first
-    oracle = [line.split()[0] for line in lines if line.endswith(evaluate.BEST_TAU)]
+    oracle = [line.split()[0] for line in lines if line.endswith(BEST_TAU)]
     assert oracle == ["maxboxacc", "maxboxacc_v2"]
 
 
 def test_without_fullsup_the_tau_is_the_oracle_and_has_no_interval(given):
-    code, found = run(given)
-    assert code == 0
-    assert found["tau_source"] == "oracle"
-    assert found["intervals"] == {}
+    _, found = run(given)
+    assert (found["tau_source"], found["intervals"]) == ("oracle", {})
     assert found["gt_known_loc_error"] == pytest.approx(100 - found["maxboxacc"])
     assert not any(name.endswith("_oracle") and name != "tau_oracle" for name in found)
     assert found["top1_loc_error"] is None
 
 
 def test_a_folder_of_maps_gives_the_same_as_one_file(given):
-    rows, maps = read_split_metadata(given / "test", "test"), np.load(given / "maps.npy")
-    for name, score in zip(rows["image_id"], maps, strict=True):
+    ids = read_split_metadata(given / "test", "test")["image_id"]
+    for name, score in zip(ids, np.load(given / "test.npy"), strict=True):
         file = given / "folder" / f"{name}.npy"
         file.parent.mkdir(parents=True, exist_ok=True)
         np.save(file, score)
-    one, other = (
-        evaluate_score_maps(given / place, given / "test")[0] for place in ("maps.npy", "folder")
-    )
+    one, other = (evaluate_score_maps(given / p, given / "test")[0] for p in ("test.npy", "folder"))
     assert one == other
 
 
-def test_the_reasons_of_failure_add_up_to_the_errors(given):
-    _, found = run(given, "--predictions", str(given / "predictions.csv"))
+def test_failures_add_up_to_the_errors_and_predicted_maps_give_top1_alone(given):
+    _, found = run(given, PREDICTIONS)
     for error, shares in found["failures"].items():
         assert sum(shares.values()) == pytest.approx(100)
         assert 100 - shares["right"] == pytest.approx(found[error])
-
-
-def test_maps_of_the_predicted_class_give_top1_alone(given):
-    predictions = ["--predictions", str(given / "predictions.csv")]
-    _, found = run(given, "--map-class", "predicted", *predictions)
+    _, found = run(given, "--map-class predicted", PREDICTIONS)
     assert found["map_class"] == "predicted"
     assert found["top1_loc_error"] >= found["cls_error"] == 50
     for name in ("gt_known_loc_error", "top5_loc_error", "maxboxacc", "maxboxacc_v2"):
@@ -148,72 +132,62 @@ def test_maps_of_the_predicted_class_give_top1_alone(given):
 
 
 def test_masks_give_pixel_scores(given):
-    rows = read_split_metadata(given / "test", "test")
-    for i, name in enumerate(rows["image_id"]):
+    for i, name in enumerate(read_split_metadata(given / "test", "test")["image_id"]):
         file = given / "masks" / f"{name[:-4]}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((20, 30), 255, np.uint8)).save(file)
         if i == 0:
             Image.fromarray(np.full((20, 30), 0, np.uint8)).save(file.with_name("im_0_ignore.png"))
-    _, found = run(given, "--masks", str(given / "masks"))
-    assert found["pxap"] == pytest.approx(100)
+    assert run(given, "--masks {folder}/masks")[1]["pxap"] == pytest.approx(100)
     file.unlink()
-    code, _ = run(given, "--masks", str(given / "masks"))
-    assert code == 2
+    assert "im_11.jpg" in run(given, "--masks {folder}/masks")[0].stderr
 
 
 def test_the_table_has_a_row_per_image(given):
-    _, found = run(given, "--table", str(given / "images.csv"))
+    _, found = run(given, "--table {folder}/images.csv")
     images = pd.read_csv(given / "images.csv")
-    wrong = 100 * (images["iou"] < 0.5).mean()
-    assert wrong == pytest.approx(found["gt_known_loc_error"])
+    assert 100 * (images["iou"] < 0.5).mean() == pytest.approx(found["gt_known_loc_error"])
     assert ((images["outcome"] == "right") == (images["iou"] >= 0.5)).all()
-    run(given, "--table", str(given / "table.npz"))
+    run(given, "--table {folder}/table.npz")
     table = LocalizationTable.load(given / "table.npz")
     assert summarize(table)["maxboxacc"] == found["maxboxacc"]
 
 
 @pytest.mark.parametrize("name", ["bas2022", "psol2020", "tscam2021"])
 def test_another_protocol_gives_its_own_errors(given, name):
-    predictions = ["--predictions", str(given / "predictions.csv")]
-    code, found = run(given, "--protocol", name, *fullsup_of(given), *predictions)
-    assert code == 0
+    _, found = run(given, f"--protocol {name}", FULLSUP, PREDICTIONS)
     assert found["protocol"] == name
     assert found["top1_loc_error"] >= found["gt_known_loc_error"] >= 0
     assert found["gt_known_loc_error_oracle"] <= found["gt_known_loc_error"]
     assert "maxboxacc" not in found
 
 
-def refusal(given: Path, capsys, *more: str) -> str:
-    code, found = run(given, *more)
-    assert (code, found) == (2, {})
-    return capsys.readouterr().err
-
-
-def test_what_cannot_be_evaluated_is_refused_in_one_message(given, capsys):
-    maps = np.load(given / "maps.npy")
-    for spoil, message in (
-        (maps[:-1], "11 maps for 12 images"),
-        (np.where(maps > 0.9, np.nan, maps), "NaN"),
-        (maps * 2, "not in"),
-        (maps[0], r"\(N, H, W\)"),
-        ((maps * 255).astype(np.uint8), "divide grey levels by 255"),
-    ):
-        np.save(given / "maps.npy", spoil)
-        assert re.search(message, refusal(given, capsys))
-    np.save(given / "maps.npy", maps)
-    boxes = given / "test" / "localization.txt"
-    text = boxes.read_text()
-    boxes.write_text(text + "\n000.Kind/im_0.jpg,10,10,400,50")
-    assert "localization.txt:14" in refusal(given, capsys)
-    boxes.write_text(text + "\n000.Kind/other.jpg,10,10,40,50")
-    assert "other.jpg is not in image_ids.txt" in refusal(given, capsys)
-    boxes.write_text(text)
-    assert "need the predictions" in refusal(given, capsys, "--map-class", "predicted")
-    assert "leaves none" in refusal(
-        given, capsys, "--protocol", "bas2022", "--table", str(given / "x.csv")
-    )
-    assert "missing.npy" in refusal(given, capsys, "--fullsup", "missing.npy", str(given / "val"))
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda maps: maps[:-1], "11 maps for 12 images"),
+        (lambda maps: np.where(maps > 0.9, np.nan, maps), "NaN"),
+        (lambda maps: maps * 2, "not in"),
+        (lambda maps: maps[0], "(N, H, W)"),
+        (lambda maps: (maps * 255).astype(np.uint8), "divide grey levels by 255"),
+        ("000.Kind/im_0.jpg,10,10,400,50", "localization.txt:14"),
+        ("000.Kind/other.jpg,10,10,40,50", "other.jpg is not in image_ids.txt"),
+        ("--map-class predicted", "need the predictions"),
+        ("--protocol bas2022 --table {folder}/x.csv", "none"),
+        ("--fullsup missing.npy {folder}/val", "missing.npy"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_in_one_message(given, spoil, message):
+    boxes, more = given / "test" / "localization.txt", ""
+    if callable(spoil):
+        np.save(given / "test.npy", spoil(np.load(given / "test.npy")))
+    elif spoil.startswith("--"):
+        more = spoil
+    else:
+        boxes.write_text(f"{boxes.read_text()}\n{spoil}")
+    result, found = run(given, more)
+    assert not found
+    assert message in result.stderr
 
 
 def test_memory_does_not_grow_with_the_maps(given):
@@ -221,9 +195,8 @@ def test_memory_does_not_grow_with_the_maps(given):
     peaks = []
     for count in (10, 40):
         many = pd.concat([rows] * count, ignore_index=True)[: 10 * count]
-        maps = np.lib.format.open_memmap(
-            given / f"{count}.npy", "w+", np.float32, (len(many), 28, 28)
-        )
+        file, shape = given / f"{count}.npy", (len(many), 28, 28)
+        maps = np.lib.format.open_memmap(file, "w+", np.float32, shape)
         maps[:] = np.random.default_rng(0).random((1, 28, 28))
         tracemalloc.start()
         table = localize(maps, many, score_of=lambda m: np.kron(m, np.ones((8, 8))), workers=2)
@@ -239,14 +212,6 @@ def test_memory_does_not_grow_with_the_maps(given):
 def test_the_real_test_split_is_walked_through():
     rows = read_split_metadata(CUB / "test", "test")
     maps = np.random.default_rng(0).random((40, 14, 14)).astype(np.float32)
-
-    class Cycled:
-        def __len__(self) -> int:
-            return len(rows)
-
-        def __getitem__(self, i: int) -> np.ndarray:
-            return maps[i % 40]
-
-    table = localize(Cycled(), rows)
+    table = localize(maps[np.arange(len(rows)) % 40], rows)
     assert len(table.rows) == 5794
     assert 0 < metrics.max_box_acc(table) < 100

@@ -13,7 +13,7 @@ from wsol.evaluation.metrics import column_of
 from wsol.inference import explorer
 from wsol.inference.audit import audit
 from wsol.inference.widgets import WIDGET, BackgroundExplorer, explore
-from wsol.report.examples import load_example
+from wsol.report.examples import load_examples
 
 RUNS = ("cam-0", "background-0")
 
@@ -23,36 +23,29 @@ def shown(tiny_runs):
     return explore([tiny_runs / "evaluate" / name for name in RUNS], tiny_runs / "birds")
 
 
-def test_every_run_has_its_maps(shown) -> None:
-    gallery = shown.gallery
-    assert gallery.runs == list(RUNS)
-    assert gallery.kinds("cam-0") == ["class"]
-    assert set(gallery.kinds("background-0")) == {"class", "foreground", "product"}
-
-
 @pytest.mark.parametrize("tau", [0.1, 0.437, 0.8])
 def test_box_and_iou_are_those_of_the_evaluation(shown, tau: float) -> None:
     gallery = shown.gallery
-    for run in gallery.runs:
-        for kind in gallery.kinds(run):
-            test = gallery.sources[run, kind][2]
-            counted = test.iou_largest[:, column_of(test, tau)]
-            boxes = test.level_boxes.at(tau)
-            for number in (0, 7, 19):
-                drawn = explorer.map_and_box(gallery, run, kind, number, tau)
-                assert drawn.box.tolist() == boxes[number].tolist()
-                assert drawn.iou == pytest.approx(counted[number], abs=1e-4)
+    assert gallery.runs == list(RUNS)
+    assert set(gallery.kinds("background-0")) == {"class", "foreground", "product"}
+    for key, (_, _, test, _) in gallery.sources.items():
+        for number in (0, 7, 19):
+            drawn = explorer.map_and_box(gallery, *key, number, tau)
+            assert drawn.box.tolist() == test.level_boxes.at(tau)[number].tolist()
+            counted = test.iou_largest[number, column_of(test, tau)]
+            assert drawn.iou == pytest.approx(counted, abs=1e-4)
 
 
-def test_an_example_shows_what_the_evaluation_counted(shown) -> None:
-    gallery = shown.gallery
-    row, sources = gallery.rows.iloc[7], dict(gallery.sources)
-    example = load_example(row, 7, "an example", gallery.root, sources)
-    assert ("background-0", "product") in example.maps
-    for key, drawn in example.maps.items():
-        test = gallery.sources[key][2]
-        counted = test.iou_largest[7, column_of(test, explorer.chosen_tau(gallery, *key))]
-        assert drawn.iou == pytest.approx(counted, abs=1e-4)
+def test_examples_are_best_and_worst_with_the_iou_that_the_evaluation_counted(shown) -> None:
+    gallery, rule = shown.gallery, ("background-0", "product")
+    about = gallery.rows, gallery.root, dict(gallery.sources), rule
+    worst = explorer.numbers(gallery, *rule, explorer.WORST)
+    for number, example in zip((worst[-1], worst[0]), load_examples(*about, "ab"), strict=True):
+        assert set(example.maps) == set(gallery.sources)
+        for key, drawn in example.maps.items():
+            test = gallery.sources[key][2]
+            counted = test.iou_largest[number, column_of(test, explorer.chosen_tau(gallery, *key))]
+            assert drawn.iou == pytest.approx(counted, abs=1e-4)
 
 
 def test_orders_are_rankings_and_failures_are_those_of_the_report(shown) -> None:
@@ -95,7 +88,7 @@ def test_other_runs_keep_the_map_where_they_have_it(shown) -> None:
     assert "IoU 0." in shown.iou.value
 
 
-def test_side_by_side_has_a_picture_of_every_run(shown) -> None:
+def test_side_by_side_has_an_image_of_every_run(shown) -> None:
     shown.map.value = "class"
     shown.side_by_side.value = True
     assert len(shown.images.children) == 1 + len(RUNS)

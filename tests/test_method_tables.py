@@ -82,18 +82,11 @@ def test_error_by_size_puts_as_many_images_into_every_group(folder: Path) -> Non
     assert cam["gt_known_loc_error"].mean() == overall
 
 
-def test_the_methods_table_says_what_was_searched_and_how_large_it_is(folder: Path) -> None:
-    found = methods_table(per_run(folder), {"CAM": 12}, {"CAM": 7}).set_index("method")
-    assert found.loc["CAM", ["search_trials", "parameters"]].tolist() == [12, 7]
-    assert found.loc["Background images: foreground map", "search_trials"] is pd.NA
-
-
-def legend(figure) -> list[str]:
-    return [text.get_text() for text in figure.legends[0].get_texts()]
-
-
 def test_figures_show_every_row_the_same_way_each_time(folder: Path, tmp_path: Path) -> None:
-    sizes, runs = error_by_size(folder), methods_table(per_run(folder), {}, {})
+    sizes, runs = error_by_size(folder), methods_table(per_run(folder), {"CAM": 12}, {"CAM": 7})
+    added = runs.set_index("method")[["search_trials", "parameters"]]
+    assert added.loc["CAM"].tolist() == [12, 7]
+    assert added.loc["Background images: foreground map"].isna().all()
     names = ["CAM", "Background images: foreground map"]
     pairs = [pair for pair in read_pairs(folder / "evaluate")]
     curves = [(row_name(pair[0]), error_curve(pair[0]), 0.5) for pair in pairs]
@@ -111,7 +104,8 @@ def test_figures_show_every_row_the_same_way_each_time(folder: Path, tmp_path: P
             figures.save(figure, file)
             plt.close(figure)
         assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes(), name
-        assert legend(figure) == (names if name in ("sizes", "tau") else ["CAM"])
+        legend = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert legend == (names if name in ("sizes", "tau") else ["CAM"])
         assert all(axes.get_xlabel() for axes in figure.axes)
     look = {(line.get_color(), line.get_linestyle()) for line in drawn["tau"]().axes[0].lines}
     assert len(look) == len(names)
@@ -124,12 +118,6 @@ def test_bars_are_as_long_as_the_shares() -> None:
     )
     bars = figures.failure_bars(shares).axes[0].patches
     assert {round(bar.get_width()) for bar in bars if bar.get_width()} == {30, 20}
-
-
-def test_every_row_of_the_report_has_a_name_and_a_style_of_its_own() -> None:
-    names = list(METHODS.values())
-    assert set(names) <= set(METHOD_STYLE)
-    assert len(set(names)) == len(names)
 
 
 def test_the_page_of_the_methods_quotes_them() -> None:
@@ -147,6 +135,9 @@ def test_the_page_of_the_methods_quotes_them() -> None:
 
 
 def test_a_method_without_a_name_is_called_what_its_file_is_and_comes_last() -> None:
+    names = list(METHODS.values())
+    assert len(set(names)) == len(names)
+    assert set(names) <= set(METHOD_STYLE)
     assert METHODS["hide_square", "class"] == "hide_square"
     assert METHODS["hide_square", "foreground"] == "hide_square: foreground map"
     assert METHOD_STYLE["hide_square"] not in METHOD_STYLE.values()

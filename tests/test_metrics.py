@@ -62,11 +62,8 @@ def test_the_accuracies_are_the_peers(peer):
     assert parts.tolist() == vectors["maxboxacc_v2"].tolist()
     assert mean == pytest.approx(vectors["maxboxacc_v2"].mean(), abs=1e-12)
     assert metrics.pxap(table) == pytest.approx(float(vectors["pxap_001"]), abs=1e-10)
-
-
-def test_pixel_precision_is_the_peers_at_coarser_steps(peer):
-    table = peer_table(peer, np.arange(0, 1, 0.01))
-    assert metrics.pxap(table) == pytest.approx(float(peer[0]["pxap_01"]), abs=1e-10)
+    coarse = metrics.pxap(peer_table(peer, np.arange(0, 1, 0.01)))
+    assert coarse == pytest.approx(float(vectors["pxap_01"]), abs=1e-10)
 
 
 def test_a_perfect_method_makes_no_error():
@@ -100,13 +97,6 @@ def test_errors_are_what_pandas_makes_of_the_table(made_up):
     assert errors["cls_error"] == pytest.approx(100 * (rows["prediction"] != rows["label"]).mean())
 
 
-def test_errors_are_ordered(made_up):
-    curve = metrics.error_curve(made_up)
-    assert (curve["top1_loc_error"] >= curve["top5_loc_error"]).all()
-    assert (curve["top5_loc_error"] >= curve["gt_known_loc_error"]).all()
-    assert (curve["top1_loc_error"] >= metrics.cls_error(made_up)).all()
-
-
 def test_the_curve_holds_the_errors_at_every_tau(made_up):
     curve = metrics.error_curve(made_up)
     assert curve["tau"].tolist() == THRESHOLDS.tolist()
@@ -137,10 +127,6 @@ def test_tau_comes_from_the_other_split(made_up):
 def test_each_part_of_v2_has_its_own_threshold():
     table = table_of([[0.0] * 4], [0], every=[[0.3, 0.5, 0.7, 0.0]])
     assert metrics.max_box_acc_v2(table)[1].tolist() == [100, 100, 100]
-
-
-def test_v2_is_never_below_one_box_at_the_same_iou(made_up):
-    assert metrics.max_box_acc_v2(made_up)[1][1] >= metrics.max_box_acc(made_up)
 
 
 def test_pixel_precision_of_chance_is_the_share_of_the_object():

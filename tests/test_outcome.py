@@ -5,7 +5,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-
 from wsol.datasets import index, miniatures, smoke
 from wsol.datasets.checks import SHOWN, DatasetError
 from wsol.datasets.index import INDEX, index_table, write_index

@@ -25,8 +25,7 @@ from wsol.evaluation.run import evaluate_run
 from wsol.evaluation.table import LocalizationTable
 from wsol.inference import export
 from wsol.inference.export import detections_table, localize_to_folder, overlay, to_coco, to_csv
-from wsol.inference.inputs import image_files, read_image
-from wsol.inference.localize import Detection, box_in_image, iterate_images
+from wsol.inference.localize import Detection, box_in_image, image_files, iterate_images, read_image
 from wsol.training.batches import TrainData
 from wsol.training.config import TrainConfig
 from wsol.training.loop import train
@@ -50,13 +49,12 @@ def home(tmp_path_factory) -> Path:
     (home / "data" / "images").mkdir(parents=True)
     rows = []
     for number in range(N):
-        image, name, label = image_of(number), f"images/{number:02d}.png", number % K
-        Image.fromarray(image).save(home / "data" / name)
-        height, width = image.shape[:2]
+        name, label = f"images/{number:02d}.png", number % K
+        Image.fromarray(image_of(number)).save(home / "data" / name)
         split = "train-fullsup" if number < N // 2 else "test"
         about = dict(image_id=name, path=name, split=split, label=label, class_name=NAMES[label])
         box = f"{8 + number} 10 {30 + number} 30"
-        rows.append(about | dict(width=width, height=height, boxes=box))
+        rows.append(about | dict(width=61, height=40 + number, boxes=box))
     index = index_table(rows)
     write_index(index, home / "data" / "index.csv")
     squares = [np.asarray(Image.fromarray(image_of(i)).resize((36, 36))) for i in range(N)]
@@ -80,15 +78,9 @@ def localize(home: Path, images: object, **settings: object) -> list[Detection]:
 
 
 def test_importing_wsol_loads_torch_only_when_it_localizes():
-    code = (
-        "import sys, wsol; light = 'torch' not in sys.modules;"
-        "print(light, wsol.localize.__module__, hasattr(wsol, 'nothing'))"
-    )
+    code = "import sys, wsol; print('torch' in sys.modules, wsol.localize.__module__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True", "wsol.inference.localize", "False"]
-
-
-# --- boxes
+    assert done.stdout.split() == ["False", "wsol.inference.localize"]
 
 
 @given(
@@ -103,16 +95,13 @@ def test_a_box_goes_back_to_the_pixels_it_came_from(box, size):
     assert resize_boxes(in_image + 1e-7, size)[0].tolist() == box
 
 
-@pytest.mark.parametrize(
-    ("box", "size", "expected"),
-    [
-        ((0, 0, FRAME - 1, FRAME - 1), (641, 427), [0, 0, 641, 427]),
-        ((56, 0, 112, FRAME - 1), (400, 300), [100, 0, 200, 300]),
-        ((0, 0, 0, 0), (400, 300), [0, 0, 0, 0]),
-    ],
-)
-def test_a_box_that_ends_with_the_frame_ends_with_the_image(box, size, expected):
-    assert box_in_image(box, size).tolist() == expected
+def test_a_box_that_ends_with_the_frame_ends_with_the_image():
+    for box, expected in (
+        ((0, 0, FRAME - 1, FRAME - 1), [0, 0, 400, 300]),
+        ((56, 0, 112, FRAME - 1), [100, 0, 200, 300]),
+        ((0, 0, 0, 0), [0, 0, 0, 0]),
+    ):
+        assert box_in_image(box, (400, 300)).tolist() == expected
 
 
 @pytest.mark.parametrize("kind", ["class", "foreground", "product"])
@@ -139,14 +128,6 @@ def test_the_box_is_cut_from_the_returned_map(home):
         assert np.abs(d.box - box).max() <= 2 * max(d.width, d.height) / FRAME
 
 
-def test_boxes_scale_with_the_image(home):
-    small = image_of(1)
-    large = small.repeat(4, axis=0).repeat(4, axis=1)
-    (one,), (other,) = localize(home, small, tau=0.5), localize(home, large, tau=0.5)
-    assert other.box == pytest.approx(4 * one.box, abs=4)
-    assert (other.width, other.height) == (4 * one.width, 4 * one.height)
-
-
 def test_classes_come_in_the_order_of_their_scores_each_with_its_own_map(home):
     detections = localize(home, [image_of(0), image_of(1)], top=K, tau=0.5)
     for three in (detections[:K], detections[K:]):
@@ -156,9 +137,6 @@ def test_classes_come_in_the_order_of_their_scores_each_with_its_own_map(home):
         assert scores == sorted(scores, reverse=True)
         assert sum(scores) == pytest.approx(1, abs=1e-6)
         assert not np.array_equal(three[0].score_map, three[1].score_map)
-
-
-# --- images
 
 
 def test_files_folders_and_arrays_give_the_same(home):
@@ -197,8 +175,8 @@ def test_an_image_is_rotated_as_its_exif_orientation_says(tmp_path):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ("broken.jpg", "broken.jpg: cannot be read"),
-        ("none.png", "none.png: there is no"),
+        ("broken.jpg", "does not decode.*broken.jpg"),
+        ("none.png", "missing image.*none.png"),
         (np.zeros((5, 5)), "array 1: an image is an array"),
     ],
 )
@@ -206,8 +184,9 @@ def test_an_image_that_cannot_be_read_is_named(home, tmp_path, bad, message):
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     with pytest.raises(ValueError, match=message):
         localize(home, [image_of(0), tmp_path / bad if isinstance(bad, str) else bad])
+    (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no image below"):
-        image_files(tmp_path / "nothing")
+        image_files(tmp_path / "empty")
 
 
 def test_skipped_images_are_collected_or_warned_of(home, tmp_path):
@@ -217,12 +196,9 @@ def test_skipped_images_are_collected_or_warned_of(home, tmp_path):
         warnings.simplefilter("error")
         detections = localize(home, images, errors="skip", skipped=skipped, batch_size=1)
     assert [d.image for d in detections] == ["array 1"]
-    assert [line.startswith(f"{tmp_path}/broken.jpg: ") for line in skipped] == [True]
+    assert ["broken.jpg" in line for line in skipped] == [True]
     with pytest.warns(UserWarning, match=r"broken\.jpg"):
         localize(home, images, errors="skip")
-
-
-# --- settings
 
 
 @pytest.mark.parametrize(
@@ -255,29 +231,22 @@ def test_tables_of_another_run_and_a_run_without_weights_are_refused(home, tmp_p
         wsol.localize([], tmp_path, tau=0.5)
 
 
-def test_a_run_of_the_pipeline_needs_no_settings(home, tmp_path):
-    """Its evaluation is at the usual place, and its class names are in run.json."""
+def test_a_run_of_the_pipeline_needs_no_settings_and_names_come_from_run_or_data(home, tmp_path):
     run = tmp_path / "train" / "background-0"
     shutil.copytree(home / "background-0", run)
     shutil.copytree(home / "tables", tmp_path / "evaluate" / "background-0" / "localization")
     (one,), (expected,) = wsol.localize(image_of(0), run), localize(home, image_of(0))
     assert one.box.tolist() == expected.box.tolist()
     assert one.class_name == str(one.label)  # this run has no names
+    assert localize(home, image_of(0), data=home / "data")[0].class_name == NAMES[one.label]
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(record | {"class_names": list(NAMES)}))
     assert wsol.localize(image_of(0), run)[0].class_name == NAMES[one.label]
-
-
-def test_class_names_come_from_the_index_of_the_data_set(home, tmp_path):
-    detections = localize(home, [image_of(i) for i in range(6)], data=home / "data")
-    assert [d.class_name for d in detections] == [NAMES[d.label] for d in detections]
     row = dict(image_id="a", split="test", label=7, width=1, height=1)
     write_index(index_table([row]), tmp_path / "index.csv")
     with pytest.raises(ValueError, match="8 classes"):
         localize(home, [], data=tmp_path)
 
-
-# --- files
 
 MAP = np.zeros((FRAME, FRAME), np.float32)
 DETECTIONS = [
@@ -303,17 +272,11 @@ def test_coco_has_the_structure_that_its_readers_expect(tmp_path):
         {"id": 2, "file_name": "b.png", "width": 32, "height": 20},
     ]
     assert content["categories"] == [{"id": 1, "name": "wren"}, {"id": 3, "name": "blue tit"}]
-    integers = {"id", "image_id", "category_id", "iscrowd"}
-    assert len(content["annotations"]) == 2  # the image without a box has none
-    for annotation, d in zip(content["annotations"], DETECTIONS, strict=False):
-        assert set(annotation) == integers | {"bbox", "area", "score"}
-        assert {type(annotation[key]) for key in integers} == {int}
-        assert {type(value) for value in annotation["bbox"]} == {float}
-        x, y, width, height = annotation["bbox"]
-        assert annotation["area"] == pytest.approx(width * height, abs=0.01)
-        assert [x, y, x + width, y + height] == pytest.approx(d.box, abs=0.01)
-        assert content["images"][annotation["image_id"] - 1]["file_name"] == d.image
-        assert (annotation["category_id"], annotation["score"]) == (d.label + 1, d.score)
+    ids = {"image_id": 1, "iscrowd": 0}
+    assert content["annotations"] == [  # the image without a box has none
+        ids | dict(id=1, category_id=3, bbox=[1, 2, 63, 46], area=2898, score=0.75),
+        ids | dict(id=2, category_id=1, bbox=[0, 0, 10.5, 20.25], area=212.62, score=0.25),
+    ]
 
 
 def test_an_overlay_leaves_the_image_where_the_score_is_0():
@@ -325,9 +288,7 @@ def test_an_overlay_leaves_the_image_where_the_score_is_0():
     assert np.array_equal(drawn[:, 62:], image[:, 62:])
     assert (drawn[:, :58] != image[:, :58]).any(axis=2).mean() > 0.99
     assert np.array_equal(image, before)
-
-
-def test_an_overlay_has_the_box_where_it_belongs():
+    # And the box is where it belongs.
     image = np.full((200, 300, 3), 128, np.uint8)
     drawn = overlay(image, np.zeros((FRAME, FRAME)), (50, 40, 250, 160))
     rows, columns = np.nonzero((drawn == (0, 158, 115)).all(axis=2))
@@ -358,7 +319,5 @@ def test_a_folder_gets_boxes_and_overlays(home, tmp_path):
 
 
 def test_images_without_a_box_are_listed(tmp_path, monkeypatch):
-    boxes = {"a.jpg": np.zeros(4), "b.jpg": np.array([1.0, 2.0, 5.0, 6.0])}
-    detections = [Detection(name, 9, 9, 1, 0, "0", 1.0, box, None) for name, box in boxes.items()]
-    monkeypatch.setattr(export, "iterate_images", lambda *args, **settings: iter(detections))
-    assert localize_to_folder(["a.jpg", "b.jpg"], "run", tmp_path).without_box == ["a.jpg"]
+    monkeypatch.setattr(export, "iterate_images", lambda *args, **settings: iter(DETECTIONS))
+    assert localize_to_folder(["a/ä.jpg", "b.png"], "run", tmp_path).without_box == ["b.png"]

@@ -1,7 +1,5 @@
 """Post-hoc maps: torchcam beside our class map and plain autograd; nothing is left behind."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -17,12 +15,11 @@ from wsol.baselines.posthoc import (
     layer_of,
     parse_kind,
     posthoc_maps,
-    predict_posthoc,
 )
 from wsol.datasets.images import ArrayImages, to_float
-from wsol.datasets.index import INDEX, read_index, rows_of
+from wsol.datasets.index import INDEX, read_index
 from wsol.evaluation.predict import predict
-from wsol.evaluation.run import evaluate_maps, evaluate_run
+from wsol.evaluation.run import evaluate_run
 from wsol.report.names import METHODS
 from wsol.report.style import METHOD_STYLE
 from wsol.training.config import TrainConfig
@@ -92,8 +89,8 @@ def test_torchcams_own_cam_is_our_class_map(network, images, labels):
         with torch.inference_mode():
             logits = pooled(to_float(images))
         (maps,) = extract(labels.tolist(), normalized=False)
-    ours = predict(network, images, labels)
-    np.testing.assert_allclose(logits, ours["logits"], rtol=1e-4, atol=1e-5)
+    ours = predict(network, images, labels)["logits"]
+    np.testing.assert_allclose(logits, ours, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(maps, class_maps_without_bias(network, images, labels), atol=1e-5)
 
 
@@ -171,7 +168,7 @@ def test_the_network_is_left_as_it_was(images, labels, method):
     modes = [module.training for module in network.modules()]
     asks = [parameter.requires_grad for parameter in network.parameters()]
     state = {name: value.clone() for name, value in network.state_dict().items()}
-    posthoc_maps(network, images, labels, method, "early")
+    maps = posthoc_maps(network, images, labels, method, "early")
     assert [module.training for module in network.modules()] == modes
     assert [parameter.requires_grad for parameter in network.parameters()] == asks
     assert all((value == state[name]).all() for name, value in network.state_dict().items())
@@ -179,32 +176,16 @@ def test_the_network_is_left_as_it_was(images, labels, method):
     assert graded == {"class_head.weight"}
     assert (network.class_head.weight.grad == 1).all()
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
+    stored = posthoc_maps(network.eval(), ArrayImages(images), labels, method, "early")
+    assert (stored == maps).all()
 
 
-def test_stored_images_and_a_network_in_training_mode_give_the_same(network, images, labels):
-    expected = posthoc_maps(network, images, labels, "gradcam", "early")
-    assert (
-        posthoc_maps(network, ArrayImages(images), labels, "gradcam", "early") == expected
-    ).all()
-    training = copy.deepcopy(network).train()
-    assert (posthoc_maps(training, images, labels, "gradcam", "early") == expected).all()
-
-
-def test_tokens_of_a_transformer_become_maps():
-    config = TrainConfig("cam", backbone="deit-s", input_size=32)
-    network = build_network(config, 3).eval()
-    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+def test_tokens_of_a_transformer_become_maps(images):
+    network = build_network(TrainConfig("cam", backbone="deit-s", input_size=SIDE), 3).eval()
     for layer in LAYERS:
-        maps = posthoc_maps(network, images, torch.tensor([0, 2]), "layercam", layer)
+        maps = posthoc_maps(network, images[:2], torch.tensor([0, 2]), "layercam", layer)
         assert maps.shape == (2, 2, 2)
         assert np.isfinite(maps).all()
-
-
-def test_predictions_are_those_of_the_evaluation(network, images, labels):
-    maps = predict_posthoc(network, images, labels, ["layercam-early"])
-    plain = predict(network, images, labels)
-    assert set(maps) == {"logits", "class", "layercam-early"}
-    assert all((maps[name] == plain[name]).all() for name in plain)
 
 
 def test_unknown_layers_methods_and_kinds_are_refused(network, images, labels):
@@ -217,13 +198,12 @@ def test_unknown_layers_methods_and_kinds_are_refused(network, images, labels):
             parse_kind(kind)
 
 
-def test_a_timm_network_has_only_its_last_features():
-    network = build_network(TrainConfig("cam", backbone="timm/resnet18", input_size=32), 3)
-    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    labels = torch.tensor([0, 1])
-    assert posthoc_maps(network, images, labels, "gradcam", "late").shape == (2, 1, 1)
-    with pytest.raises(ValueError, match="has no early layer of its own"):
-        posthoc_maps(network, images, labels, "gradcam", "early")
+def test_a_timm_network_has_only_its_last_features(images):
+    network = build_network(TrainConfig("cam", backbone="timm/resnet18", input_size=SIDE), 3)
+    two = images[:2], torch.tensor([0, 1]), "gradcam"
+    assert posthoc_maps(network, *two, "late").shape == (2, 1, 1)
+    with pytest.raises(ValueError, match="has no early layer"):
+        posthoc_maps(network, *two, "early")
 
 
 def test_every_map_of_a_cam_run_has_a_name_and_a_style_of_its_own():
@@ -233,15 +213,9 @@ def test_every_map_of_a_cam_run_has_a_name_and_a_style_of_its_own():
     assert len({METHOD_STYLE[name] for name in names}) == len(KINDS)
 
 
-@pytest.fixture
-def birds_run(tiny_runs):
-    """Index, root and weights of a CAM run of one epoch."""
-    root = tiny_runs / "birds"
-    return read_index(root / INDEX), root, tiny_runs / "train" / "cam-0" / "weights.safetensors"
-
-
-def test_a_run_is_evaluated_as_its_class_map_is(birds_run, tmp_path):
-    index, root, weights = birds_run
+def test_a_run_is_evaluated_as_its_class_map_is(tiny_runs, tmp_path):
+    root, weights = tiny_runs / "birds", tiny_runs / "train" / "cam-0" / "weights.safetensors"
+    index = read_index(root / INDEX)
     result = evaluate_posthoc(weights, index, root, ["gradcam-early"], meta={"dataset": "birds"})
     plain = evaluate_run(weights, index, root, meta={"dataset": "birds"})
     for split in ("train-fullsup", "test"):
@@ -254,16 +228,3 @@ def test_a_run_is_evaluated_as_its_class_map_is(birds_run, tmp_path):
         assert posthoc.meta == theirs.meta | expected
     result.save_tables(tmp_path, "cam-0")
     assert (tmp_path / "cam-0-gradcam-early-test.npz").is_file()
-
-
-def test_the_class_map_goes_the_same_way_through_both_evaluations(birds_run):
-    """`evaluate_maps` is the second half of `evaluate_run`."""
-    index, root, weights = birds_run
-    plain = evaluate_run(weights, index, root)
-    rows = {split: rows_of(index, split) for split in plain.maps}
-    about = plain.tables["class", "test"].meta
-    again = evaluate_maps(plain.maps, rows, root, ("class",), about)
-    assert again.choices.equals(plain.choices)
-    for key, table in plain.tables.items():
-        assert (table.steps_largest == again.tables[key].steps_largest).all()
-        assert table.meta == again.tables[key].meta

@@ -66,14 +66,10 @@ def test_a_tscam_box_may_pass_the_frame_by_one():
 @given(seeds, st.integers(40, 700), st.integers(40, 700))
 def test_tscam_truncates_and_clips_the_ground_truth(seed, width, height):
     for box in random_boxes(seed, (width, height)):
-        expected = [
-            int(max(box[0] / width * 224, 0)),
-            int(max(box[1] / height * 224, 0)),
-            int(min(box[2] / width * 224, 223)),
-            int(min(box[3] / height * 224, 223)),
-        ]
+        near = [int(max(box[0] / width * 224, 0)), int(max(box[1] / height * 224, 0))]
+        far = [int(min(box[2] / width * 224, 223)), int(min(box[3] / height * 224, 223))]
         found = protocols.frame_truth(box, (width, height), TSCAM2021)
-        assert found.tolist() == [expected]
+        assert found.tolist() == [near + far]
 
 
 @settings(max_examples=30, deadline=None)
@@ -115,12 +111,6 @@ def test_bas_counts_both_corners_and_psol_does_not(protocol, iou):
     assert protocols.frame_iou(*pair, protocol) == pytest.approx([iou])
 
 
-@pytest.mark.parametrize("protocol", ALL, ids=lambda p: p.name)
-def test_a_map_without_information_scores_zero(protocol):
-    for value in (0.0, 1.0, np.nan):
-        assert not protocols.frame_score(np.full((7, 7), value), protocol).any()
-
-
 def result(protocol: protocols.Protocol, iou, labels, ranks) -> protocols.ProtocolResult:
     curve = np.tile(np.array(iou, float)[:, None], (1, len(protocol.taus)))
     return protocols.ProtocolResult(protocol, np.array(labels), np.array(ranks), curve)
@@ -140,8 +130,7 @@ def test_bas_averages_over_classes_and_the_others_over_images():
 
 def test_top_k_needs_the_label_among_the_first_k():
     errors = result(CHOE2020, [0.9] * 4, [0] * 4, [0, 1, 4, 5]).at(0.5)
-    assert (errors["top1_loc_error"], errors["top5_loc_error"]) == (75, 25)
-    assert errors["gt_known_loc_error"] == 0
+    assert list(errors.values()) == [75, 25, 0]
 
 
 def index_of(*boxes: str) -> pd.DataFrame:
@@ -151,6 +140,8 @@ def index_of(*boxes: str) -> pd.DataFrame:
 
 @pytest.mark.parametrize("protocol", ALL, ids=lambda p: p.name)
 def test_a_map_of_its_own_box_is_right_under_every_protocol(protocol):
+    for value in (0.0, 1.0, np.nan):  # and one without information is zero
+        assert not protocols.frame_score(np.full((7, 7), value), protocol).any()
     cam = np.zeros((224, 224))
     cam[60:160, 70:150] = 1
     found = protocols.evaluate_under(protocol, [cam], index_of("70 60 150 160"), [0])
@@ -159,10 +150,9 @@ def test_a_map_of_its_own_box_is_right_under_every_protocol(protocol):
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="2 maps for 1 images"):
-        protocols.evaluate_under(CHOE2020, np.zeros((2, 4, 4)), index_of("0 0 9 9"))
-    with pytest.raises(ValueError, match="no box"):
-        protocols.evaluate_under(CHOE2020, np.zeros((1, 4, 4)), index_of(""))
+    for count, box, message in ((2, "0 0 9 9", "2 maps for 1 images"), (1, "", "no box")):
+        with pytest.raises(ValueError, match=message):
+            protocols.evaluate_under(CHOE2020, np.zeros((count, 4, 4)), index_of(box))
     with pytest.raises(ValueError, match=r"none of the thresholds of bas2022"):
         result(BAS2022, [0.5], [0], [0]).at(0.001)
     with pytest.raises(ValueError, match="there are choe2020"):

@@ -39,17 +39,10 @@ def in_frame(index: pd.DataFrame) -> np.ndarray:
     return np.round(constant_box(index) * FRAME).astype(int)
 
 
-@pytest.mark.parametrize(
-    "boxes",
-    [["10 20 60 70"], ["0 0 20 20;50 40 90 75", "50 40 90 75", "0 0 5 5;52 41 91 76"]],
-    ids=["one image", "any box of an image counts"],
-)
-def test_the_constant_box_is_right_where_one_box_can_be(boxes):
-    index = index_of(boxes)
-    assert share_hit(in_frame(index), index) == 1
-
-
 def test_the_constant_box_goes_where_most_objects_are():
+    # Any box of an image counts.
+    index = index_of(["0 0 20 20;50 40 90 75", "50 40 90 75", "0 0 5 5;52 41 91 76"])
+    assert share_hit(in_frame(index), index) == 1
     index = index_of(["10 10 40 40"] * 3 + ["60 50 95 78"] * 2)
     table = localize([constant_box_map(constant_box(index))] * 5, index)
     assert (table.iou_largest[:3] >= 0.5).all()
@@ -80,10 +73,7 @@ def test_every_tau_gives_the_constant_box_itself(drawn):
 
 
 def test_the_centre_gaussian_is_isotropic_and_highest_in_the_middle():
-    score, middle = centre_gaussian_map(), FRAME // 2
-    for other in (score.T, score[::-1], score[:, ::-1]):
-        np.testing.assert_allclose(score, other, rtol=1e-12)
-    assert (score.max() == score[middle - 1 : middle + 1, middle - 1 : middle + 1]).all()
+    score = centre_gaussian_map()
     y, x = np.mgrid[:FRAME, :FRAME] - (FRAME - 1) / 2
     np.testing.assert_allclose(score, np.exp(-(x**2 + y**2) / (2 * 56**2)), rtol=1e-9)
 

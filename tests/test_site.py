@@ -27,7 +27,7 @@ def pages(tmp_path_factory) -> dict[str, str]:
 
 
 def test_the_committed_site_follows_from_the_committed_tables(pages) -> None:
-    assert {"reports/methods.html", "reports/models/birds-cam-0.html"} < set(pages)
+    assert {"reports/documents/methods.html", "reports/models/birds-cam-0.html"} < set(pages)
     for page, text in pages.items():
         assert text == (ROOT / page).read_text("utf-8"), page
 
@@ -37,7 +37,7 @@ def test_every_number_of_the_headline_links_to_a_notebook(pages) -> None:
     part = text[text.index("<h2>Result") : text.index("<figure>")]
     numbers = [c for c in re.findall(r"<td>(.*?)</td>", part) if re.search(r"\d\.\d", c)]
     assert len(numbers) >= 20
-    assert all(cell.startswith('<a href="notebooks/') for cell in numbers)
+    assert all(cell.startswith('<a href="pages/') for cell in numbers)
     errors = pd.read_csv(ROOT / "reports" / "tables" / "localization_error.csv")
     assert part.count("<tr><td>") == len(errors)
 

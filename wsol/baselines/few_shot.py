@@ -18,6 +18,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -89,9 +90,8 @@ class Localizer(nn.Module):
 def split_fullsup(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Split rows into those to train with and those to choose by, four to one.
 
-    Every fifth of the rows in a random order, sorted by class, is held out: one image of a class of
-    five, two of ten. Both parts keep the order of the rows and are numbered from 0. Raises
-    ValueError if there are fewer than five rows.
+    Every fifth of the rows in a random order, sorted by class, is held out; both parts keep the
+    order of the rows. Raises ValueError if there are fewer than five rows.
     """
     if len(rows) < HELD_OUT:
         raise ValueError(f"{len(rows)} images of {FULLSUP}; a split needs at least {HELD_OUT}")
@@ -103,9 +103,9 @@ def split_fullsup(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataF
 
 
 def box_mask(row: tuple, size: int) -> NDArray[np.uint8]:
-    """Return the mask (size, size) of 0 and 1 of the boxes of an image, squashed to a square.
+    """Return the mask (size, size) of 0 and 1 of the boxes of a row of the index, squashed.
 
-    row : of the index table, from `itertuples`. A pixel is inside if its centre is.
+    A pixel is inside if its centre is.
     """
     centres = np.arange(size) + 0.5
     mask = np.zeros((size, size), dtype=np.uint8)
@@ -141,10 +141,7 @@ def foreground_loss(S: Tensor, masks: Tensor) -> Tensor:
 def fit_localizer(
     backbone: Backbone, images: Images, rows: pd.DataFrame, config: FewShotConfig
 ) -> tuple[Localizer, list[float]]:
-    """Train a localizer on the boxes of index rows.
-
-    images : of the rows, in their order
-    backbone : copied, not changed; its device is that of the training
+    """Train a localizer on images and the boxes of their index rows; the backbone is copied.
 
     Returns the localizer in evaluation mode and the mean loss of each epoch. On a CPU a seed fixes
     the localizer; the global random state does not change.
@@ -154,30 +151,25 @@ def fit_localizer(
         torch.manual_seed(config.seed)
         localizer = Localizer(backbone, config.attach).to(device)
         batches = DataLoader(_Pairs(images, rows), config.batch_size, shuffle=True)
-        return localizer, _fit(localizer, batches, config)
-
-
-def _fit(localizer: Localizer, batches: DataLoader, config: FewShotConfig) -> list[float]:
-    trained = localizer if config.tune_backbone else localizer.head
-    rate, steps = config.learning_rate, config.epochs * len(batches)
-    optimizer = torch.optim.AdamW(trained.parameters(), rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
-    localizer.eval()
-    trained.train()  # features that are not trained keep their batch statistics too
-    device, history = localizer.backbone.mean.device, []
-    for _ in range(config.epochs):
-        losses = []
-        for images, masks in batches:
-            x = as_input(images, device)
-            loss = foreground_loss(localizer(x), masks.to(device))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.detach())
-        history.append(float(torch.stack(losses).mean()))
-    localizer.eval()
-    return history
+        trained = localizer if config.tune_backbone else localizer.head
+        rate, steps = config.learning_rate, config.epochs * len(batches)
+        optimizer = torch.optim.AdamW(trained.parameters(), rate, weight_decay=config.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
+        localizer.eval()
+        trained.train()  # features that are not trained keep their batch statistics too
+        history = []
+        for _ in range(config.epochs):
+            losses = []
+            for batch, masks in batches:
+                x = as_input(batch, device)
+                loss = foreground_loss(localizer(x), masks.to(device))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                losses.append(loss.detach())
+            history.append(float(torch.stack(losses).mean()))
+    return localizer.eval(), history
 
 
 def predict_few_shot(
@@ -194,8 +186,7 @@ def predict_few_shot(
     return {"logits": torch.cat(logits).numpy(), KIND: torch.cat(maps).numpy()}
 
 
-@dataclass(frozen=True)
-class FewShotResult:
+class FewShotResult(NamedTuple):
     """What `evaluate_few_shot` returns."""
 
     evaluation: RunEvaluation  # localization tables, choices and maps
@@ -219,8 +210,6 @@ def evaluate_few_shot(
 
     Its table of `train-fullsup` has the other fifth alone, which chooses tau and read-out.
 
-    Parameters
-    ----------
     weights : the classifier, a file that `wsol.training.loop.train` wrote
     index, root : index table of the data set and the folder its paths start from
     config : of the training; its seed goes into the tables

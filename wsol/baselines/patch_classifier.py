@@ -47,31 +47,24 @@ def train_patch_classifier(
     rng = np.random.default_rng(seed)
     half = count // 2
     patches = torch.cat([_sample_patches(images, half, rng) for images in (objects, background)])
-    labels = torch.arange(2 * half) < half
+    labels = (torch.arange(2 * half) < half).float()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         widths = (patches.shape[1], *HIDDEN)
         layers = [m for a, b in pairwise(widths) for m in (nn.Linear(a, b), nn.ReLU())]
         network = nn.Sequential(*layers, nn.Linear(HIDDEN[-1], 1))
-        _fit(network, patches, labels.float())
+        batch = min(1024, len(patches))
+        steps = EPOCHS * (len(patches) // batch)
+        optimizer = torch.optim.Adam(network.parameters())
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps)
+        for _ in range(EPOCHS):
+            for rows in torch.randperm(len(patches)).split(batch)[: len(patches) // batch]:
+                logits = network(patches[rows])[:, 0]
+                optimizer.zero_grad()
+                F.binary_cross_entropy_with_logits(logits, labels[rows]).backward()
+                optimizer.step()
+                schedule.step()
     return network.eval()
-
-
-def _fit(network: nn.Module, patches: torch.Tensor, labels: torch.Tensor) -> None:
-    """Minimize the logistic loss of (P, 75) patches with labels 0 or 1."""
-    batch = min(1024, len(patches))
-    steps = EPOCHS * (len(patches) // batch)
-    optimizer = torch.optim.Adam(network.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps)
-    for _ in range(EPOCHS):
-        for rows in torch.randperm(len(patches)).split(batch):
-            if len(rows) < batch:
-                continue
-            logits = network(patches[rows])[:, 0]
-            optimizer.zero_grad()
-            F.binary_cross_entropy_with_logits(logits, labels[rows]).backward()
-            optimizer.step()
-            schedule.step()
 
 
 @torch.inference_mode()

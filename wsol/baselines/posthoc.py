@@ -114,16 +114,11 @@ def posthoc_maps(
 ) -> NDArray[np.float32]:
     """Return the maps (N, h, w) of the labels' logits, at the grid of a layer, at least 0.
 
-    Parameters
-    ----------
     network : with a ``backbone`` (`wsol.backbones.Backbone`) and ``logits`` among its outputs, on
         any device; used in evaluation mode and not changed
-    images : N images of (3, L, L) uint8
-    labels : (N,) int64, the class that each map is of
-    method : one of `EXTRACTORS`
-    layer : one of `LAYERS`, see `layer_of`
-    batch : images at a time, and masked images at a time for Score-CAM; changes at most the last
-        bits
+    images : N images of (3, L, L) uint8; labels : (N,) int64, the class that each map is of
+    method : one of `EXTRACTORS`; layer : one of `LAYERS`, see `layer_of`
+    batch : images (of Score-CAM, masked images) at a time; changes at most the last bits
 
     Raises ValueError for an unknown method or layer.
     """
@@ -133,11 +128,9 @@ def posthoc_maps(
     classifier = Classifier(copy.deepcopy(network)).eval().requires_grad_(False)
     backbone = classifier.network.backbone
     options = {"batch_size": batch} if method == "scorecam" else {}
-    target, device = layer_of(backbone, layer), backbone.mean.device
-    maps = []
-    with EXTRACTORS[method](
-        classifier, target, reshape_transform=backbone.as_map, **options
-    ) as extract:
+    options |= {"reshape_transform": backbone.as_map}
+    device, maps = backbone.mean.device, []
+    with EXTRACTORS[method](classifier, layer_of(backbone, layer), **options) as extract:
         for rows, batch_images in image_batches(images, batch):
             x = as_input(batch_images, device)
             with torch.enable_grad():
@@ -145,14 +138,6 @@ def posthoc_maps(
             (layer_maps,) = extract(labels[rows].tolist(), logits, normalized=False)
             maps.append(layer_maps.float().cpu())
     return torch.cat(maps).numpy()
-
-
-def predict_posthoc(
-    network: nn.Module, images: Images | Tensor, labels: Tensor, kinds: Sequence[str]
-) -> dict[str, NDArray[np.float32]]:
-    """Return what `wsol.evaluation.predict.predict` does, and maps (N, h, w) of each kind."""
-    maps = predict(network, images, labels)
-    return maps | {kind: posthoc_maps(network, images, labels, *parse_kind(kind)) for kind in kinds}
 
 
 def evaluate_posthoc(
@@ -168,8 +153,6 @@ def evaluate_posthoc(
 ) -> RunEvaluation:
     """Evaluate post-hoc maps of a trained network, and its class map.
 
-    Parameters
-    ----------
     weights : file that `wsol.training.loop.train` wrote
     index, root : index table of the data set and the folder its paths start from
     kinds : maps to evaluate beside the class map, of `KINDS`
@@ -178,17 +161,15 @@ def evaluate_posthoc(
     cache : folder for decoded images; without, they are decoded once for each kind
     device : of the network, see `wsol.training.config.Execution`
     """
-    for kind in kinds:
-        parse_kind(kind)
+    layers = {kind: parse_kind(kind) for kind in kinds}
     network, config = load_network(weights)
     torch.set_num_threads(config.threads)  # the last bits of a sum depend on them
     network = network.to(choose_device(device))
-    rows = {split: rows_of(index, split) for split in (FULLSUP, TEST)}
-    maps = {}
-    for split, split_rows in rows.items():
-        paths = [Path(root) / path for path in split_rows["path"]]
-        images = open_images(paths, config.input_size, cache)
-        labels = torch.from_numpy(split_rows["label"].to_numpy().copy())
-        maps[split] = predict_posthoc(network, images, labels, kinds)
+    rows, maps = {split: rows_of(index, split) for split in (FULLSUP, TEST)}, {}
+    for split, part in rows.items():
+        images = open_images([Path(root) / p for p in part["path"]], config.input_size, cache)
+        labels = torch.from_numpy(part["label"].to_numpy().copy())
+        maps[split] = predict(network, images, labels)
+        maps[split] |= {k: posthoc_maps(network, images, labels, *layers[k]) for k in layers}
     about = about_run(config, root, None) | (meta or {})
     return evaluate_maps(maps, rows, root, ("class", *kinds), about, workers)

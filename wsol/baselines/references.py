@@ -40,30 +40,7 @@ NEAREST = 0.05  # share of the border that a background colour should resemble
 
 REFERENCES = ("constant-box", "centre-gaussian", "colour-distance", "patch-classifier")
 
-Maps = NDArray[np.float32]  # (N, h, w)
 SplitMaps = dict[str, NDArray]  # by split, (N, h, w)
-
-
-def _ground_truth(index: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
-    """Boxes of all images in the frame, (G, 4), and the index of each image's first, (N,)."""
-    boxes = [
-        resize_boxes(parse_boxes(row.boxes), (row.width, row.height)) for row in index.itertuples()
-    ]
-    counts = [len(b) for b in boxes]
-    if not counts or min(counts) == 0:
-        raise ValueError("a constant box can only be fitted where all images have a box")
-    return np.concatenate(boxes), np.cumsum([0, *counts[:-1]])
-
-
-def _hits(
-    boxes: NDArray[np.int64], truth: NDArray[np.int64], starts: NDArray[np.intp]
-) -> NDArray[np.float64]:
-    """Value (M,) of constant boxes: share of images hit; of equal shares, the higher mean IoU."""
-    parts = (boxes[i : i + CHUNK] for i in range(0, len(boxes), CHUNK))
-    iou = np.concatenate(
-        [np.maximum.reduceat(box_iou(part, truth), starts, axis=1) for part in parts]
-    )
-    return (iou >= DELTA).mean(axis=1) + 1e-6 * iou.mean(axis=1)
 
 
 def constant_box(index: pd.DataFrame) -> NDArray[np.float64]:
@@ -73,20 +50,32 @@ def constant_box(index: pd.DataFrame) -> NDArray[np.float64]:
     tried, then the corners of the best are moved until nothing improves. Raises ValueError if an
     image of `index` has no box.
     """
-    truth, starts = _ground_truth(index)
+    rows = index.itertuples()
+    truth = [resize_boxes(parse_boxes(row.boxes), (row.width, row.height)) for row in rows]
+    counts = [len(boxes) for boxes in truth]
+    if not counts or min(counts) == 0:
+        raise ValueError("a constant box can only be fitted where all images have a box")
+    starts = np.cumsum([0, *counts[:-1]])
+
+    def best_of(boxes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Of boxes (M, 4) that which hits most images; of equals, that of higher mean IoU."""
+        parts = (boxes[i : i + CHUNK] for i in range(0, len(boxes), CHUNK))
+        ious = [box_iou(part, np.concatenate(truth)) for part in parts]
+        iou = np.concatenate([np.maximum.reduceat(part, starts, axis=1) for part in ious])
+        return boxes[((iou >= DELTA).mean(axis=1) + 1e-6 * iou.mean(axis=1)).argmax()]
+
     line = range(0, FRAME, COARSE)
     spans = [(a, min(b, FRAME - 1)) for a in line for b in (*line, FRAME) if b > a]
     boxes = np.array([(x0, y0, x1, y1) for (x0, x1), (y0, y1) in product(spans, spans)])
-    best = boxes[_hits(boxes, truth, starts).argmax()]
+    best = best_of(boxes)
     for step in (7, 4, 2, 1):
         moves = step * np.array(list(product((0, -1, 1), repeat=4)))  # staying comes first
         while True:
             boxes = np.clip(best + moves, 0, FRAME - 1)
-            boxes = boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]
-            place = _hits(boxes, truth, starts).argmax()
-            if (boxes[place] == best).all():
+            moved = best_of(boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)])
+            if (moved == best).all():
                 break
-            best = boxes[place]
+            best = moved
     return best / FRAME
 
 
@@ -101,8 +90,7 @@ def constant_box_map(box: NDArray[np.float64]) -> NDArray[np.float64]:
 def centre_gaussian_map() -> NDArray[np.float64]:
     """Return an isotropic Gaussian (FRAME, FRAME) around the middle, above 0 and below 1.
 
-    Each tau gives a centred square. The standard deviation only decides which tau belongs to which
-    square: a quarter of the side covers them from a few pixels to the whole frame.
+    Each tau gives a centred square, from a few pixels to the whole frame.
     """
     profile = gaussian(FRAME, CENTRE_SIGMA * FRAME)
     return np.outer(profile, profile)
@@ -128,7 +116,7 @@ def colour_distance_map(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.sqrt(np.maximum(nearest, 0)).astype(np.float32)
 
 
-def smooth(maps: Iterable[NDArray[np.float32]], sigma: float) -> Maps:
+def smooth(maps: Iterable[NDArray[np.float32]], sigma: float) -> NDArray[np.float32]:
     """Smooth N maps (h, w) with a Gaussian of `sigma` pixels of the map; 0 changes nothing."""
     if sigma == 0:
         return np.stack(list(maps))
@@ -154,10 +142,7 @@ def constant_box_maps(index: pd.DataFrame) -> tuple[SplitMaps, str]:
 
 
 def centre_gaussian_maps(index: pd.DataFrame) -> tuple[SplitMaps, str]:
-    """Maps of the centre Gaussian; its deviation in sides of the image, as text.
-
-    Nothing is fitted: the size of its box follows from tau, which `train-fullsup` chooses.
-    """
+    """Maps of the centre Gaussian; its deviation in sides of the image, as text."""
     return _repeated(centre_gaussian_map(), index), f"deviation {CENTRE_SIGMA:g}"
 
 
@@ -208,8 +193,7 @@ def reference_tables(
     """Return the localization tables of one of the `REFERENCES` by split.
 
     name : of the reference; read_out : the fitted setting, as text
-    meta : further entries of the tables' meta data
-    workers : threads that turn maps into boxes
+    meta : further entries of the tables' meta data; workers : threads that turn maps into boxes
     """
     tables = {}
     for split, scores in maps.items():

@@ -84,9 +84,8 @@ def failure_shares(
 ) -> pd.DataFrame:
     """Share of images per reason, %: one row for each of `REASONS`, one column per error.
 
-    Takes what `failure_reasons` takes. Columns: top1_loc_error (with ranks only) and
-    gt_known_loc_error; 100 less the share of "right" is that error. Raises ValueError as that
-    does, and where there is no image.
+    Columns: top1_loc_error (with ranks only) and gt_known_loc_error; 100 less the share of "right"
+    is that error. Takes and raises what `failure_reasons` does; ValueError if there is no image.
     """
     if len(boxes) == 0:
         raise ValueError("no image, so no share of images")

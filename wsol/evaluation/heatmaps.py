@@ -1,9 +1,8 @@
 """Readers of score maps and predictions written by any method.
 
 Score maps are what the reference code of Choe et al. 2020 (`wsolevaluation`) leaves: one array per
-image, 224 x 224, from 0 to 1, in a file `<image_id>.npy` below a folder, the image id with its
-subfolder and ending (`001.Black/x.jpg.npy`). A single `.npy` of (N, H, W) in the order of the image
-ids does too. Nothing is normalized here: maps are used as they are.
+image, 224 x 224, from 0 to 1, in `<image_id>.npy` below a folder (`001.Black/x.jpg.npy`), or a
+single `.npy` of (N, H, W) in the order of the image ids. They are used as they are.
 
 Shapes: N images, H W map.
 """
@@ -38,14 +37,10 @@ class ScoreMapError(ValueError):
 class ScoreMaps(Sequence):
     """N score maps (224, 224) of float64 in [0, 1], each read when it is asked for.
 
-    path : folder of `<image_id>.npy`, or one `.npy` of (N, H, W)
-    image_ids : of the N images, in order
-
-    Made by `open_score_maps`, which says what is refused. It holds no open file: maps may be read
-    in other processes.
+    Made by `open_score_maps`. It holds no open file: maps may be read in other processes.
     """
 
-    path: Path
+    path: Path  # folder of `<image_id>.npy`, or one `.npy` of (N, H, W)
     image_ids: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -54,7 +49,7 @@ class ScoreMaps(Sequence):
     def __getitem__(self, place: int) -> Floats:
         image_id = self.image_ids[operator.index(place)]  # its IndexError ends a loop over the maps
         if self.path.is_dir():
-            file = _file(self.path, image_id)
+            file = self.path / f"{image_id}.npy"  # the image's own suffix stays
             return _score_map(_open(file), str(file))
         stack = _open(self.path)
         return _score_map(stack[place], f"{self.path}, map {place} of image {image_id}")
@@ -74,45 +69,28 @@ def open_score_maps(path: str | Path, image_ids: Sequence[str]) -> ScoreMaps:
     if len(set(image_ids)) != len(image_ids):
         raise ScoreMapError("an image id is listed more than once")
     if path.is_dir():
-        _check_folder(path, image_ids)
+        names = (file.relative_to(path).as_posix() for file in path.rglob("*.npy"))
+        there, errors = {name.removesuffix(".npy") for name in names}, []
+        if missing := [n for n in image_ids if not (path / f"{n}.npy").is_file()]:
+            errors.append(f"{len(missing)} of {len(image_ids)} maps are missing: {_some(missing)}")
+        if unknown := sorted(there - set(image_ids)):
+            errors.append(f"{len(unknown)} maps are of no image in the metadata: {_some(unknown)}")
+        if errors:
+            raise ScoreMapError(f"{path} (maps are <image_id>.npy): {'; '.join(errors)}")
     elif path.suffix == ".npy":
-        _check_stack(path, image_ids)
+        stack = _open(path)
+        if stack.ndim != 3:
+            raise ScoreMapError(f"{path}: one file of maps is (N, H, W), this one {stack.shape}")
+        if len(stack) != len(image_ids):
+            raise ScoreMapError(f"{path}: {len(stack)} maps for {len(image_ids)} images")
+        _check_dtype(stack, str(path))
     else:
         raise ScoreMapError(f"{path}: neither a folder of <image_id>.npy nor one .npy of (N, H, W)")
     return ScoreMaps(path, image_ids)
 
 
-def _file(folder: Path, image_id: str) -> Path:
-    return folder / f"{image_id}.npy"  # the image's own suffix stays
-
-
 def _some(names: Sequence[str]) -> str:
-    """The first few names, and that there are more."""
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-
-
-def _check_folder(folder: Path, image_ids: tuple[str, ...]) -> None:
-    """Raise ScoreMapError unless every image has a map and every map an image."""
-    missing = [name for name in image_ids if not _file(folder, name).is_file()]
-    names = (file.relative_to(folder).as_posix() for file in folder.rglob("*.npy"))
-    unknown = sorted({name.removesuffix(".npy") for name in names} - set(image_ids))
-    errors = []
-    if missing:
-        errors.append(f"{len(missing)} of {len(image_ids)} maps are missing: {_some(missing)}")
-    if unknown:
-        errors.append(f"{len(unknown)} maps are of no image in the metadata: {_some(unknown)}")
-    if errors:
-        raise ScoreMapError(f"{folder} (maps are <image_id>.npy): {'; '.join(errors)}")
-
-
-def _check_stack(path: Path, image_ids: tuple[str, ...]) -> None:
-    """Raise ScoreMapError unless the file holds one map for each image."""
-    stack = _open(path)
-    if stack.ndim != 3:
-        raise ScoreMapError(f"{path}: one file of maps is (N, H, W), this one {stack.shape}")
-    if len(stack) != len(image_ids):
-        raise ScoreMapError(f"{path}: {len(stack)} maps for {len(image_ids)} images")
-    _check_dtype(stack, str(path))
 
 
 def _open(path: Path) -> np.memmap:
@@ -149,14 +127,14 @@ def _score_map(array: NDArray, where: str) -> Floats:
 
 
 def read_predictions(
-    path: str | Path, image_ids: Sequence[str], labels: ArrayLike, n_classes: int | None = None
+    path: str | Path, image_ids: Sequence[str], labels: ArrayLike
 ) -> tuple[Ints, Ints]:
     """Ranks (N,) of the labels and predictions (N, 5), in the order of `image_ids`.
 
     The file is CSV with the header image_id,class_1,...,class_5: the five first classes, best
     first, as numbers from 0. The rank of a label is its place, from 0, and 5 where it is not among
     them. Raises DatasetError with all errors, by file and line: other columns, a class that is no
-    number, is repeated or not below `n_classes`, an image twice, unknown or without prediction.
+    number or repeated, an image twice, unknown or without prediction.
     """
     if len(labels) != len(image_ids):
         raise ValueError(f"{len(labels)} labels for {len(image_ids)} images")
@@ -164,9 +142,8 @@ def read_predictions(
     classes = "".join(rf",\s*(?P<{name}>[^,]*?)\s*" for name in COLUMNS[1:])
     pattern = rf'(?P<quote>"?)(?P<{COLUMNS[0]}>.+?)(?P=quote){classes}'
     table = read_lines(Path(path), pattern, ",".join(COLUMNS), errors)
-    quoted = table["quote"] != ""
     unquoted = table[COLUMNS[0]].str.replace('""', '"')
-    table[COLUMNS[0]] = table[COLUMNS[0]].where(~quoted, unquoted)
+    table[COLUMNS[0]] = table[COLUMNS[0]].where(table["quote"] == "", unquoted)
     is_header = (table[list(COLUMNS)] == list(COLUMNS)).all(axis=1)
     if is_header.sum() != 1 or not is_header.iloc[0]:
         errors.append(f"{path}: the header {','.join(COLUMNS)} is to be the first line, and once")
@@ -180,12 +157,8 @@ def read_predictions(
     )
     table = unique(table[number.all(axis=1)], COLUMNS[0], errors)
     numbers = table[list(COLUMNS[1:])].astype("int64")
-    table = table.assign(worst=numbers.max(axis=1))
     repeated = numbers.nunique(axis=1) < RANKED
     report(table[repeated], "image {image_id} has a class more than once", errors)
-    if n_classes is not None:
-        message = f"class {{worst}} of image {{image_id}}, of {n_classes} from 0"
-        report(table[table["worst"] >= n_classes], message, errors)
     unknown = table[~table[COLUMNS[0]].isin(list(image_ids))]
     report(unknown, "image {image_id} is not in the metadata", errors)
     predicted = set(table[COLUMNS[0]])

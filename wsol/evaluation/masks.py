@@ -13,13 +13,12 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from wsol.datasets.images import decoded
 from wsol.evaluation.boxes import FRAME
 from wsol.evaluation.contours import kernel
 
 BACKGROUND, OBJECT, IGNORE = 0, 1, 255  # values of a ground-truth mask
-
 GUESSES = 1024  # places at which the search for a bin may begin
 
 Masks = Callable[[Any], NDArray[np.uint8]]  # row of the index table -> (H, W) mask
@@ -58,15 +57,12 @@ def _count(score, mask, edges, begin):
 class MaskReader:
     """From an index row, a named tuple, to its (size, size) mask: 1, 0, or 255 to ignore.
 
-    root : folder that the paths of the index table start from
-    size : side of the frame, pixels
-
     Pixels of at least 128 belong: CUB's grey levels are the share of annotators who marked a pixel,
     so this is their majority. The object wins over the region to ignore.
     """
 
-    root: Path
-    size: int = FRAME
+    root: Path  # folder that the paths of the index table start from
+    size: int = FRAME  # side of the frame, pixels
 
     def __call__(self, row: Any) -> NDArray[np.uint8]:
         if not row.mask:
@@ -78,7 +74,7 @@ class MaskReader:
         return mask
 
     def _read(self, path: str) -> NDArray[np.bool_]:
-        with Image.open(Path(self.root) / path) as image:
+        with decoded(Path(self.root) / path) as image:
             pixels = np.asarray(image.convert("L"))
         frame = (self.size, self.size)
         return cv2.resize(pixels, frame, interpolation=cv2.INTER_NEAREST) >= 128

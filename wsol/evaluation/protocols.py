@@ -16,7 +16,7 @@ Shapes: N images, h w map, H W frame, T thresholds, G ground-truth boxes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import cv2
@@ -90,30 +90,20 @@ BAS2022 = Protocol(
     taus=COARSE,
     published_tau=0.15,
 )
-PSOL2020 = Protocol(
-    **{
-        **vars(BAS2022),
-        "name": "psol2020",
-        "source": "Zhang et al., CVPR 2020 (PSOL); as BAS, IoU without + 1",
-        "inclusive": False,
-        "published_tau": None,  # PSOL thresholds no map of a class
-    }
+PSOL2020 = replace(
+    BAS2022,
+    name="psol2020",
+    source="Zhang et al., CVPR 2020 (PSOL); as BAS, IoU without + 1",
+    inclusive=False,
+    published_tau=None,  # PSOL thresholds no map of a class
 )
-TSCAM2021 = Protocol(
+TSCAM2021 = replace(
+    CHOE2020,
     name="tscam2021",
     source="Gao et al., ICCV 2021; vasgaowei/TS-CAM, lib/cams_deit.py, lib/datasets/cub.py",
-    squash=224,
-    frame=224,
-    normalize_first=False,
     interpolation="linear",
-    eight_bits=True,
-    component="polygon",
     clipped=False,
-    whole=True,
-    inclusive=True,
     strict=("top1_loc_error", "top5_loc_error"),  # and not the GT-known error: as in the source
-    average=PER_IMAGE,
-    taus=TAUS,
     published_tau=0.1,
 )
 PROTOCOLS = {p.name: p for p in (CHOE2020, BAS2022, PSOL2020, TSCAM2021)}
@@ -133,13 +123,12 @@ def frame_score(cam: NDArray[np.floating], protocol: Protocol) -> Floats:
     if not np.isfinite(cam).all() or cam.min() == cam.max():
         return np.zeros(size)
 
-    def resize(array: Floats) -> Floats:
-        return cv2.resize(array, size, interpolation=INTERPOLATIONS[protocol.interpolation])
-
     def normalize(array: Floats) -> Floats:
         return (array - array.min()) / (array.max() - array.min())
 
-    return resize(normalize(cam)) if protocol.normalize_first else normalize(resize(cam))
+    cam = normalize(cam) if protocol.normalize_first else cam
+    score = cv2.resize(cam, size, interpolation=INTERPOLATIONS[protocol.interpolation])
+    return score if protocol.normalize_first else normalize(score)
 
 
 def frame_truth(boxes: ArrayLike, image_size: tuple[int, int], protocol: Protocol) -> Floats:
@@ -147,17 +136,14 @@ def frame_truth(boxes: ArrayLike, image_size: tuple[int, int], protocol: Protoco
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     if protocol is CHOE2020:
         return resize_boxes(boxes, image_size, protocol.frame).astype(np.float64)
-    scaled = (
-        boxes / np.array([*image_size, *image_size]) * protocol.squash
-    )  # in this order, which decides some truncations
+    # In this order, which decides some truncations.
+    scaled = boxes / np.array([*image_size, *image_size]) * protocol.squash
     margin = (protocol.squash - protocol.frame) / 2
-    far = protocol.frame - 1 if protocol.whole else protocol.frame
-    inside = (scaled - margin).clip(0, far)
+    inside = (scaled - margin).clip(0, protocol.frame - 1 if protocol.whole else protocol.frame)
     return inside.astype(np.int64).astype(np.float64) if protocol.whole else inside
 
 
 def _contour_boxes(score: Floats, protocol: Protocol) -> Floats:
-    """Boxes (T, 4) of the contours of largest polygon area, one past their last pixel."""
     levels = quantize(score)
     # The sweep clips boxes to its frame: a dark border of one pixel leaves them room.
     room = (0, 0 if protocol.clipped else 1)
@@ -169,7 +155,6 @@ def _contour_boxes(score: Floats, protocol: Protocol) -> Floats:
 
 
 def _pixel_boxes(score: Floats, protocol: Protocol) -> Floats:
-    """Boxes (T, 4) of the 8-connected components of most pixels of ``score > tau``."""
     H, W = score.shape
     boxes = np.empty((len(protocol.taus), 4))
     for t, tau in enumerate(protocol.taus):
@@ -181,8 +166,7 @@ def _pixel_boxes(score: Floats, protocol: Protocol) -> Floats:
 
 def frame_boxes(score: Floats, protocol: Protocol) -> Floats:
     """Boxes (T, 4) of a score map at the protocol's thresholds."""
-    boxes_of = _contour_boxes if protocol.component == "polygon" else _pixel_boxes
-    return boxes_of(score, protocol)
+    return (_contour_boxes if protocol.component == "polygon" else _pixel_boxes)(score, protocol)
 
 
 def frame_iou(boxes: Floats, truth: Floats, protocol: Protocol) -> Floats:

@@ -1,7 +1,4 @@
-"""Uncertainty of localization errors, with the statistics of scipy.
-
-Three sources of chance are kept apart: the images of the split (Wilson's interval of one error, a
-paired bootstrap of the difference of two), and the seed of the training (mean and sd over runs).
+"""Uncertainty of localization errors by the choice of images, with the statistics of scipy.
 
 References: E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference",
 JASA 22 (1927); B. Efron and R. Tibshirani, "An Introduction to the Bootstrap" (1993).
@@ -11,13 +8,11 @@ Shapes: N images, T thresholds, R resamples.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import zip_longest
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import stats
 
 from wsol.evaluation.metrics import DELTA, TOP, column_of
@@ -36,31 +31,17 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-class SeedSummary(NamedTuple):
-    """Mean, standard deviation (n - 1) and number of the runs; the sd of one run is NaN."""
-
-    mean: float
-    sd: float
-    n: int
-
-
 @dataclass(frozen=True)
 class Difference:
-    """Error of model a minus error of model b on the same images, in percentage points.
+    """Error of model a minus error of model b on the same images, in percentage points."""
 
-    difference : on the images as they are
-    low, high : ends of the bootstrap interval of that level
-    resamples, n_images : how many
-    tau : "fixed" (given beforehand) or "oracle" (the best of each resample)
-    """
-
-    difference: float
-    low: float
+    difference: float  # on the images as they are
+    low: float  # ends of the bootstrap interval
     high: float
-    level: float
+    level: float  # of the interval
     resamples: int
     n_images: int
-    tau: str
+    tau: str  # "fixed" (given beforehand) or "oracle" (the best of each resample)
 
 
 def wilson_interval(failures: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -109,9 +90,8 @@ def error_interval(
         raise ValueError(f"unknown source of tau {tau_source}; there are {', '.join(TAU_SOURCES)}")
     if tau_source in ("oracle", table.meta.get("split")):
         raise ValueError(
-            "tau was chosen on the images whose error it is (oracle), so that error is the lowest "
-            "of many and has no binomial interval; choose tau on train-fullsup, or compare two "
-            "models by paired_bootstrap"
+            "tau was chosen on the images whose error it is (oracle), which has no binomial "
+            "interval; choose tau on train-fullsup, or compare two models by paired_bootstrap"
         )
     wrong = wrong_images(table, error)[:, column_of(table, tau)]
     return wilson_interval(int(wrong.sum()), len(wrong), level)
@@ -120,8 +100,7 @@ def error_interval(
 def resampled_errors(wrong: Bools, indices: Ints) -> Floats:
     """Lowest error over the thresholds in each of R resamples, (R,), %.
 
-    wrong : (N, T), one column where tau is fixed
-    indices : (R, n) images of each resample
+    wrong : (N, T), one column where tau is fixed; indices : (R, n) images of each resample
     """
     R, N = len(indices), len(wrong)
     rows = N * np.arange(R)[:, None]
@@ -134,16 +113,15 @@ def resampled_errors(wrong: Bools, indices: Ints) -> Floats:
     return 100 * failures.min(axis=1) / indices.shape[1]
 
 
-def _check_same_images(a: LocalizationTable, b: LocalizationTable) -> None:
-    ids = [table.rows["image_id"].to_numpy() for table in (a, b)]
-    if len(ids[0]) != len(ids[1]):
-        raise ValueError(f"the tables have {len(ids[0])} and {len(ids[1])} images, not the same")
-    differ = np.flatnonzero(ids[0] != ids[1])
-    if len(differ):
-        first = differ[0]
+def check_same_images(a: LocalizationTable, b: LocalizationTable) -> None:
+    """Raise ValueError unless both tables are about the same images in the same order."""
+    ids = [table.rows["image_id"].tolist() for table in (a, b)]
+    if ids[0] != ids[1]:
+        pairs = zip_longest(*ids, fillvalue="nothing")
+        row, (one, other) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
         raise ValueError(
-            f"the tables are not about the same images in the same order: row {first} is "
-            f"{ids[0][first]} in one, {ids[1][first]} in the other"
+            f"the tables are not about the same images in the same order: row {row} is "
+            f"{one} in one, {other} in the other"
         )
 
 
@@ -159,8 +137,6 @@ def paired_bootstrap(
 ) -> Difference:
     """Error of a minus error of b over the same images, with a percentile bootstrap interval.
 
-    Parameters
-    ----------
     a, b : tables of the same images in the same order
     error : top1_loc_error, top5_loc_error or gt_known_loc_error
     taus : thresholds of a and of b, each chosen on `train-fullsup`; None for the oracle, the tau
@@ -169,16 +145,14 @@ def paired_bootstrap(
 
     Each resample draws N images with replacement and gives the same ones to both models, so what
     makes an image hard for both cancels. At the oracle the best tau is searched again *inside*
-    every resample: it was chosen on these images, another sample would have had another one, and
-    an interval that kept it would leave that part of the chance out and be too narrow.
-
-    Percentiles rather than BCa, which is undefined where all resamples agree (no error at all, two
-    equal models); here such an interval is one point. Memory does not grow with `resamples`.
+    every resample: another sample would have had another one, and an interval that kept it would be
+    too narrow. Percentiles rather than BCa, which is undefined where all resamples agree; here such
+    an interval is one point. Memory does not grow with `resamples`.
 
     Raises ValueError if the images differ, a tau is not in its table, the error needs a class that
     a table has not, or there are fewer than two images.
     """
-    _check_same_images(a, b)
+    check_same_images(a, b)
     wrong = [wrong_images(table, error) for table in (a, b)]
     if taus is not None:
         columns = [column_of(table, tau) for table, tau in zip((a, b), taus, strict=True)]
@@ -188,39 +162,8 @@ def paired_bootstrap(
         return resampled_errors(wrong[0], indices) - resampled_errors(wrong[1], indices)
 
     images = np.arange(len(wrong[0]))
-    result = stats.bootstrap(
-        (images,),
-        statistic,
-        n_resamples=resamples,
-        batch=BATCH,
-        vectorized=True,
-        confidence_level=level,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    return Difference(
-        difference=float(statistic(images[None])[0]),
-        low=float(result.confidence_interval.low),
-        high=float(result.confidence_interval.high),
-        level=level,
-        resamples=resamples,
-        n_images=len(images),
-        tau="oracle" if taus is None else "fixed",
-    )
-
-
-def over_seeds(values: Sequence[float]) -> SeedSummary:
-    """Mean and spread of one number over the runs. Raises ValueError if there is no run."""
-    if len(values) == 0:
-        raise ValueError("there is no run to summarize")
-    sd = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
-    return SeedSummary(float(np.mean(values)), sd, len(values))
-
-
-def t_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """Student's interval of the mean over the runs; (NaN, NaN) for a single run."""
-    mean, sd, n = over_seeds(np.asarray(values, dtype=np.float64))
-    if n == 1:
-        return math.nan, math.nan
-    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * sd / math.sqrt(n)
-    return mean - half, mean + half
+    settings = dict(n_resamples=resamples, batch=BATCH, vectorized=True, confidence_level=level)
+    settings |= dict(method="percentile", rng=np.random.default_rng(seed))
+    low, high = map(float, stats.bootstrap((images,), statistic, **settings).confidence_interval)
+    tau, difference = "oracle" if taus is None else "fixed", float(statistic(images[None])[0])
+    return Difference(difference, low, high, level, resamples, len(images), tau)

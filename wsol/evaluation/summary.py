@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from wsol.datasets.checks import DatasetError
 from wsol.datasets.metadata import read_split_metadata
@@ -46,12 +46,9 @@ def read_table(
 ) -> LocalizationTable:
     """Localization table of score maps on disk; the maps are read one by one.
 
-    Parameters
-    ----------
     score_maps, metadata : as the command takes them
     split : "train-fullsup" or "test"
-    predictions : CSV of image_id and five ranked classes, see
-        `wsol.evaluation.heatmaps.read_predictions`
+    predictions : CSV of image_id and five ranked classes, see `read_predictions`
     masks : folder of ``<image id without ending>.png``, at least 128 = object, for PxAP; a
         ``..._ignore.png`` beside it marks pixels that do not count
     map_class : "label" or "predicted", the class whose map each score map is
@@ -82,19 +79,14 @@ def read_table(
 
 def _with_masks(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """The index rows with their masks. Raises DatasetError naming the images that have none."""
-    stems = [os.path.splitext(image_id)[0] for image_id in rows["image_id"]]
-    errors = [
-        f"{folder / stem}.png: no mask of image {image_id}"
-        for stem, image_id in zip(stems, rows["image_id"], strict=True)
-        if not (folder / f"{stem}.png").is_file()
-    ]
-    if errors:
-        raise DatasetError(errors)
-    ignore = [f"{stem}_ignore.png" for stem in stems]
-    return rows.assign(
-        mask=[f"{stem}.png" for stem in stems],
-        ignore=[name if (folder / name).is_file() else "" for name in ignore],
-    )
+    stems = rows["image_id"].map(lambda image_id: os.path.splitext(image_id)[0])
+    there = (stems + ".png").map(lambda name: (folder / name).is_file())
+    if not there.all():
+        names = rows["image_id"][~there]
+        raise DatasetError([f"{folder}: no mask <image id>.png of image {name}" for name in names])
+    ignore = stems + "_ignore.png"
+    ignore = ignore.where(ignore.map(lambda name: (folder / name).is_file()), "")
+    return rows.assign(mask=stems + ".png", ignore=ignore)
 
 
 def summarize(test: LocalizationTable, fullsup: LocalizationTable | None = None) -> dict[str, Any]:
@@ -107,54 +99,44 @@ def summarize(test: LocalizationTable, fullsup: LocalizationTable | None = None)
     """
     source = ORACLE if fullsup is None else FULLSUP
     numbers = metrics.evaluate(test, test if fullsup is None else fullsup)
-    map_class = test.meta["map_class"]
-    tau, undefined = numbers["tau"], UNDEFINED[map_class]
+    tau, undefined = numbers["tau"], UNDEFINED[test.meta["map_class"]]
     v2 = {part: numbers.pop(f"maxboxacc_v2_{part}") for part in metrics.PARTS}
     numbers["maxboxacc_v2"] = {"mean": numbers["maxboxacc_v2"], **v2}
-    curves = metrics.error_curve(test)
-    for name in list(numbers):
-        if name.removesuffix("_oracle") in undefined:
-            numbers[name] = None
+    numbers |= {name: None for name in numbers if name.removesuffix("_oracle") in undefined}
     if fullsup is None:  # with nothing but an oracle, every number at tau is one
         numbers = {k: v for k, v in numbers.items() if not k.endswith("_oracle")}
+    # A rate has an interval where tau was chosen on other images.
+    known = fullsup is not None and (test.rows["rank"] >= 0).all()
+    names = list(stats.ERRORS) if known else [] if fullsup is None else [stats.GT_KNOWN]
+    names = [name for name in names if name not in undefined]
+    leave_out = dict(columns=[*undefined], errors="ignore")
     summary = {
         "protocol": test.meta["protocol"],
-        "map_class": map_class,
+        "map_class": test.meta["map_class"],
         "n_images": len(test.rows),
         "tau_source": source,
         **numbers,
-        "intervals": _intervals(test, tau, source, undefined),
-        "failures": _failures(test, tau),
-        "curves": {name: curves[name].tolist() for name in curves if name not in undefined},
+        "intervals": {n: stats.error_interval(test, tau, n, tau_source=source) for n in names},
+        "failures": failure_shares(*_at(test, tau)).drop(**leave_out).to_dict(),
+        "curves": metrics.error_curve(test).drop(**leave_out).to_dict("list"),
     }
     return _without_nan(summary)
 
 
-def _intervals(test: LocalizationTable, tau: float, source: str, undefined: Sequence[str]) -> dict:
-    """Wilson's interval of each error at tau; none where tau is the oracle."""
-    known = (test.rows["rank"] >= 0).all()
-    names = [n for n in stats.ERRORS if n not in undefined and (known or n == stats.GT_KNOWN)]
-    if source == ORACLE:
-        return {}
-    return {name: stats.error_interval(test, tau, name, tau_source=source) for name in names}
-
-
-def _failures(test: LocalizationTable, tau: float) -> dict[str, dict[str, float]]:
-    """Shares of the reasons of failure at tau, by error."""
-    ranks = test.rows["rank"].to_numpy()
-    known = (ranks >= 0).all()
-    boxes, truth = test.level_boxes.at(tau), test.level_boxes.ground_truth()
-    shares = failure_shares(boxes, truth, ranks if known else None)
-    if test.meta["map_class"] == "predicted":
-        shares = shares.drop(columns="gt_known_loc_error")
-    return {name: shares[name].to_dict() for name in shares}
+def _at(
+    table: LocalizationTable, tau: float
+) -> tuple[NDArray[np.int64], list[NDArray], NDArray[np.int64] | None]:
+    """Boxes (N, 4) at tau, the ground truth, and the ranks (N,) if something classifies."""
+    ranks = table.rows["rank"].to_numpy()
+    known = ranks if (ranks >= 0).all() else None
+    return table.level_boxes.at(tau), table.level_boxes.ground_truth(), known
 
 
 def _without_nan(value: Any) -> Any:
     """NaN, which JSON has not, becomes None."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list | tuple):
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
@@ -174,7 +156,7 @@ def summarize_under(test: ProtocolResult, fullsup: ProtocolResult | None = None)
         "tau": chosen,
         **test.at(chosen),
         "averaged_over": test.protocol.average,
-        "curves": {name: curves[name].tolist() for name in curves},
+        "curves": curves.to_dict("list"),
     }
     if fullsup is not None:
         summary |= {"tau_oracle": oracle}
@@ -182,23 +164,6 @@ def summarize_under(test: ProtocolResult, fullsup: ProtocolResult | None = None)
     if published is not None:
         summary["at_published_tau"] = {"tau": published, **test.at(published)}
     return summary
-
-
-def _under(
-    name: str,
-    score_maps: str | Path,
-    metadata: str | Path,
-    predictions: str | Path | None,
-    split: str,
-) -> ProtocolResult:
-    """Score maps on disk under a preset other than choe2020."""
-    rows = read_split_metadata(metadata, split)
-    maps, ranks = open_score_maps(score_maps, rows["image_id"]), None
-    if predictions is not None:
-        ranks, _ = read_predictions(predictions, rows["image_id"], rows["label"])
-    return evaluate_under(
-        get_protocol(name), maps, rows, ranks, score_of=lambda score, protocol: score
-    )
 
 
 def evaluate_score_maps(
@@ -216,9 +181,8 @@ def evaluate_score_maps(
     """What the command does: the numbers of `summarize`, and the localization table behind them.
 
     `fullsup` are the score maps and the metadata of `train-fullsup`; the other parameters are those
-    of `read_table`, which says what is raised. Of another protocol than choe2020 only boxes,
-    overlap and averages apply (frame and normalization are the maker's), there is no table, and
-    the numbers are those of `summarize_under`.
+    of `read_table`, which says what is raised. Another protocol than choe2020 has no table; its
+    numbers are those of `summarize_under`.
 
     ValueError if `map_class` or `protocol` is unknown, if maps are of the predicted class and there
     are no predictions, or masks or the predicted class are asked of another protocol.
@@ -227,11 +191,19 @@ def evaluate_score_maps(
         raise ValueError(f"unknown map class {map_class}; there are {', '.join(MAP_CLASSES)}")
     if map_class == "predicted" and predictions is None:
         raise ValueError("maps of the predicted class need the predictions: give their CSV")
-    if get_protocol(protocol) is not CHOE2020:
+    if (preset := get_protocol(protocol)) is not CHOE2020:
         if masks is not None or map_class != "label":
             raise ValueError(f"{protocol} takes maps of the label's class and no masks")
-        chosen_on = None if fullsup is None else _under(protocol, *fullsup, None, FULLSUP)
-        test = _under(protocol, score_maps, metadata, predictions, "test")
+        as_it_is = dict(score_of=lambda score, protocol: score)
+        chosen_on, rows = None, read_split_metadata(metadata, "test")
+        maps, ranks = open_score_maps(score_maps, rows["image_id"]), None
+        if predictions is not None:
+            ranks, _ = read_predictions(predictions, rows["image_id"], rows["label"])
+        test = evaluate_under(preset, maps, rows, ranks, **as_it_is)
+        if fullsup is not None:
+            rows = read_split_metadata(fullsup[1], FULLSUP)
+            maps = open_score_maps(fullsup[0], rows["image_id"])
+            chosen_on = evaluate_under(preset, maps, rows, **as_it_is)
         return summarize_under(test, chosen_on), None
     common = dict(map_class=map_class, workers=workers, progress=progress)
     chosen_on = None if fullsup is None else read_table(*fullsup, FULLSUP, **common)
@@ -241,14 +213,12 @@ def evaluate_score_maps(
 
 def image_rows(table: LocalizationTable, tau: float) -> pd.DataFrame:
     """One row per image: prediction, the box in the frame at tau, its IoU, and why it failed."""
-    boxes, truth = table.level_boxes.at(tau), table.level_boxes.ground_truth()
-    ranks = table.rows["rank"].to_numpy()
-    column = metrics.column_of(table, tau)
+    at_tau = _at(table, tau)
     return table.rows.assign(
         tau=tau,
-        **{name: boxes[:, i] for i, name in enumerate(("x0", "y0", "x1", "y1"))},
-        iou=np.round(table.iou_largest[:, column], 4),
-        outcome=failure_reasons(boxes, truth, ranks if (ranks >= 0).all() else None),
+        **dict(zip(("x0", "y0", "x1", "y1"), at_tau[0].T, strict=True)),
+        iou=np.round(table.iou_largest[:, metrics.column_of(table, tau)], 4),
+        outcome=failure_reasons(*at_tau),
     )
 
 

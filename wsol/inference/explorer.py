@@ -1,7 +1,6 @@
 """The contents of an explorer of evaluated runs; `wsol.inference.widgets` has its widgets.
 
-Given a run, an order of the images and a threshold, score map and box are computed from the maps
-that the evaluation stored, by the functions of the evaluation.
+Score maps and boxes are computed from the stored maps by the functions of the evaluation.
 
 Shapes: N images of `test`, H W image (the protocol's frame).
 """
@@ -20,7 +19,6 @@ from numpy.typing import NDArray
 from wsol.datasets.index import INDEX, read_index, rows_of
 from wsol.evaluation.failures import REASONS, RIGHT, WRONG_CLASS, failure_reasons
 from wsol.evaluation.metrics import choose_tau
-from wsol.evaluation.table import LocalizationTable
 from wsol.inference.export import overlay
 from wsol.inference.settings import display_name
 from wsol.report import examples
@@ -33,16 +31,11 @@ WORST, BEST, FIRST = "worst first", "best first", "as in the index"
 
 @dataclass(frozen=True)
 class Gallery:
-    """Evaluated runs on the `test` images of one data set.
+    """Evaluated runs on the `test` images of one data set."""
 
-    rows : index rows of the N images
-    root : folder of the data set
-    sources : folder of the maps and tables, by run and map
-    """
-
-    rows: pd.DataFrame
-    root: Path
-    sources: Mapping[tuple[str, str], Source]
+    rows: pd.DataFrame  # index rows of the N images
+    root: Path  # folder of the data set
+    sources: Mapping[tuple[str, str], Source]  # maps and tables, by run and map
 
     @property
     def runs(self) -> list[str]:
@@ -81,9 +74,8 @@ def orders(gallery: Gallery) -> list[str]:
 def numbers(gallery: Gallery, run: str, kind: str, order: str) -> list[int]:
     """Return the numbers of the images in one of the `orders`; may be empty.
 
-    The images of a failure or of a class come with the worst IoU first. Failures are at the tau of
-    `train-fullsup`; reasons other than the wrong class are those of the box of the true class.
-    Raises ValueError if there is no such order.
+    Images of a failure (at the tau of `train-fullsup`, of the box of the true class) or of a class
+    come with the worst IoU first. Raises ValueError if there is no such order.
     """
     _, _, test, fullsup = gallery.sources[run, kind]
     ranked = rank_by_iou(test, fullsup)[::-1]
@@ -97,17 +89,11 @@ def numbers(gallery: Gallery, run: str, kind: str, order: str) -> list[int]:
     elif order == f"failure: {WRONG_CLASS}":
         selected = test.rows["rank"].to_numpy() > 0
     elif selection == "failure" and value in REASONS:
-        selected = _reasons(test, fullsup) == value
+        boxes = test.level_boxes
+        selected = failure_reasons(boxes.at(choose_tau(fullsup)), boxes.ground_truth()) == value
     else:
         raise ValueError(f"unknown order {order!r}")
     return [int(i) for i in ranked if selected[i]]
-
-
-def _reasons(test: LocalizationTable, fullsup: LocalizationTable) -> NDArray[np.str_]:
-    boxes, tau = test.level_boxes, choose_tau(fullsup)
-    if boxes is None:
-        raise ValueError("the localization tables have no boxes: evaluate the run again")
-    return failure_reasons(boxes.at(tau), boxes.ground_truth())
 
 
 def chosen_tau(gallery: Gallery, run: str, kind: str) -> float:

@@ -17,16 +17,12 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from wsol.datasets.files import write_text, written_whole
-from wsol.inference.inputs import Source, image_files, read_image
-from wsol.inference.localize import Detection, iterate_images
+from wsol.inference.localize import Detection, Source, image_files, iterate_images, read_image
 from wsol.inference.published import run_folder
 from wsol.inference.settings import display_name
 from wsol.report.style import style
 
-COLUMNS = (
-    *("image", "width", "height", "rank", "label", "class_name", "score"),
-    *("x0", "y0", "x1", "y1"),
-)
+COLUMNS = (*Detection._fields[:7], "x0", "y0", "x1", "y1")
 DIGITS = 2  # of a pixel, in files
 LINE = (0, 158, 115)  # the palette's green (Okabe and Ito 2008), which magma does not have
 OPACITY = 0.6  # of the colour where the score is 1
@@ -40,7 +36,7 @@ def _corners(detection: Detection) -> list[float]:
 def detections_table(detections: Iterable[Detection]) -> pd.DataFrame:
     """One row per detection with `COLUMNS`; boxes in pixels, rounded to `DIGITS`."""
     rows = [(*d[:6], round(d.score, 6), *_corners(d)) for d in detections]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def to_csv(detections: Iterable[Detection], path: str | Path) -> None:
@@ -48,26 +44,11 @@ def to_csv(detections: Iterable[Detection], path: str | Path) -> None:
     write_text(path, detections_table(detections).to_csv(index=False, lineterminator="\n"))
 
 
-def _annotation(detection: Detection, number: int, image_id: int) -> dict[str, object]:
-    x0, y0, x1, y1 = _corners(detection)
-    width, height = round(x1 - x0, DIGITS), round(y1 - y0, DIGITS)
-    return {
-        "id": number,
-        "image_id": image_id,
-        "category_id": detection.label + 1,
-        "bbox": [x0, y0, width, height],
-        "area": round(width * height, DIGITS),
-        "iscrowd": 0,
-        "score": round(detection.score, 6),
-    }
-
-
 def to_coco(detections: Iterable[Detection], path: str | Path) -> None:
     """Write detections in COCO's JSON format: images, annotations, categories.
 
     All ids start at 1, a category's is its label + 1; the categories are the classes that occur.
-    Beside COCO's own keys an annotation has its score. An image without a box is listed among the
-    images and has no annotation.
+    Beside COCO's own keys an annotation has its score. An image without a box has no annotation.
     """
     images: dict[str, dict[str, object]] = {}
     annotations: list[dict[str, object]] = []
@@ -76,8 +57,13 @@ def to_coco(detections: Iterable[Detection], path: str | Path) -> None:
         about = {"file_name": d.image, "width": int(d.width), "height": int(d.height)}
         image = images.setdefault(d.image, {"id": len(images) + 1} | about)
         names[d.label] = d.class_name
-        if np.any(d.box):
-            annotations.append(_annotation(d, len(annotations) + 1, image["id"]))
+        if not np.any(d.box):
+            continue
+        x0, y0, x1, y1 = _corners(d)
+        width, height = round(x1 - x0, DIGITS), round(y1 - y0, DIGITS)
+        ids = {"id": len(annotations) + 1, "image_id": image["id"], "category_id": d.label + 1}
+        box = {"bbox": [x0, y0, width, height], "area": round(width * height, DIGITS)}
+        annotations.append(ids | box | {"iscrowd": 0, "score": round(d.score, 6)})
     categories = [{"id": label + 1, "name": names[label]} for label in sorted(names)]
     content = {"images": [*images.values()], "annotations": annotations, "categories": categories}
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
@@ -116,7 +102,9 @@ def draw_detections(rows: Mapping[str, Sequence[Detection]], images: Sequence[So
         figure, panels = plt.subplots(len(rows), len(images), figsize=size, squeeze=False)
         for line, (name, detections) in zip(panels, rows.items(), strict=True):
             for axes, image, detection in zip(line, images, detections, strict=True):
-                pixels, factor = _enlarged(read_image(image))
+                pixels = read_image(image)
+                factor = max(1, MIN_SIDE // min(pixels.shape[:2]))
+                pixels = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
                 if detection.score_map is not None:
                     pixels = overlay(pixels, detection.score_map, factor * detection.box)
                 axes.imshow(pixels)
@@ -126,12 +114,6 @@ def draw_detections(rows: Mapping[str, Sequence[Detection]], images: Sequence[So
                 axes.grid(False)
             line[0].set_ylabel(name, rotation=0, ha="right", va="center")
     return figure
-
-
-def _enlarged(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
-    """Image enlarged by a whole factor, so that lines drawn into it are thin; the factor."""
-    factor = max(1, MIN_SIDE // min(image.shape[:2]))
-    return image.repeat(factor, axis=0).repeat(factor, axis=1), factor
 
 
 class LocalizedFolder(NamedTuple):
@@ -154,8 +136,6 @@ def localize_to_folder(
 ) -> LocalizedFolder:
     """Localize images and write out/boxes.csv and out/boxes.coco.json.
 
-    Parameters
-    ----------
     images : files, and folders of images
     run : folder of a run, or the name of a published one
     overlays : also write out/overlays/<COCO image id>-<name>.jpg with the predicted class's map
@@ -164,33 +144,23 @@ def localize_to_folder(
 
     Raises what `iterate_images` raises.
     """
-    paths = [file for item in images for file in _files(Path(item))]
-    files, skipped = list(dict.fromkeys(paths)), []
-    errors = "skip" if skip else "raise"
+    files = list(dict.fromkeys(file for item in images for file in image_files(item)))
+    skipped, errors = [], "skip" if skip else "raise"
     stream = iterate_images(files, run_folder(run), errors=errors, skipped=skipped, **settings)
     detections: list[Detection] = []
     number = 0
     total = settings.get("top", 1) * len(files)
-    for detection in tqdm(stream, desc="localize", total=total, unit="box"):
-        number += detection.rank == 1
-        if overlays and detection.rank == 1:
-            name = f"{number:05d}-{Path(detection.image).stem}.jpg"
-            _write_overlay(detection, Path(out) / "overlays" / name)
-        detections.append(detection._replace(score_map=None))  # 200 kB each
+    for d in tqdm(stream, desc="localize", total=total, unit="box"):
+        number += d.rank == 1
+        if overlays and d.rank == 1:
+            drawn = Image.fromarray(overlay(read_image(d.image), d.score_map, d.box))
+            path = Path(out) / "overlays" / f"{number:05d}-{Path(d.image).stem}.jpg"
+            with written_whole(path) as partial:
+                drawn.save(partial, "JPEG", quality=90)
+        detections.append(d._replace(score_map=None))  # 200 kB each
     written = Path(out) / "boxes.csv", Path(out) / "boxes.coco.json"
     for write, file in zip((to_csv, to_coco), written, strict=True):
         write(detections, file)
-    names = dict.fromkeys(d.image for d in detections)
-    with_box = {d.image for d in detections if d.box.any()}
-    without_box = [name for name in names if name not in with_box]
-    return LocalizedFolder(detections, written, skipped, without_box)
-
-
-def _files(path: Path) -> list[Path]:
-    return image_files(path) if path.is_dir() else [path]
-
-
-def _write_overlay(detection: Detection, path: Path) -> None:
-    drawn = overlay(read_image(detection.image), detection.score_map, detection.box)
-    with written_whole(path) as partial:
-        Image.fromarray(drawn).save(partial, "JPEG", quality=90)
+    boxes = pd.DataFrame([(d.image, d.box.any()) for d in detections], columns=["image", "any"])
+    found = boxes.groupby("image", sort=False)["any"].any()
+    return LocalizedFolder(detections, written, skipped, found.index[~found].tolist())

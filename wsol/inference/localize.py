@@ -12,53 +12,52 @@ Shapes: B images, K classes, H W image, L side of the network's input, h w map.
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from inspect import signature
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageOps
 from torch import nn
 
+from wsol.datasets.images import SUFFIXES, decoded, list_images
 from wsol.evaluation.boxes import FRAME, largest_box, score_map
 from wsol.evaluation.predict import read_out_map, run_network
-from wsol.inference.inputs import InputImage, Source, batches
-from wsol.inference.settings import (
-    BoxSettings,
-    box_settings,
-    class_names,
-    find_evaluation,
-    open_run,
-)
-from wsol.methods import Outputs
+from wsol.inference.settings import BoxSettings, box_settings, class_names, open_run
 from wsol.training.distributed import choose_device
+
+READERS = 4  # threads that decode images
+
+Source = str | os.PathLike | NDArray[np.uint8]  # a file, a folder or an image
+
+
+class InputImage(NamedTuple):
+    """What the network needs of an image; the full-size pixels are not kept."""
+
+    name: str
+    size: tuple[int, int]  # width, height
+    square: NDArray[np.uint8]  # (3, L, L)
 
 
 class Detection(NamedTuple):
-    """One class of one image, and its box.
+    """One class of one image, and its box."""
 
-    image : the file as it was given, or "array i" for the i-th of the images
-    width, height : of the image after EXIF rotation, pixels
-    rank : 1 for the predicted class, 2 for the next, ...
-    label : class number from 0
-    class_name : its name, or the number where no names are known
-    score : softmax probability, 0 to 1
-    box : (4,) x0, y0, x1, y1 in pixels of the image, see `box_in_image`; zeros where the map is
-        constant, which has no box
-    score_map : (FRAME, FRAME) float32 in [0, 1], the map that the box was cut from
-    """
-
-    image: str
-    width: int
+    image: str  # the file as it was given, or "array i" for the i-th of the images
+    width: int  # after EXIF rotation, pixels
     height: int
-    rank: int
-    label: int
-    class_name: str
-    score: float
-    box: NDArray[np.float64]
-    score_map: NDArray[np.float32] | None
+    rank: int  # 1 for the predicted class, 2 for the next, ...
+    label: int  # class number from 0
+    class_name: str  # its name, or the number where no names are known
+    score: float  # softmax probability, 0 to 1
+    box: NDArray[np.float64]  # (4,) x0, y0, x1, y1 in pixels; zeros where the map is constant
+    score_map: NDArray[np.float32] | None  # (FRAME, FRAME) in [0, 1], which the box was cut from
 
 
 def box_in_image(box: ArrayLike, image_size: tuple[int, int]) -> NDArray[np.float64]:
@@ -73,14 +72,69 @@ def box_in_image(box: ArrayLike, image_size: tuple[int, int]) -> NDArray[np.floa
     return np.concatenate([near, far]) * np.tile(image_size, 2) / FRAME
 
 
-def _maps(outputs: Outputs, labels: NDArray[np.int64], settings: BoxSettings) -> NDArray:
-    """Maps (B, h, w) of one class per image, read out."""
-    rows = torch.arange(len(labels)), torch.from_numpy(labels)
-    maps = {"class": outputs.class_maps[rows]}
-    if outputs.foreground is not None:
-        maps["foreground"] = outputs.foreground[:, 0]
-    arrays = {name: values.cpu().numpy() for name, values in maps.items()}
-    return read_out_map(arrays, settings.kind, settings.read_out)
+def read_image(source: Source) -> NDArray[np.uint8]:
+    """Read an image as (H, W, 3) uint8 RGB, rotated as its EXIF orientation says.
+
+    An array is returned as it is. Raises ValueError naming the file if it cannot be read.
+    """
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.shape[2:] != (3,) or source.size == 0:
+            shape = f"{source.shape} {source.dtype}"
+            raise ValueError(f"an image is an array of (H, W, 3) uint8, not of {shape}")
+        return source
+    with decoded(source) as image:
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def image_files(path: str | Path) -> list[Path]:
+    """List all images below a folder, sorted; a file is itself. Raises ValueError if none."""
+    images = list_images(path) if Path(path).is_dir() else [Path(path)]
+    if not images:
+        raise ValueError(f"no image below {path} (suffixes: {', '.join(SUFFIXES)})")
+    return images
+
+
+def _sources(images: Source | Iterable[Source]) -> Iterator[tuple[str, Path | NDArray]]:
+    single = isinstance(images, str | os.PathLike)
+    single = single or (isinstance(images, np.ndarray) and images.ndim < 4)
+    for number, item in enumerate([images] if single else images):
+        if isinstance(item, np.ndarray):
+            yield f"array {number}", item
+        else:
+            yield from ((path.as_posix(), path) for path in image_files(item))
+
+
+def _read(name: str, source: Path | NDArray, side: int) -> InputImage | str:
+    """The image, squashed as `wsol.datasets.images.load_image` does it, or an error message."""
+    try:
+        image = read_image(source)
+    except ValueError as error:
+        return f"{name}: {error}" if isinstance(source, np.ndarray) else str(error)
+    square = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR)
+    height, width = image.shape[:2]
+    return InputImage(name, (width, height), np.asarray(square).transpose(2, 0, 1))
+
+
+def _batches(
+    images: Source | Iterable[Source],
+    batch_size: int,
+    side: int,
+    errors: str,
+    skipped: list[str] | None,
+) -> Iterator[list[InputImage]]:
+    """Decode images, `batch_size` at a time; `errors` and `skipped` as in `iterate_images`."""
+    sources = _sources(images)
+    with ThreadPoolExecutor(READERS) as pool:
+        while batch := list(islice(sources, batch_size)):
+            read = list(pool.map(lambda item: _read(*item, side), batch))
+            for message in (item for item in read if isinstance(item, str)):
+                if errors == "raise":
+                    raise ValueError(message)
+                if skipped is None:
+                    warnings.warn(f"skipped {message}", stacklevel=2)
+                else:
+                    skipped.append(message)
+            yield [item for item in read if isinstance(item, InputImage)]
 
 
 def _localize_batch(
@@ -89,22 +143,21 @@ def _localize_batch(
     settings: BoxSettings,
     names: Sequence[str],
     top: int,
-) -> list[Detection]:
+) -> Iterator[Detection]:
     squares = torch.from_numpy(np.stack([image.square for image in images]))
     outputs = run_network(network, squares)
     probabilities = outputs.logits.softmax(dim=1).cpu().numpy()
     # Of equal logits the class of lower number comes first, as in the evaluation.
     labels = np.argsort(-outputs.logits.cpu().numpy(), axis=1, kind="stable")[:, :top]
-    maps = [_maps(outputs, labels[:, k], settings) for k in range(top)]
-    detections = []
     for b, image in enumerate(images):
         for k, label in enumerate(labels[b].tolist()):
-            score = score_map(maps[k][b])
+            arrays = {"class": outputs.class_maps[b, [label]].cpu().numpy()}
+            if outputs.foreground is not None:
+                arrays["foreground"] = outputs.foreground[b].cpu().numpy()
+            score = score_map(read_out_map(arrays, settings.kind, settings.read_out)[0])
             box = box_in_image(largest_box(score, settings.tau), image.size)
             about = (image.name, *image.size, k + 1, label, names[label])
-            probability = float(probabilities[b, label])
-            detections.append(Detection(*about, probability, box, score.astype(np.float32)))
-    return detections
+            yield Detection(*about, float(probabilities[b, label]), box, score.astype(np.float32))
 
 
 def iterate_images(
@@ -130,7 +183,7 @@ def iterate_images(
         several of these
     run : folder of a trained run, with weights.safetensors
     evaluation : folder of localization tables; the run's own on `train-fullsup` gives tau and
-        read-out; by default the pipeline's, see `find_evaluation`
+        read-out; by default the pipeline's, see `wsol.inference.settings.find_evaluation`
     map : "class", or "foreground" or "product" where the network has a foreground head
     tau : score-map threshold, 0 to below 1, instead of the evaluation's
     read_out : "raw", "relu" or "sigmoid", together with tau; by default the evaluation's, or "raw"
@@ -141,33 +194,24 @@ def iterate_images(
     errors : "skip" skips images that cannot be read, with a warning
     skipped : list to which "skip" appends one line per skipped image, instead of the warning
 
-    Returns
-    -------
-    An iterator over `top` detections per image, in the order of the images.
-
-    Raises
-    ------
-    ValueError
-        At once if a setting is out of range or there is neither evaluation nor tau; at its turn,
-        with its name, if an image cannot be read.
-    FileNotFoundError
-        If the run has no weights.
+    Returns an iterator over `top` detections per image, in the order of the images. Raises
+    FileNotFoundError if the run has no weights, ValueError at once if a setting is out of range or
+    there is neither evaluation nor tau, and at its turn if an image cannot be read.
     """
     if errors not in ("raise", "skip"):
         raise ValueError(f'errors is {errors!r}; known: "raise", "skip"')
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
     network, config, num_classes = open_run(run, map, choose_device(device))
-    if evaluation is None and tau is None:
-        evaluation = find_evaluation(run)
     settings = box_settings(run, config, evaluation, map, tau, read_out)
     names = class_names(run, data, num_classes)
     if not 1 <= top <= num_classes:
         raise ValueError(f"top is {top}; it must be 1 to {num_classes}, the number of classes")
-    decoded = batches(images, batch_size, config.input_size, errors, skipped)
+    batches = _batches(images, batch_size, config.input_size, errors, skipped)
     return (
         detection
-        for batch in decoded
+        for batch in batches
+        if batch
         for detection in _localize_batch(network, batch, settings, names, top)
     )
 

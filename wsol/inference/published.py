@@ -19,6 +19,7 @@ from wsol.evaluation.table import LocalizationTable
 from wsol.inference.settings import BOXES, KINDS, display_name
 from wsol.report.format import rounded
 from wsol.report.names import METHODS
+from wsol.report.tables import read_pair
 
 FOLDER = Path(__file__).parents[1] / "published"
 WEIGHTS = "weights.safetensors"
@@ -34,7 +35,7 @@ def published(name: str) -> Path:
 
     Raises ValueError if there is none of that name, and lists the known names.
     """
-    if not _is_published(name):
+    if not (FOLDER / name / WEIGHTS).is_file():
         known = sorted(path.parent for path in FOLDER.rglob(WEIGHTS))
         names = ", ".join(path.relative_to(FOLDER).as_posix() for path in known) or "none"
         raise ValueError(f"no published run is called {name!r}; there are: {names}")
@@ -43,17 +44,8 @@ def published(name: str) -> Path:
 
 def run_folder(run: str | Path) -> Path:
     """Return the folder of a run: a path or, where there is no such folder, a published name."""
-    is_name = _is_published(str(run)) and not Path(run).is_dir()
-    return published(str(run)) if is_name else Path(run)
-
-
-def _is_published(name: str) -> bool:
-    return (FOLDER / name / WEIGHTS).is_file()
-
-
-def _tables(folder: Path, key: str, split: str) -> dict[str, LocalizationTable]:
-    files = {kind: folder / f"{key}-{kind}-{split}.npz" for kind in KINDS}
-    return {kind: LocalizationTable.load(file) for kind, file in files.items() if file.is_file()}
+    is_name = (FOLDER / run / WEIGHTS).is_file() and not Path(run).is_dir()
+    return FOLDER / run if is_name else Path(run)
 
 
 def publish(run: Path, evaluation: Path, out: Path) -> Path:
@@ -63,23 +55,23 @@ def publish(run: Path, evaluation: Path, out: Path) -> Path:
 
     Raises FileNotFoundError if the tables of its class map are missing.
     """
-    test, fullsup = (_tables(evaluation, run.name, split) for split in ("test", "train-fullsup"))
-    if "class" not in test or "class" not in fullsup:
+    kinds = [k for k in KINDS if (evaluation / f"{run.name}-{k}-test.npz").is_file()]
+    if "class" not in kinds:
         raise FileNotFoundError(f"{evaluation} has no tables of the class map of {run.name}")
+    pairs = {kind: read_pair(evaluation, f"{run.name}-{kind}") for kind in kinds}
     folder = out / run.name
     with written_whole(folder / WEIGHTS) as partial:
         shutil.copyfile(run / WEIGHTS, partial)
     record = json.loads((run / "run.json").read_text("utf-8"))
-    kept = {
-        name: record[name] for name in ("class_names", "config", "parameters") if name in record
-    }
+    kept = {k: record[k] for k in ("class_names", "config", "parameters") if k in record}
     boxes = {
-        kind: {"read_out": table.meta["read_out"], "tau": round(choose_tau(table), 4)}
-        for kind, table in fullsup.items()
+        kind: {"read_out": fullsup.meta["read_out"], "tau": round(choose_tau(fullsup), 4)}
+        for kind, (_, fullsup) in pairs.items()
     }
     for name, content in (("run.json", kept), (BOXES, boxes)):
         write_text(folder / name, json.dumps(content, indent=2, sort_keys=True) + "\n")
     digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    test = {kind: table for kind, (table, _) in pairs.items()}
     write_text(folder / "card.md", model_card(f"{out.name}/{run.name}", kept, test, boxes, digest))
     return folder
 

@@ -59,11 +59,9 @@ def _fullsup_table(folder: Path, run: Path, config: TrainConfig, kind: str) -> L
         )
     table = LocalizationTable.load(path)
     for name in ("method", "backbone", "seed"):
-        in_table, in_run = table.meta.get(name), str(getattr(config, name))
-        if in_table not in (None, in_run):
-            raise ValueError(
-                f"{path} is of another run: {name} {in_table}, where {run} has {in_run}"
-            )
+        theirs, own = table.meta.get(name), str(getattr(config, name))
+        if theirs not in (None, own):
+            raise ValueError(f"{path} is of another run: {name} {theirs}, where {run} has {own}")
     return table
 
 
@@ -77,13 +75,13 @@ def box_settings(
 ) -> BoxSettings:
     """Return tau and read-out: the given ones, or those chosen on `train-fullsup`.
 
-    Without an evaluation they are read from the `BOXES` file of a published run.
-
-    Raises ValueError if there are neither, if one is out of its range, or if the tables of the
-    evaluation belong to another run.
+    Without an evaluation or tau they are those of `find_evaluation`, else of a published run.
+    Raises ValueError if there are none, one is out of range, or the tables are of another run.
     """
     if read_out is not None and tau is None:
         raise ValueError("a tau belongs to one read-out: give tau together with read_out")
+    if evaluation is None and tau is None:
+        evaluation = find_evaluation(run)
     if evaluation is not None:
         table = _fullsup_table(Path(evaluation), Path(run), config, kind)
         tau = choose_tau(table) if tau is None else tau
@@ -105,10 +103,9 @@ def box_settings(
 
 
 def find_evaluation(run: str | Path) -> Path | None:
-    """Return the folder of a run's localization tables at its usual places, or None.
+    """Return the folder of a run's localization tables, or None.
 
-    These are ``localization`` in the folder of the run and, for runs/train/KEY,
-    ``runs/evaluate/KEY/localization``.
+    It is RUN/localization or, for runs/train/KEY, runs/evaluate/KEY/localization.
     """
     run = Path(run).resolve()
     usual = (run / "localization", run.parent.parent / "evaluate" / run.name / "localization")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from wsol.report.examples import MapAndBox
 SIDE = 280  # of an image on the screen, pixels
 WIDGET = "application/vnd.jupyter.widget-view+json"
 UNDECIDED, KEEP, DROP = "undecided", "keep", "drop"
+SLIDER = dict(min=0, max=0.999, step=0.001, value=0.5, readout_format=".3f")
 
 Panel = tuple[NDArray[np.uint8], str]  # image (H, W, 3) and caption
 
@@ -43,13 +44,10 @@ def png(image: NDArray[np.uint8]) -> bytes:
 
 
 class Explorer:
-    """A box of widgets with a static figure for where there are none."""
+    """A box of widgets with a static figure (H, W, 3), `still`, for where there are none."""
 
     box: widgets.Widget
-
-    def still(self) -> NDArray[np.uint8]:
-        """Return the figure (H, W, 3) of the present state."""
-        raise NotImplementedError
+    still: Callable[[], NDArray[np.uint8]]
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, object]:
         view = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
@@ -58,31 +56,21 @@ class Explorer:
 
 
 def _control(kind: type, description: str, **settings: object) -> widgets.Widget:
-    layout = widgets.Layout(width="420px")
-    return kind(description=description, layout=layout, **settings)
-
-
-def _slider() -> widgets.FloatSlider:
-    limits = dict(min=0, max=0.999, step=0.001, value=0.5)
-    return _control(widgets.FloatSlider, "tau", readout_format=".3f", **limits)
+    return kind(description=description, layout=widgets.Layout(width="420px"), **settings)
 
 
 class RunExplorer(Explorer):
     """Maps, boxes at any threshold and IoU of evaluated runs, also side by side."""
 
-    def __init__(self, gallery: Gallery, first: str | None = None) -> None:
-        """Show a gallery.
-
-        gallery : of `wsol.inference.explorer.open_gallery`
-        first : run to begin with, by default the last
-        """
+    def __init__(self, gallery: Gallery) -> None:
+        """Show a gallery of `wsol.inference.explorer.open_gallery`, its last run first."""
         self.gallery = gallery
-        run, menu = first or gallery.runs[-1], widgets.Dropdown
+        run, menu = gallery.runs[-1], widgets.Dropdown
         self.run = _control(menu, "run", options=gallery.runs, value=run)
         self.map = _control(menu, "map", options=gallery.kinds(run))
         self.order = _control(menu, "order", options=explorer.orders(gallery))
         self.image = _control(menu, "image")
-        self.tau = _slider()
+        self.tau = _control(widgets.FloatSlider, "tau", **SLIDER)
         self.reset = _control(widgets.Button, "tau of train-fullsup")
         together = "all runs side by side, each at its own tau"
         self.side_by_side = _control(widgets.Checkbox, together, indent=False)
@@ -93,7 +81,7 @@ class RunExplorer(Explorer):
         self.run.observe(self._run_changed, "value")
         self.map.observe(self._map_changed, "value")
         self.order.observe(self._order_changed, "value")
-        self.reset.on_click(lambda _: self._reset_tau())
+        self.reset.on_click(self._reset_tau)
         left = [self.run, self.map, self.order, self.image, self.tau, self.reset, self.side_by_side]
         self.box = widgets.VBox([widgets.VBox([*left, self.iou]), self.images])
         self._map_changed()
@@ -101,8 +89,7 @@ class RunExplorer(Explorer):
     def _run_changed(self, *_: object) -> None:
         kinds = self.gallery.kinds(self.run.value)
         kept = self.map.value if self.map.value in kinds else kinds[0]
-        self.map.options = kinds
-        self.map.value = kept
+        self.map.options, self.map.value = kinds, kept
         self._map_changed()
 
     def _map_changed(self, *_: object) -> None:
@@ -110,7 +97,7 @@ class RunExplorer(Explorer):
             self._reset_tau()
             self._order_changed()
 
-    def _reset_tau(self) -> None:
+    def _reset_tau(self, *_: object) -> None:
         self.tau.value = explorer.chosen_tau(self.gallery, self.run.value, self.map.value)
 
     def _order_changed(self, *_: object) -> None:
@@ -130,10 +117,8 @@ class RunExplorer(Explorer):
         if self.side_by_side.value:
             others = [r for r in gallery.runs if kind in gallery.kinds(r) and r not in taus]
             taus |= {run: explorer.chosen_tau(gallery, run, kind) for run in others}
-        return [
-            (run, tau, explorer.map_and_box(gallery, run, kind, number, tau))
-            for run, tau in taus.items()
-        ]
+        found = {r: explorer.map_and_box(gallery, r, kind, number, t) for r, t in taus.items()}
+        return [(run, tau, found[run]) for run, tau in taus.items()]
 
     def _panels(self, maps: list[tuple[str, float, MapAndBox]]) -> list[Panel]:
         """Images and captions, the plain image first."""
@@ -180,12 +165,10 @@ class BackgroundExplorer(Explorer):
         self.folder, self.ranked = Path(folder), ranked
         self.decisions = dict(zip(ranked["file"], ranked["decision"], strict=True))
         self.network, self.config, _ = open_run(run, "class")
-        names = [
-            f"{i + 1}. {row.file} ({row.score:.2f})" for i, row in enumerate(ranked.itertuples())
-        ]
-        options = [(name, i) for i, name in enumerate(names)]
+        scores = enumerate(zip(ranked["file"], ranked["score"], strict=True))
+        options = [(f"{i + 1}. {file} ({score:.2f})", i) for i, (file, score) in scores]
         self.image = _control(widgets.Dropdown, "image", options=options)
-        self.tau = _slider()
+        self.tau = _control(widgets.FloatSlider, "tau", **SLIDER)
         choices = [UNDECIDED, KEEP, DROP]
         self.decision = widgets.ToggleButtons(options=choices, description="decision")
         self.next = _control(widgets.Button, "next")
@@ -218,9 +201,9 @@ class BackgroundExplorer(Explorer):
         self._count()
 
     def _count(self) -> None:
-        counts = pd.Series(list(self.decisions.values())).value_counts()
-        dropped, kept = counts.get(DROP, 0), counts.get(KEEP, 0)
-        self.counts.value = f"{dropped} dropped, {kept} kept, {len(self.decisions)} in the set"
+        decided = list(self.decisions.values())
+        dropped, kept = decided.count(DROP), decided.count(KEEP)
+        self.counts.value = f"{dropped} dropped, {kept} kept, {len(decided)} in the set"
 
     def _maps(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """The image, and the map that ranked it with its box at tau, both (H, W, 3)."""

@@ -49,17 +49,15 @@ def unit_boxes(index: pd.DataFrame) -> list[NDArray[np.float64]]:
 
 def object_sizes(index: pd.DataFrame) -> Figure:
     """Draw the histogram of the share of the image inside each box, in %, for each split."""
-    boxes = {s: np.concatenate(unit_boxes(r)) for s, r in index.groupby("split", sort=False)}
-    shares = [
-        pd.DataFrame({"split": split, "share": 100 * (b[:, 2:] - b[:, :2]).prod(axis=1)})
-        for split, b in boxes.items()
-    ]
-    look = dict(zip(boxes, (BLUE, ORANGE, GREY), strict=False))
+    boxes = index[["split"]].assign(box=unit_boxes(index)).explode("box", ignore_index=True)
+    x0, y0, x1, y1 = np.stack(boxes["box"]).T
+    boxes["share"] = 100 * (x1 - x0) * (y1 - y0)
+    look = dict(zip(boxes["split"].unique(), (BLUE, ORANGE, GREY), strict=False))
     with style():
         figure, axes = plt.subplots(figsize=(6, 3.2))
         sns.histplot(
-            pd.concat(shares, ignore_index=True), x="share", hue="split", palette=look,
-            hue_order=[*look], bins=np.arange(0, 101, 5), ax=axes, common_norm=False, **HISTOGRAM,
+            boxes, x="share", hue="split", palette=look, hue_order=[*look], ax=axes,
+            bins=np.arange(0, 101, 5), common_norm=False, **HISTOGRAM,
         )  # fmt: skip
         axes.set(xlabel="share of the image inside the box (%)", ylabel="boxes (%)", xlim=(0, 100))
         axes.get_legend().set_title(None)
@@ -107,9 +105,7 @@ def spread(rows: pd.DataFrame, n: int) -> pd.DataFrame:
 def boxed_sheet(index: pd.DataFrame, root: Path, split: str, n: int, size: int) -> Figure:
     """Draw n images of a split with their boxes, squashed to squares of `size` pixels.
 
-    root : folder that the paths of the table start from
-
-    Raises ValueError if the split is empty.
+    Paths of the table start from `root`. Raises ValueError if the split is empty.
     """
     rows = spread(index[index["split"] == split], n)
     if rows.empty:

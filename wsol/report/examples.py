@@ -54,11 +54,6 @@ def rank_by_iou(test: LocalizationTable, fullsup: LocalizationTable) -> np.ndarr
     return np.lexsort((names, -test.iou_largest[:, column]))
 
 
-def spread(order: np.ndarray, count: int) -> list[int]:
-    """Return `count` members of a ranking (N,) at equal distances, with the first and the last."""
-    return [int(order[round(i)]) for i in np.linspace(0, len(order) - 1, count)]
-
-
 def true_boxes(row: pd.Series) -> NDArray[np.int64]:
     """Ground-truth boxes (G, 4) of an index row, in the frame."""
     return resize_boxes(parse_boxes(row["boxes"]), (row["width"], row["height"]))
@@ -70,26 +65,12 @@ def load_frame(root: Path, row: pd.Series) -> NDArray[np.uint8]:
 
 
 def map_and_box(source: Source, row: pd.Series, number: int, tau: float) -> MapAndBox:
-    """Compute score map, box and IoU at tau of image `number` of `test`, with its index row.
-
-    At multiples of 0.001 they are those of the evaluation.
-    """
+    """Score map, box and IoU at tau, as evaluated, of image `number` of `test`, with its row."""
     folder, kind, test, _ = source
     maps = {name: maps[number : number + 1] for name, maps in load_maps(folder).items()}
     score = score_map(read_out_map(maps, kind, test.meta["read_out"])[0])
     box = largest_box(score, tau)
     return MapAndBox(score, box, float(box_iou(box[None], true_boxes(row)).max()))
-
-
-def load_example(
-    row: pd.Series, number: int, title: str, root: Path, sources: Mapping[str, Source]
-) -> Example:
-    """Load image `number` of `test` with its maps; row : its index row, sources : by row name."""
-    maps = {
-        name: map_and_box(source, row, number, choose_tau(source[3]))
-        for name, source in sources.items()
-    }
-    return Example(title, load_frame(root, row), true_boxes(row), maps)
 
 
 def load_examples(
@@ -99,24 +80,20 @@ def load_examples(
     rule: str,
     titles: Sequence[str] = PLACES,
 ) -> list[Example]:
-    """Load images of `test` at equal distances in the ranking by IoU of one of the maps.
-
-    rule : key in `sources` of the map that ranks; titles : one for each image
-    """
-    rows = rows_of(index, "test")
-    _, _, test, fullsup = sources[rule]
-    numbers = spread(rank_by_iou(test, fullsup), len(titles))
-    return [
-        load_example(rows.iloc[number], number, title, root, sources)
-        for number, title in zip(numbers, titles, strict=True)
-    ]
+    """Load images of `test` at equal distances in the ranking by IoU of the map `rule`."""
+    rows, examples = rows_of(index, "test"), []
+    ranked = rank_by_iou(*sources[rule][2:])
+    places = np.linspace(0, len(ranked) - 1, len(titles))
+    for place, title in zip(places, titles, strict=True):
+        number = int(ranked[round(place)])
+        row = rows.iloc[number]
+        maps = {n: map_and_box(s, row, number, choose_tau(s[3])) for n, s in sources.items()}
+        examples.append(Example(title, load_frame(root, row), true_boxes(row), maps))
+    return examples
 
 
 def draw_examples(columns: Sequence[Example], row_names: Mapping[str, str]) -> Figure:
-    """Draw images with their maps and boxes: one column per image, one row per map.
-
-    row_names : label of the row, by map
-    """
+    """Draw images, their maps and boxes: a column per image, a row per map (with its label)."""
     rim = 5  # pixels around the frame, so that a box on its border is visible
     with style():
         shape = (1 + len(row_names), len(columns))
@@ -131,21 +108,17 @@ def draw_examples(columns: Sequence[Example], row_names: Mapping[str, str]) -> F
             column[0].set_title(example.title)
             _boxes(column[0], example.truth, TRUTH, "--")
             for axes, name in zip(column[1:], row_names, strict=True):
-                _draw_map(axes, example, example.maps[name], METHOD_STYLE[name][0])
+                one, extent = example.maps[name], (0, FRAME, FRAME, 0)
+                grey = example.image.mean(axis=2)
+                axes.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=extent)
+                axes.imshow(one.score, cmap="magma", vmin=0, vmax=1, alpha=0.6, extent=extent)
+                _boxes(axes, example.truth, TRUTH, "--")
+                _boxes(axes, one.box[None], METHOD_STYLE[name][0], "-")
+                axes.set_xlabel(f"IoU {one.iou:.2f}", labelpad=2)
         for axes, name in zip(panels[:, 0], ["image", *row_names.values()], strict=True):
             axes.set_ylabel(name, rotation=0, ha="right", va="center", labelpad=6)
         figure.supxlabel("dashed: ground truth; solid: box of the map at tau", fontsize=10)
     return figure
-
-
-def _draw_map(axes: Axes, example: Example, one: MapAndBox, colour: str) -> None:
-    grey = example.image.mean(axis=2)
-    extent = (0, FRAME, FRAME, 0)
-    axes.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=extent)
-    axes.imshow(one.score, cmap="magma", vmin=0, vmax=1, alpha=0.6, extent=extent)
-    _boxes(axes, example.truth, TRUTH, "--")
-    _boxes(axes, one.box[None], colour, "-")
-    axes.set_xlabel(f"IoU {one.iou:.2f}", labelpad=2)
 
 
 def _boxes(axes: Axes, boxes: NDArray, colour: str, dashes: str) -> None:

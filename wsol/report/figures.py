@@ -1,7 +1,6 @@
-"""Figures of the report and the study in one style and palette.
+"""Figures of the report and the study; the same tables give the same bytes.
 
-A figure of the same tables always has the same bytes. Tables are those of `wsol.report.tables` and
-`wsol.report.study`; "method" is the name of a row of the report.
+Tables are those of `wsol.report.tables` and `wsol.report.study`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,8 +39,7 @@ def error_against_tau(runs: Sequence[tuple[str, pd.DataFrame, float]]) -> Figure
     """GT-known error on `test` against the threshold, one line per run and map.
 
     runs : method, its `wsol.evaluation.metrics.error_curve`, and its tau chosen on
-        `train-fullsup`, which a dot marks. Runs are not averaged: each has its own read-out, and
-        with it another scale.
+        `train-fullsup`, which a dot marks; each has its own scale, so they are not averaged
     """
     names, error = [name for name, _, _ in runs], "gt_known_loc_error"
     curves = [c[["tau", error]].assign(method=n, run=i) for i, (n, c, _) in enumerate(runs)]
@@ -66,11 +64,8 @@ def error_against_tau(runs: Sequence[tuple[str, pd.DataFrame, float]]) -> Figure
 
 def error_against_background_images(table: pd.DataFrame) -> Figure:
     """Errors on `test` against the number of background images; 0 is CAM."""
-    names = {
-        "gt_known_loc_error": "GT-known localization",
-        "top1_loc_error": "Top-1 localization",
-        "cls_error": "classification",
-    }
+    names = {"gt_known_loc_error": "GT-known localization", "top1_loc_error": "Top-1 localization"}
+    names |= {"cls_error": "classification"}
     x = [str(n) if n else "0\n(CAM)" for n in table["n_background"]]
     errors = table[[*names]].rename(columns=names).assign(x=x).melt("x")
     with style():
@@ -139,9 +134,8 @@ def failure_bars(failures: pd.DataFrame) -> Figure:
         shares.plot.barh(stacked=True, width=0.8, color=REASON_COLOURS, ax=axes)
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
-        axes.set(
-            xlim=(0, 100), xlabel="wrong boxes, by reason (% of the images of test)", ylabel=""
-        )
+        axes.set(xlim=(0, 100), ylabel="")
+        axes.set_xlabel("wrong boxes, by reason (% of the images of test)")
         _legend_outside(axes, loc="outside lower center", ncols=4)
     return figure
 
@@ -165,10 +159,9 @@ def error_by_size(sizes: pd.DataFrame, methods: list[str]) -> Figure:
 
 
 def cost_against_error(table: pd.DataFrame, step: Mapping[str, float]) -> Figure:
-    """GT-known error against the time of a training step relative to CAM's.
+    """GT-known error against the time of a training step over CAM's, `step`, by method.
 
     table : method, gt_known_loc_error_mean
-    step : time of a step over CAM's, by method
     """
     table = table[table["method"].isin(step)].assign(step=lambda t: t["method"].map(step))
     names = list(table["method"])

@@ -31,19 +31,11 @@ CAPTION = (
 
 
 def rounded(value: float, digits: int = 1) -> str:
-    """Format a number: "-" for NaN, halves rounded away from zero.
-
-    The value is first rounded to the digits of the CSV, so that rounding the CSV by hand gives the
-    same text.
-    """
+    """Format a number: "-" for NaN, halves of the number in the CSV rounded away from zero."""
     if np.isnan(value):
         return "-"
     written = Decimal(str(np.round(float(value), CSV_DIGITS)))
     return str(written.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
-
-
-def _cell(mean: float, sd: float, digits: int) -> str:
-    return rounded(mean, digits) + ("" if np.isnan(sd) else f" ± {rounded(sd, digits)}")
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
@@ -52,10 +44,9 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     text["Backbone"] = text["Backbone"].replace("", "-")
     text["Seeds"] = table["n_seeds"].astype("str")
     for name, header in HEADERS.items():
-        sds = table.get(f"{name}_sd", pd.Series(np.nan, index=table.index))
-        digits = 3 if name == "tau" else 1
-        means = table[f"{name}_mean"]
-        text[header] = [_cell(m, s, digits) for m, s in zip(means, sds, strict=True)]
+        text[header] = [rounded(mean, 3 if name == "tau" else 1) for mean in table[f"{name}_mean"]]
+        if f"{name}_sd" in table:
+            text[header] += [f" ± {rounded(sd)}".replace(" ± -", "") for sd in table[f"{name}_sd"]]
     return text
 
 

@@ -1,6 +1,6 @@
 """Names of the rows of the report, in their order."""
 
-_POSTHOC = {
+POSTHOC = {
     "gradcam": "Grad-CAM",
     "gradcampp": "Grad-CAM++",
     "xgradcam": "XGrad-CAM",
@@ -30,7 +30,7 @@ METHODS = Names(
         **{
             ("cam", f"{method}-{layer}"): f"{name}, {layer} layer"
             for layer in ("early", "middle", "late")
-            for method, name in _POSTHOC.items()
+            for method, name in POSTHOC.items()
         },
         ("background_norm", "class"): "Background images in batch statistics",
         ("background_class", "class"): "Background images as a class",

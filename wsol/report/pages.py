@@ -45,38 +45,22 @@ _TEMPLATES = Environment(
 )
 
 
-def _write(path: Path, template: str = "page.html.j2", **values: Any) -> Path:
-    write_text(path, _TEMPLATES.get_template(template).render(values))
-    return path
+def _render(template: str = "page.html.j2", **values: Any) -> str:
+    return _TEMPLATES.get_template(template).render(values)
 
 
 def page(
     notebook: NotebookNode, name: str, out: str = "", pages: Mapping[str, str] | None = None
 ) -> str:
-    """Return an executed notebook as one HTML page.
+    """Return an executed notebook as one HTML page, formulas as TeX source.
 
-    Parameters
-    ----------
-    notebook : executed notebook. Formulas stay TeX source: to render them needs a script.
     name : for the foot of the page, and its title if the notebook has no heading
     out, pages : folder of the page, and the pages of other notebooks, see `relink`
 
-    Raises ValueError if a figure has no alternative text, ``alt`` in the metadata of its cell.
+    Widgets are left out, and large figures become JPEG. Raises ValueError if a figure has no
+    alternative text, ``alt`` in the metadata of its cell.
     """
-    prompts = dict(exclude_input_prompt=True, exclude_output_prompt=True)
-    exporter = HTMLExporter(template_name="basic", embed_images=True, **prompts)
-    body, _ = exporter.from_notebook_node(_prepared(notebook, name))
-    body = re.sub(r"\n\s*\n+", "\n\n", body).strip()
-    body = _LONG_CELL.sub(r'<td class="long">\1</td>', body)
-    body = relink(body, NOTEBOOKS, out, pages or {}) if out else body
-    title, foot = title_of(notebook) or name, f"{name}, as it was executed."
-    template = _TEMPLATES.get_template("page.html.j2")
-    return template.render(title=title, body=Markup(body), foot=foot)
-
-
-def _prepared(notebook: NotebookNode, name: str) -> NotebookNode:
-    """Copy without widgets and with large figures as JPEG; every figure has an `alt` text."""
-    notebook = nbformat.from_dict(notebook)
+    notebook = nbformat.from_dict(notebook)  # a copy
     for number, cell in enumerate(notebook.cells):
         for output in cell.get("outputs", []):
             data = output.get("data", {})
@@ -87,14 +71,18 @@ def _prepared(notebook: NotebookNode, name: str) -> NotebookNode:
                 raise ValueError(
                     f"{name}, cell {number}: a figure without `alt` in the metadata of its cell"
                 )
-    return notebook
+    prompts = dict(exclude_input_prompt=True, exclude_output_prompt=True)
+    exporter = HTMLExporter(template_name="basic", embed_images=True, **prompts)
+    body, _ = exporter.from_notebook_node(notebook)
+    body = re.sub(r"\n\s*\n+", "\n\n", body).strip()
+    body = _LONG_CELL.sub(r'<td class="long">\1</td>', body)
+    body = relink(body, NOTEBOOKS, out, pages or {}) if out else body
+    title, foot = title_of(notebook) or name, f"{name}, as it was executed."
+    return _render(title=title, body=Markup(body), foot=foot)
 
 
 def to_jpeg(png: str) -> str:
-    """Convert a base64 PNG to a base64 JPEG: of photographs a third of the size.
-
-    Colours keep the full resolution, so that boxes of one pixel and letters stay sharp.
-    """
+    """Convert a base64 PNG to a base64 JPEG, sharp enough for letters and boxes of one pixel."""
     out = io.BytesIO()
     with Image.open(io.BytesIO(base64.b64decode(png))) as image:
         flat = Image.new("RGB", image.size, "white")
@@ -104,15 +92,11 @@ def to_jpeg(png: str) -> str:
 
 
 def with_prose(executed: NotebookNode, source: NotebookNode) -> NotebookNode:
-    """Return an executed notebook with the current prose and `alt` texts of its source.
-
-    Cells are matched by id. Code and outputs stay, so prose can change without a new execution.
-    """
+    """Return an executed notebook with the prose and `alt` texts of its source, matched by id."""
     executed = nbformat.from_dict(executed)
     sources = {cell.id: cell for cell in source.cells}
     for cell in executed.cells:
-        if (current := sources.get(cell.id)) is None:
-            continue
+        current = sources.get(cell.id, cell)
         if cell.cell_type == current.cell_type == "markdown":
             cell.source = current.source
         if "alt" in current.metadata:
@@ -123,8 +107,6 @@ def with_prose(executed: NotebookNode, source: NotebookNode) -> NotebookNode:
 def relink(body: str, source: str, out: str, pages: Mapping[str, str]) -> str:
     """Change the relative links of HTML written for one folder so that they hold in another.
 
-    Parameters
-    ----------
     source, out : both folders, from the root of the project
     pages : page that replaces the target of a link, by target, both from the root
     """
@@ -142,12 +124,9 @@ def relink(body: str, source: str, out: str, pages: Mapping[str, str]) -> str:
 
 def title_of(notebook: NotebookNode) -> str:
     """Return the first heading of a notebook, empty if there is none."""
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            for line in cell.source.splitlines():
-                if line.startswith("#"):
-                    return line.lstrip("#").replace("`", "").replace("*", "").strip()
-    return ""
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    heading = re.search(r"^#+(.*)", prose, re.MULTILINE)
+    return re.sub("[`*]", "", heading[1]).strip() if heading else ""
 
 
 def page_names(executed: Sequence[Path]) -> list[str]:
@@ -161,11 +140,9 @@ def page_names(executed: Sequence[Path]) -> list[str]:
 
 def pages_of(pages: Sequence[str]) -> dict[str, str]:
     """Return the first page of each notebook; names of pages begin with the notebook's."""
-    first: dict[str, str] = {}
-    for path in pages:
-        name = posixpath.basename(path).removesuffix(".html").partition("-")[0]
-        first.setdefault(f"{NOTEBOOKS}/{name}.ipynb", path)
-    return first
+    names = [posixpath.basename(path).removesuffix(".html").partition("-")[0] for path in pages]
+    notebooks = [f"{NOTEBOOKS}/{name}.ipynb" for name in names]
+    return dict(zip(reversed(notebooks), reversed(pages), strict=True))
 
 
 def write_notebook_pages(
@@ -179,18 +156,18 @@ def write_notebook_pages(
 
     Raises ValueError if two pages would have one name or a figure has no alternative text.
     """
-    written, entries, names = [], [], page_names(executed)
+    entries, names = [], page_names(executed)
     pages = pages_of([*(f"{out.as_posix()}/{name}" for name in names), *others])
     for path, name in zip(executed, names, strict=True):
         notebook, source = nbformat.read(path, as_version=4), Path(NOTEBOOKS) / path.name
         if source.is_file():
             notebook = with_prose(notebook, nbformat.read(source, as_version=4))
         write_text(out / name, page(notebook, path.name, out.as_posix(), pages))
-        written.append(out / name)
         stem = name.removesuffix(".html")
         entries.append({"page": name, "name": stem, "title": title_of(notebook)})
     about = {"title": "Executed notebooks", "entries": entries, "foot": "wsol.report.pages"}
-    return [*written, _write(out / "index.html", "notebooks.html.j2", **about)]
+    write_text(out / "index.html", _render("notebooks.html.j2", **about))
+    return [*(out / name for name in names), out / "index.html"]
 
 
 def _headline(reports: Path) -> list[dict[str, dict]]:
@@ -223,7 +200,7 @@ def _write_document(root: Path, source: str, out: str, pages: Mapping[str, str])
     body = body.replace("<table>", '<div class="wide text"><table>')
     body = body.replace("</table>", "</table></div>")
     back = relink('<p><a href="reports/index.html">Report</a></p>', "", folder, {})
-    _write(root / out, title=title, body=Markup(f"{back}\n{body}"), foot=source)
+    write_text(root / out, _render(title=title, body=Markup(f"{back}\n{body}"), foot=source))
     return title
 
 
@@ -245,8 +222,7 @@ def write_site(root: Path) -> list[Path]:
     titles = {source: _write_document(root, source, pages[source], pages) for source in sources}
     choices = (root / "docs" / "open_choices.md").read_text("utf-8").splitlines()
     choices = markdown2html("\n".join(line for line in choices if line.startswith("|")))
-    index = _write(
-        reports / "index.html",
+    text = _render(
         "index.html.j2",
         title="Weakly supervised localization with background images",
         foot="wsol.report.pages",
@@ -257,4 +233,5 @@ def write_site(root: Path) -> list[Path]:
         cards=[(card.removeprefix("reports/"), titles[source]) for source, card in cards.items()],
         tables=[(f"tables/{p.name}", p.name) for p in sorted(reports.glob("tables/*.csv"))],
     )
-    return [index, *(root / out for out in (documents | cards).values())]
+    write_text(reports / "index.html", text)
+    return [reports / "index.html", *(root / out for out in (documents | cards).values())]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from wsol.evaluation.boxes import FRAME
 from wsol.evaluation.metrics import choose_tau, column_of, localization_errors
-from wsol.evaluation.stats import Difference, paired_bootstrap, wrong_images
+from wsol.evaluation.stats import Difference, check_same_images, paired_bootstrap, wrong_images
 from wsol.evaluation.table import LocalizationTable
 from wsol.report.format import HEADERS, rounded
 from wsol.report.tables import (
@@ -26,8 +26,8 @@ from wsol.report.tables import (
 
 ERRORS = ["gt_known_loc_error", "top1_loc_error", "cls_error"]  # %
 SEARCH_ERROR = "top1_loc_error"  # which the random search minimizes
-BETTER, SAME, WORSE = "better", "same", "worse"
-WINS, LOSES, DRAWS = "wins", "loses", "neither"
+WINS = "wins"
+OF_TRIALS, OF_CONTROLS = ("better", "same", "worse"), (WINS, "neither", "loses")
 CROSSED = "cam+foreground"  # CAM's class with the box of the background method's foreground map
 N_BINS = 4  # of object sizes, each with as many images
 
@@ -43,28 +43,21 @@ def difference(pair: Pair, other: Pair) -> Difference:
     return paired_bootstrap(pair[0], other[0], taus=(choose_tau(pair[1]), choose_tau(other[1])))
 
 
-def _comparison(pair: Pair, other: Pair, below: str, above: str, between: str) -> dict:
-    """Difference with its interval, and whether the interval is below or above 0 or has it."""
+def _judged(
+    pair: Pair, other: Pair, outcomes: tuple[str, str, str], expected: Mapping[str, str]
+) -> dict:
+    """Difference, what was expected, and the outcome: interval below 0, with 0, or above it."""
     d = difference(pair, other)
-    outcome = below if d.high < 0 else above if d.low > 0 else between
-    return {"difference": d.difference, "low": d.low, "high": d.high, "outcome": outcome}
-
-
-def _judged(comparison: dict, expected: Mapping[str, str]) -> dict:
-    """A comparison with what was expected of it, in the order of the CSV."""
-    outcome = comparison.pop("outcome")
+    outcome = outcomes[0] if d.high < 0 else outcomes[2] if d.low > 0 else outcomes[1]
     about = {name: expected[name] for name in ("expected", "written", "why")}
-    return comparison | about | {"outcome": outcome, "came": outcome == expected["expected"]}
+    numbers = {"difference": d.difference, "low": d.low, "high": d.high}
+    return numbers | about | {"outcome": outcome, "came": outcome == expected["expected"]}
 
 
 def _errors(pair: Pair) -> dict[str, float]:
-    """`ERRORS` on both splits, at the tau of `train-fullsup`."""
     tau = choose_tau(pair[1])
-    errors = {}
-    for split, table in (("fullsup", pair[1]), ("test", pair[0])):
-        values = localization_errors(table, tau)
-        errors |= {f"{split}_{error}": values[error] for error in ERRORS}
-    return errors
+    found = {s: localization_errors(t, tau) for s, t in zip(("test", "fullsup"), pair, strict=True)}
+    return {f"{s}_{error}": found[s][error] for s in ("fullsup", "test") for error in ERRORS}
 
 
 def _settings_text(settings: Mapping[str, object]) -> str:
@@ -76,8 +69,7 @@ def search_table(
 ) -> pd.DataFrame:
     """Errors of every trial of the random search on `train-fullsup`, in %.
 
-    trials : settings by the name of the trial, ``<method>_<number>``
-    folders : of the localization tables, by trial; those of `test` are not read
+    trials, folders : settings and folder of tables by the name of the trial
 
     Columns: method, trial, settings, `ERRORS`, chosen (of each method the first trial of lowest
     `SEARCH_ERROR`).
@@ -102,8 +94,7 @@ def trial_table(
 ) -> pd.DataFrame:
     """One row per trial: errors of its class map, compared with the chosen settings.
 
-    folders : of localization tables, by trial
-    chosen : tables of the chosen settings, which are the first row
+    folders : of tables, by trial; chosen : tables of the chosen settings, which are the first row
 
     Columns: trial, settings, `ERRORS` on both splits in %, difference of the GT-known error on
     `test` from that of the chosen settings in points, low, high (95 %), expected, written, why,
@@ -113,8 +104,7 @@ def trial_table(
     for name, folder in folders.items():
         pair = class_pair(folder)
         about = {"trial": name, "settings": _settings_text(settings[name])} | _errors(pair)
-        comparison = _comparison(pair, chosen, BETTER, WORSE, SAME)
-        rows.append(about | _judged(comparison, expectations[name]))
+        rows.append(about | _judged(pair, chosen, OF_TRIALS, expectations[name]))
     return pd.DataFrame(rows)
 
 
@@ -154,14 +144,12 @@ def control_outcomes(
     for name, folder in folders.items():
         cams = _by_seed(folder, "cam") or _by_seed(main, "cam")
         for seed, pair in _by_seed(folder, "background").items():
-            comparison = _comparison(pair, cams[seed], WINS, LOSES, DRAWS)
-            about = {"control": name, "seed": int(seed)}
-            rows.append(about | _judged(comparison, expectations[name]))
+            judged = _judged(pair, cams[seed], OF_CONTROLS, expectations[name])
+            rows.append({"control": name, "seed": int(seed)} | judged)
     return pd.DataFrame(rows)
 
 
 def _by_seed(folder: Path, method: str) -> dict[str, Pair]:
-    """Pairs of tables of a method's class maps, by seed."""
     about = {"method": method, "map": "class"}
     pairs = read_pairs(folder / "evaluate")
     return {p[0].meta["seed"]: p for p in pairs if about.items() <= p[0].meta.items()}
@@ -173,16 +161,14 @@ def _error_texts(table: pd.DataFrame, prefix: str = "") -> dict[str, list[str]]:
 
 def _judgement_texts(table: pd.DataFrame) -> pd.DataFrame:
     """Difference and interval, expectation and outcome as text; empty for a row without one."""
-    rows = []
-    for row in table.to_dict("records"):
-        cells = ["", "", "", ""]
-        if not pd.isna(row.get("difference")):
+    texts = pd.DataFrame("", table.index, ["Difference", "Expected", "Came", "Why"], dtype=object)
+    for i, row in table.iterrows():
+        if pd.notna(row.get("difference")):
             d, low, high = (rounded(row[name]) for name in ("difference", "low", "high"))
             came = "yes" if row["came"] else f"no: {row['outcome']}"
             why = f"{row['why']} (written {row['written']} the run)"
-            cells = [f"{d} ({low} to {high})", row["expected"], came, why]
-        rows.append(cells)
-    return pd.DataFrame(rows, columns=["Difference", "Expected", "Came", "Why"], dtype=object)
+            texts.loc[i] = [f"{d} ({low} to {high})", row["expected"], came, why]
+    return texts
 
 
 def readable_search(table: pd.DataFrame) -> pd.DataFrame:
@@ -211,15 +197,12 @@ def readable_outcomes(table: pd.DataFrame) -> pd.DataFrame:
 
 def readable_controls(table: pd.DataFrame) -> pd.DataFrame:
     """Format the main columns of `control_table` as text."""
-    columns = {
-        **{f"{error}_mean": (HEADERS[error], 1) for error in ERRORS},
-        "gt_known_ratio": ("GT-known / CAM's", 2),
-        "top1_ratio": ("Top-1 / CAM's", 2),
-    }
     texts = table[["dataset", "method", "n_seeds"]].set_axis(["Set", "Method", "Seeds"], axis=1)
     texts["Set"] = texts["Set"].str.replace("_", " ")
-    for name, (header, digits) in columns.items():
-        texts[header] = [rounded(value, digits) for value in table[name]]
+    for error in ERRORS:
+        texts[HEADERS[error]] = table[f"{error}_mean"].map(rounded)
+    for name, header in (("gt_known_ratio", "GT-known / CAM's"), ("top1_ratio", "Top-1 / CAM's")):
+        texts[header] = [rounded(ratio, 2) for ratio in table[name]]
     return texts.set_index("Set")
 
 
@@ -228,8 +211,7 @@ def crossed(boxes: LocalizationTable, classes: LocalizationTable) -> Localizatio
 
     Raises ValueError if the tables are not about the same images in the same order.
     """
-    if list(boxes.rows["image_id"]) != list(classes.rows["image_id"]):
-        raise ValueError("the tables are not about the same images in the same order")
+    check_same_images(boxes, classes)
     rows = boxes.rows.assign(**classes.rows[["prediction", "rank"]].to_dict("list"))
     return replace(boxes, rows=rows, meta=boxes.meta | {"method": CROSSED})
 
@@ -246,10 +228,9 @@ def write_crossed(folder: Path, seeds: list[int]) -> None:
 def methods_table(
     runs: pd.DataFrame, search_trials: Mapping[str, int], parameters: Mapping[str, int]
 ) -> pd.DataFrame:
-    """Add two columns to the headline of all methods; NaN where a row has no such value.
+    """Add two columns to the headline: trainings behind the settings, and trainable parameters.
 
-    search_trials : number of trainings behind the settings, by the row's name
-    parameters : number of trainable parameters of the network, by the row's name
+    Both are given by the name of the row; NaN where a row has none.
     """
     table = localization_error(runs)
     for name, values in (("search_trials", search_trials), ("parameters", parameters)):
@@ -275,8 +256,7 @@ def error_by_size(folder: Path) -> pd.DataFrame:
         edges = np.quantile(size, np.linspace(0, 1, N_BINS + 1))
         bins = np.clip(np.searchsorted(edges, size, side="right") - 1, 0, N_BINS - 1)
         about = {"dataset": test.meta["dataset"], "method": row_name(test)}
-        for b in range(N_BINS):
-            inside = bins == b
+        for b, inside in enumerate(bins == np.arange(N_BINS)[:, None]):
             row = {"size_low": edges[b], "size_high": edges[b + 1], "n_images": int(inside.sum())}
             rows.append(about | row | {"gt_known_loc_error": 100 * wrong[inside].mean()})
     keys = ["dataset", "method", "size_low", "size_high", "n_images"]

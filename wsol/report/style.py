@@ -5,19 +5,14 @@ from contextlib import contextmanager
 
 import matplotlib.pyplot as plt
 
+from wsol.report.names import POSTHOC
+
 # Okabe and Ito (2008)
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
-BLUE, RED, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#777777"
-BLACK = "#000000"
+BLUE, RED, PURPLE, GREY, BLACK = "#0072B2", "#D55E00", "#CC79A7", "#777777", "#000000"
 
 # Post-hoc maps, of which there are many: the colour says the method, the dashes the layer.
-POSTHOC_COLOURS = {
-    "Grad-CAM": ORANGE,
-    "Grad-CAM++": YELLOW,
-    "XGrad-CAM": SKY,
-    "LayerCAM": PURPLE,
-    "Score-CAM": GREEN,
-}
+POSTHOC_COLOURS = (ORANGE, YELLOW, SKY, PURPLE, GREEN)  # in the order of `POSTHOC`
 LAYERDASHES = {"early": "-", "middle": "--", "late": ":"}
 
 
@@ -41,7 +36,7 @@ METHOD_STYLE = Styles(
         **{
             f"{method}, {layer} layer": (colour, dashes)
             for layer, dashes in LAYERDASHES.items()
-            for method, colour in POSTHOC_COLOURS.items()
+            for method, colour in zip(POSTHOC.values(), POSTHOC_COLOURS, strict=True)
         },
         "Background images in batch statistics": (GREY, "-"),
         "Background images as a class": (GREEN, ":"),
@@ -77,8 +72,7 @@ STYLE = {
 }
 DASHES = {"-": "", "--": (3.7, 1.6), "-.": (6.4, 1.6, 1, 1.6), ":": (1, 1.65)}  # for seaborn
 
-# Loaded now: a notebook's backend turns interactive drawing on when it loads, and `rc_context`
-# would turn it off again, so that a notebook's second figure would not show.
+# Loaded now: loading turns interactive drawing on in a notebook, which `rc_context` would undo.
 plt.switch_backend(plt.get_backend())
 
 

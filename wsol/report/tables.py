@@ -4,7 +4,8 @@ Columns are in % unless they are tau or differences (percentage points).
 """
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +21,7 @@ from wsol.report.names import METHODS
 FULLSUP, TEST = "train-fullsup", "test"
 STAGES = ("evaluate", "references", "ablate")
 SPREAD = ("top1_loc_error", "top5_loc_error", "gt_known_loc_error", "cls_error")  # mean and sd
+MEAN_AND_SD = (("mean", "mean"), ("sd", "std"))
 MEANS = ("maxboxacc", "maxboxacc_v2", "pxap", "tau", "gt_known_loc_error_oracle")
 COMPARED = ("gt_known_loc_error", "top1_loc_error")
 COLLECTED = ".collected"  # marks a folder that `collect` made; ignored by Git and DVC
@@ -30,10 +32,8 @@ Pair = tuple[LocalizationTable, LocalizationTable]  # of test and of train-fulls
 def collect(sources: Mapping[str, Sequence[Path]], out: Path) -> None:
     """Copy the localization tables in the folders of each stage to out/<stage>.
 
-    The tables of an earlier call are removed; the file `COLLECTED` marks a folder that has them.
-
-    Raises FileNotFoundError if a folder has no table, ValueError if `out` is not marked and has
-    tables of other names. Nothing is changed in either case.
+    Tables of an earlier call are removed. Raises, before anything changes, FileNotFoundError if a
+    folder has no table, ValueError if `out` has tables that no earlier call copied.
     """
     copies: dict[Path, Path] = {}
     for stage, folders in sources.items():
@@ -55,9 +55,8 @@ def collect(sources: Mapping[str, Sequence[Path]], out: Path) -> None:
 
 def read_pair(folder: Path, name: str) -> Pair:
     """Read the tables of `test` and of `train-fullsup` of a name such as ``cam-0-class``."""
-    files = (folder / f"{name}-{split}.npz" for split in (TEST, FULLSUP))
-    test, fullsup = map(LocalizationTable.load, files)
-    return test, fullsup
+    test, fullsup = (folder / f"{name}-{split}.npz" for split in (TEST, FULLSUP))
+    return LocalizationTable.load(test), LocalizationTable.load(fullsup)
 
 
 def read_pairs(folder: Path) -> list[Pair]:
@@ -82,15 +81,10 @@ def per_run(folder: Path) -> pd.DataFrame:
     rows = []
     for stage, (test, fullsup) in pairs:
         meta = test.meta
-        about = {
-            "stage": stage,
-            "dataset": meta["dataset"],
-            "method": row_name(test),
-            "backbone": meta.get("backbone", ""),
-            "seed": int(meta.get("seed", 0)),
-            "read_out": meta.get("read_out", ""),
-            "n_background": int(meta.get("n_background", 0)),
-        }
+        about = {"stage": stage, "dataset": meta["dataset"], "method": row_name(test)}
+        about |= {"backbone": meta.get("backbone", ""), "seed": int(meta.get("seed", 0))}
+        about |= {"read_out": meta.get("read_out", "")}
+        about |= {"n_background": int(meta.get("n_background", 0))}
         rows.append(about | evaluate(test, fullsup))
     return pd.DataFrame(rows)
 
@@ -98,8 +92,7 @@ def per_run(folder: Path) -> pd.DataFrame:
 def in_order(table: pd.DataFrame) -> pd.DataFrame:
     """Sort by the order of the methods in `METHODS`, others last; stable within a method."""
     order = {name: place for place, name in enumerate(METHODS.values())}
-    places = table["method"].map(order).fillna(len(order))
-    return table.loc[places.sort_values(kind="stable").index]
+    return table.sort_values("method", key=lambda names: names.map(order), kind="stable")
 
 
 def localization_error(runs: pd.DataFrame) -> pd.DataFrame:
@@ -107,13 +100,10 @@ def localization_error(runs: pd.DataFrame) -> pd.DataFrame:
 
     One row per data set, method and backbone; the ablation is left out.
     """
+    numbers = {f"{name}_{of}": (name, how) for name in SPREAD for of, how in MEAN_AND_SD}
+    numbers |= {f"{name}_mean": (name, "mean") for name in MEANS}
     groups = runs[runs["stage"] != "ablate"].groupby(KEYS, sort=False)
-    columns = {"n_seeds": groups.size()}
-    for name in SPREAD:
-        columns[f"{name}_mean"] = groups[name].mean()
-        columns[f"{name}_sd"] = groups[name].std()
-    columns |= {f"{name}_mean": groups[name].mean() for name in MEANS}
-    table = in_order(pd.DataFrame(columns).reset_index())
+    table = in_order(groups.agg(n_seeds=("seed", "size"), **numbers).reset_index())
     return table.sort_values("dataset", kind="stable", ignore_index=True)
 
 
@@ -123,8 +113,8 @@ def background_images(runs: pd.DataFrame) -> pd.DataFrame:
     Takes the seeds of the ablation only.
     """
     ablated = runs[runs["stage"] == "ablate"]
-    main = runs[(runs["stage"] == "evaluate") & runs["seed"].isin(ablated["seed"])]
-    main = main[main["method"].isin(["CAM", "Background images"])]
+    main = runs.query("stage == 'evaluate' and method in ['CAM', 'Background images']")
+    main = main[main["seed"].isin(ablated["seed"])]
     both = pd.concat([main, ablated]).sort_values(["dataset", "n_background"])
     columns = ["dataset", "n_background", "method", "seed", *SPREAD, "tau"]
     return both[columns].reset_index(drop=True)
@@ -152,9 +142,8 @@ def mean_losses(histories: pd.DataFrame) -> pd.DataFrame:
 def failures(folder: Path) -> pd.DataFrame:
     """Share of images per reason of failure at tau, in %, mean over the seeds.
 
-    Columns: dataset, method, reason, top1_loc_error, gt_known_loc_error (of the reason "right":
-    100 less the error); Top-1 is NaN for a map without a classifier. Rows in the order of the
-    report and of `wsol.evaluation.failures.REASONS`.
+    Columns: dataset, method, reason (in the order of `wsol.evaluation.failures.REASONS`),
+    top1_loc_error, gt_known_loc_error; Top-1 is NaN for a map without a classifier.
     """
     parts = []
     for test, fullsup in read_pairs(folder / "evaluate") + read_pairs(folder / "references"):
@@ -177,23 +166,19 @@ def differences(folder: Path, resamples: int = 2000) -> pd.DataFrame:
     """
     pairs = read_pairs(folder / "evaluate")
     cams = {pair[0].meta["seed"]: pair for pair in pairs if row_name(pair[0]) == "CAM"}
-    rows: list[dict] = []
-    for pair in pairs:
-        if row_name(pair[0]) != "CAM" and pair[0].meta["seed"] in cams:
-            rows += _differences(pair, cams[pair[0].meta["seed"]], resamples)
-    return in_order(pd.DataFrame(rows))
-
-
-def _differences(pair: Pair, cam: Pair, resamples: int) -> Iterator[dict]:
-    (test, fullsup), (cam_test, cam_fullsup) = pair, cam
-    meta = test.meta
-    about = {"dataset": meta["dataset"], "method": row_name(test), "seed": int(meta["seed"])}
-    fixed = choose_tau(fullsup), choose_tau(cam_fullsup)
-    for error in COMPARED:
-        for taus in (fixed, None):
-            d = paired_bootstrap(test, cam_test, error, taus=taus, resamples=resamples)
+    rows = []
+    for test, fullsup in pairs:
+        method, seed = row_name(test), test.meta["seed"]
+        if method == "CAM" or seed not in cams:
+            continue
+        about = {"dataset": test.meta["dataset"], "method": method, "seed": int(seed)}
+        cam, cam_fullsup = cams[seed]
+        fixed = choose_tau(fullsup), choose_tau(cam_fullsup)
+        for error, taus in product(COMPARED, (fixed, None)):
+            d = paired_bootstrap(test, cam, error, taus=taus, resamples=resamples)
             values = {"tau": d.tau, "difference": d.difference, "low": d.low, "high": d.high}
-            yield about | {"error": error} | values
+            rows.append(about | {"error": error} | values)
+    return in_order(pd.DataFrame(rows))
 
 
 def report_text(root: Path) -> str:

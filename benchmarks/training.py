@@ -6,7 +6,7 @@
   method passes n_bg images more through the network: 1 + n_bg / n_objects is to be expected of it.
 * loader: batches per second from the cache and from the files, against what the network takes.
 * inference: milliseconds per image of every backbone.
-* gpu, where there is one: ResNet50 at 224 px in bf16, trained by `wsol.training.loop` from the cache,
+* gpu, where there is one: ResNet50 at 224 px in bf16, trained by `wsol train` from its cache,
   against the bare torchvision network stepping on a resident tensor in the same run.
 
 Ratios belong to one run on one machine: compare ratios, not seconds.
@@ -155,7 +155,7 @@ def inference_rows(backbones: tuple[str, ...], batch: int, device: torch.device)
 
 
 def gpu_rows(device: torch.device, batch: int = 128, steps: int = 60) -> Iterator[Row]:
-    """ResNet50 in bf16: `wsol.training.loop` from a cache against a bare network on a resident tensor."""
+    """ResNet50 in bf16: `train` from a cache against a bare network on a resident tensor."""
     settings = dict(backbone="resnet50", input_size=224, batch_size=batch, optimizer="sgd")
     images = np.random.default_rng(0).integers(0, 256, (batch * steps, 3, 256, 256), np.uint8)
     data = TrainData(ArrayImages(images, "benchmark"), torch.arange(batch * steps) % 1000, 1000)

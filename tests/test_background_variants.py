@@ -107,7 +107,7 @@ def test_a_combination_learns(name, settings):
 
 
 def test_an_unknown_combination_is_refused():
-    with pytest.raises(ValueError, match="combine is 'bas'; known: .*has, adl, cutmix"):
+    with pytest.raises(ValueError, match="has, adl, cutmix"):
         background.Config(combine="bas")
     with pytest.raises(ValueError, match="hide_rate"):
         background.Config(combine="has", combine_config={"hide_rate": 2})

@@ -168,7 +168,7 @@ def _train_rows(
         return index_table([])
     listed = _read_list(root / LISTS / "train_cls.txt", errors)
     unknown = {entry.name for entry in folder.iterdir() if entry.is_dir()}
-    unknown |= set() if listed is None else set(listed["image"].str.partition("/")[0])
+    unknown |= set() if listed is None else set(listed["image"].str.replace("/.*", "", regex=True))
     for wnid in sorted(unknown.difference(classes)):
         errors.append(f"{folder / wnid}: no class of the list of classes")
     tables = []

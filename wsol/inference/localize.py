@@ -228,6 +228,4 @@ def localize(
 
 
 # For `help` and editors: the parameters are documented once.
-localize.__signature__ = signature(iterate_images).replace(  # type: ignore[attr-defined]
-    return_annotation="list[Detection]"
-)
+localize.__signature__ = signature(iterate_images).replace(return_annotation="list[Detection]")

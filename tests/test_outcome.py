@@ -5,8 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from wsol import smoke
-from wsol.datasets import index, miniatures
+from wsol.datasets import index, miniatures, smoke
 from wsol.datasets.checks import SHOWN, DatasetError
 from wsol.datasets.index import INDEX, index_table, write_index
 from wsol.datasets.prepare import (

@@ -10,7 +10,7 @@ from wsol.datasets.sources import FOLDERS, SOURCES, markdown, overview, publishe
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
-PAGES = {source.origin.page for sources in SOURCES.values() for source in sources}
+PAGES = {source.page for sources in SOURCES.values() for source in sources}
 
 
 @pytest.mark.parametrize("dataset", SOURCES)
@@ -36,8 +36,8 @@ def test_the_archives_of_the_table_are_those_that_are_unpacked():
 def test_every_source_says_what_to_do_and_lies_in_a_folder_of_the_data_set(dataset):
     for source in SOURCES[dataset]:
         assert source.what
-        assert source.origin.licence
-        assert source.origin.page.startswith("https://")
+        assert source.licence
+        assert source.page.startswith("https://")
         assert source.folder in FOLDERS[dataset]
         assert source.md5 == "" or re.fullmatch(r"[0-9a-f]{32}", source.md5)
         assert bool(source.md5) == bool(source.becomes)

@@ -14,9 +14,9 @@ import shutil
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from tqdm.auto import tqdm
 
@@ -27,14 +27,9 @@ from wsol.datasets.memo import Memo
 from wsol.datasets.sources import Source
 
 CUB, MASKS = "CUB_200_2011.tgz", "segmentations.tgz"
-TRAIN, VAL, BOXES = (
-    "ILSVRC2012_img_train.tar",
-    "ILSVRC2012_img_val.tar",
-    "ILSVRC2012_bbox_val_v3.tgz",
-)
-CHUNK = 2**20  # bytes read at a time
+TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
+BOXES = "ILSVRC2012_bbox_val_v3.tgz"
 BLOCK = 512  # bytes; a tar ends with two blocks of zeros
-DAMAGED = (tarfile.TarError, EOFError, zlib.error, OSError)  # raised for a damaged archive
 
 # Names of the files to unpack; the group is the path below the target.
 CUB_FILES = (
@@ -68,10 +63,56 @@ CUB_LIMITS = Limits(file=2**28, total=2**33)
 class Unpacked:
     """Numbers of files that were written and that were there already, bytes, and errors."""
 
+    limits: Limits
     written: int = 0
     kept: int = 0
     size: int = 0
     errors: list[str] = field(default_factory=list)
+
+    def members(
+        self, archive: tarfile.TarFile, where: str, pattern: str, limit: int
+    ) -> Iterator[tuple[tarfile.TarInfo, str]]:
+        """The acceptable members of an archive with their path below the target."""
+        accepted: dict[str, tarfile.TarInfo] = {}
+        for member in archive:
+            name = member.name.removeprefix("./")
+            if member.isdir() or (member.isreg() and SKIPPED.fullmatch(name)):
+                continue
+            match = re.fullmatch(pattern, name)
+            refusal = _refusal(member, match, limit)
+            if refusal is None and match[1] in accepted:
+                refusal = "is there twice"
+            if refusal is None:
+                accepted[match[1]] = member
+            else:
+                self.errors.append(f"{where}: member {name!r} {refusal}")
+        # tarfile takes a damaged header for the end of the archive, which is a block of zeros.
+        archive.fileobj.seek(archive.offset)
+        if archive.fileobj.read(BLOCK) != bytes(BLOCK):
+            self.errors.append(f"{where}: truncated or damaged after {archive.offset} bytes")
+        shown = tqdm(accepted.items(), Path(where).name, unit="file", leave=False, delay=2)
+        return ((member, path) for path, member in shown)
+
+    def write(self, archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+        """Write one member, unless it is there with its size."""
+        self.size += member.size
+        if self.size > self.limits.total:
+            reason = f"{path}: more than {self.limits.total} bytes in all"
+            raise DatasetError([*self.errors, reason])
+        if path.is_file() and path.stat().st_size == member.size:
+            self.kept += 1
+            return
+        with written_whole(path) as partial, partial.open("wb") as target:
+            shutil.copyfileobj(archive.extractfile(member), target)
+        self.written += 1
+
+    @contextmanager
+    def damage_noted(self, where: str) -> Iterator[None]:
+        """A damaged archive is an error and does not stop the others."""
+        try:
+            yield
+        except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+            self.errors.append(f"{where}: not unpacked to its end: {error}")
 
 
 def _refusal(member: tarfile.TarInfo, match: re.Match | None, limit: int) -> str | None:
@@ -87,79 +128,38 @@ def _refusal(member: tarfile.TarInfo, match: re.Match | None, limit: int) -> str
     return f"has {member.size} bytes, more than {limit}" if member.size > limit else None
 
 
-def _members(
-    archive: tarfile.TarFile, where: str, pattern: str, limit: int, done: Unpacked
-) -> list[tuple[tarfile.TarInfo, str]]:
-    """The acceptable members of an archive with their path below the target."""
-    accepted: dict[str, tarfile.TarInfo] = {}
-    for member in archive:
-        name = member.name.removeprefix("./")
-        if member.isdir() or (member.isreg() and SKIPPED.fullmatch(name)):
-            continue
-        match = re.fullmatch(pattern, name)
-        refusal = _refusal(member, match, limit)
-        if refusal is None and match[1] in accepted:
-            refusal = "is there twice"
-        if refusal is None:
-            accepted[match[1]] = member
-        else:
-            done.errors.append(f"{where}: member {name!r} {refusal}")
-    # tarfile takes a damaged header for the end of the archive; the true end is a block of zeros.
-    archive.fileobj.seek(archive.offset)
-    if archive.fileobj.read(BLOCK) != bytes(BLOCK):
-        done.errors.append(f"{where}: truncated or damaged after {archive.offset} bytes")
-    return [(member, path) for path, member in accepted.items()]
-
-
-def _write(source: BinaryIO, size: int, path: Path, limits: Limits, done: Unpacked) -> None:
-    done.size += size
-    if done.size > limits.total:
-        raise DatasetError([*done.errors, f"{path}: more than {limits.total} bytes in all"])
-    if path.is_file() and path.stat().st_size == size:
-        done.kept += 1
-        return
-    with written_whole(path) as partial, partial.open("wb") as target:
-        shutil.copyfileobj(source, target)
-    done.written += 1
-
-
-def _unpack_tar(path: Path, folder: Path, pattern: str, limits: Limits, done: Unpacked) -> None:
+def _unpack_tar(path: Path, folder: Path, pattern: str, done: Unpacked) -> None:
     """Unpack a tar, compressed or not, below a folder."""
     with tarfile.open(path, "r:*") as archive:
-        members = _members(archive, str(path), pattern, limits.file, done)
-        for member, name in tqdm(members, path.name, unit="file", leave=False, delay=2):
-            _write(archive.extractfile(member), member.size, folder / name, limits, done)
+        for member, name in done.members(archive, str(path), pattern, done.limits.file):
+            done.write(archive, member, folder / name)
 
 
-def _unpack_train(path: Path, folder: Path, pattern: str, limits: Limits, done: Unpacked) -> None:
-    """Read each class's archive inside the large one; a bad one does not stop the others."""
+def _unpack_train(path: Path, folder: Path, pattern: str, done: Unpacked) -> None:
+    """Unpack the archives of the classes inside the large one."""
     with tarfile.open(path, "r:") as archive:
-        synsets = _members(archive, str(path), pattern, limits.synset, done)
-        for synset, wnid in tqdm(synsets, path.name, unit="class", leave=False, delay=2):
+        for synset, wnid in done.members(archive, str(path), pattern, done.limits.synset):
             where, images = f"{path}/{synset.name}", rf"({wnid}_\d+\.JPEG)"
-            try:
-                with tarfile.open(fileobj=archive.extractfile(synset), mode="r:") as inner:
-                    for member, name in _members(inner, where, images, limits.file, done):
-                        source = inner.extractfile(member)
-                        _write(source, member.size, folder / wnid / name, limits, done)
-            except (tarfile.TarError, EOFError) as error:
-                done.errors.append(f"{where}: not unpacked to its end: {error}")
+            with (
+                done.damage_noted(where),
+                tarfile.open(fileobj=archive.extractfile(synset), mode="r:") as inner,
+            ):
+                for member, name in done.members(inner, where, images, done.limits.file):
+                    done.write(inner, member, folder / wnid / name)
 
 
 def _unpack(
     archives: str | Path, steps: Mapping[str, tuple[Callable, Path, str]], limits: Limits
 ) -> Unpacked:
     """Unpack the archives that are in a folder: function, target and pattern by name."""
-    archives, done = Path(archives), Unpacked()
+    archives, done = Path(archives), Unpacked(limits)
     present = [name for name in steps if (archives / name).is_file()]
     if not present:
         raise DatasetError([f"{archives}: none of the archives {', '.join(steps)} is here"])
     for name in present:
         unpack, folder, pattern = steps[name]
-        try:
-            unpack(archives / name, folder, pattern, limits, done)
-        except DAMAGED as error:
-            done.errors.append(f"{archives / name}: not unpacked to its end: {error}")
+        with done.damage_noted(str(archives / name)):
+            unpack(archives / name, folder, pattern, done)
     raise_errors(done.errors)
     return done
 
@@ -191,19 +191,17 @@ def unpack_ilsvrc(archives: str | Path, root: str | Path, limits: Limits | None 
 
 def md5_of(path: Path, memo: Path | None = None) -> str:
     """Hexadecimal MD5 of a file, from the memo if the file has not changed."""
-    with Memo(memo) as known:
+    with Memo(memo) as known, path.open("rb") as file:
         state = known.state(path)
-        if (value := known.get("md5", state)) is not None:
-            return value
-        digest = hashlib.md5(usedforsecurity=False)
-        size = path.stat().st_size
-        bar = tqdm(desc=path.name, total=size, unit="B", unit_scale=True, delay=2, leave=False)
-        with path.open("rb") as file, bar:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-                bar.update(len(chunk))
-        known.put("md5", state, digest.hexdigest())
-        return digest.hexdigest()
+        if (value := known.get("md5", state)) is None:
+            bar = dict(total=path.stat().st_size, unit="B", unit_scale=True, leave=False, delay=2)
+            digest = hashlib.md5(usedforsecurity=False)
+            with tqdm.wrapattr(file, "read", desc=path.name, **bar) as shown:
+                while chunk := shown.read(2**20):
+                    digest.update(chunk)
+            value = digest.hexdigest()
+            known.put("md5", state, value)
+        return value
 
 
 def read_checksums(path: Path) -> dict[str, str]:
@@ -237,21 +235,15 @@ def check_archives(
     expected = {name: source.md5 for name, source in sources.items()}
     if checksums is not None:
         expected = read_checksums(checksums)
-    raise_errors(list(_differences(present, sizes, expected, memo)))
-    return present
-
-
-def _differences(
-    present: list[Path],
-    sizes: Mapping[str, int | None],
-    expected: Mapping[str, str],
-    memo: Path | None,
-) -> Iterator[str]:
+    errors = []
     for path in present:
         size, md5 = sizes.get(path.name), expected.get(path.name)
         if md5 is None:
-            yield f"{path}: its checksum is unknown, so it cannot be checked"
+            errors.append(f"{path}: its checksum is unknown, so it cannot be checked")
         elif size not in (None, path.stat().st_size):
-            yield f"{path}: has {path.stat().st_size:,} bytes, and {size:,} are published"
+            errors.append(f"{path}: has {path.stat().st_size:,} bytes, and {size:,} are published")
         elif (actual := md5_of(path, memo)) != md5:
-            yield f"{path}: has the MD5 {actual}, and {md5} was expected: download it again"
+            found = f"has the MD5 {actual}, and {md5} was expected"
+            errors.append(f"{path}: {found}: download it again")
+    raise_errors(errors)
+    return present

@@ -26,14 +26,6 @@ TABLE = (
 )
 
 
-HEADER = b"SQLite format 3\0"
-
-
-def _start(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(len(HEADER))
-
-
 class State(NamedTuple):
     """What identifies the content of a file: path from the memo's folder, bytes, time of change."""
 
@@ -67,12 +59,13 @@ class Memo:
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self.path.exists() and not HEADER.startswith(_start(self.path)):
-                raise ValueError(f"{self.path}: not a memo of wsol: move it")
             connection = sqlite3.connect(self.path, timeout=60)
             try:
+                # SQLite would take a file of less than a page for an empty database.
+                if 0 < self.path.stat().st_size < 512:
+                    raise sqlite3.DatabaseError("it is no database")
                 tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-                if {name for (name,) in tables} - {"memo"}:
+                if set(tables) - {("memo",)}:
                     raise sqlite3.DatabaseError("it is another database")
                 connection.execute(TABLE)
             except sqlite3.DatabaseError as error:
@@ -83,12 +76,9 @@ class Memo:
 
     def state(self, path: Path) -> State | None:
         """The state of a file now, None if there is no file or no memo."""
-        if self.path is None:
+        if self.path is None or not path.exists():
             return None
-        try:
-            stat = os.stat(path)
-        except OSError:
-            return None
+        stat = path.stat()
         below = os.fsencode(os.path.relpath(path, self.path.parent))
         return State(below, stat.st_size, stat.st_mtime_ns)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import shutil
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from PIL import Image
 from wsol.datasets.archives import BOXES, CUB, MASKS, VAL
 from wsol.datasets.archives import TRAIN as TRAIN_ARCHIVE
 from wsol.datasets.birds import BirdsConfig, draw_birds
+from wsol.datasets.birds.dataset import write_metadata
 from wsol.datasets.checks import Box
 from wsol.datasets.cub import read_cub
 from wsol.datasets.ilsvrc import ANNOTATIONS, IMAGES, MAPPING
@@ -45,10 +47,10 @@ def tar_bytes(members: Iterable[tuple[str, bytes] | tarfile.TarInfo]) -> bytes:
         for member in members:
             if isinstance(member, tarfile.TarInfo):
                 archive.addfile(member)
-                continue
-            info = tarfile.TarInfo(member[0])
-            info.size = len(member[1])
-            archive.addfile(info, io.BytesIO(member[1]))
+            else:
+                info = tarfile.TarInfo(member[0])
+                info.size = len(member[1])
+                archive.addfile(info, io.BytesIO(member[1]))
     return buffer.getvalue()
 
 
@@ -83,29 +85,26 @@ def pack_ilsvrc(root: Path, folder: Path) -> Path:
 
 def write_checksums(folder: Path) -> Path:
     """Write the MD5s of the files in a folder as md5sum does, and return the path."""
-    path, lines = folder / CHECKSUMS, []
-    for file in sorted(file for file in folder.iterdir() if file.name != CHECKSUMS):
-        digest = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
-        lines.append(f"{digest}  {file.name}\n")
-    put(path, "".join(lines))
-    return path
+    digests = {
+        name: hashlib.md5(content, usedforsecurity=False).hexdigest()
+        for name, content in _files(folder)
+        if name != CHECKSUMS
+    }
+    put(folder / CHECKSUMS, "".join(f"{md5}  {name}\n" for name, md5 in digests.items()))
+    return folder / CHECKSUMS
 
 
 def voc_annotation(name: str, boxes: Sequence[Sequence], image: str = "x") -> str:
     """An annotation as ILSVRC's are written, tabs and all; its size is not that of the image."""
-    corners = ("xmin", "ymin", "xmax", "ymax")
     objects = "".join(
-        f"\t<object>\n\t\t<name>{name}</name>\n\t\t<pose>Unspecified</pose>\n"
-        f"\t\t<truncated>0</truncated>\n\t\t<difficult>0</difficult>\n\t\t<bndbox>\n"
-        + "".join(f"\t\t\t<{c}>{v}</{c}>\n" for c, v in zip(corners, box, strict=True))
-        + "\t\t</bndbox>\n\t</object>\n"
-        for box in boxes
+        f"\t<object>\n\t\t<name>{name}</name>\n\t\t<bndbox>\n\t\t\t<xmin>{x0}</xmin>\n"
+        f"\t\t\t<ymin>{y0}</ymin>\n\t\t\t<xmax>{x1}</xmax>\n\t\t\t<ymax>{y1}</ymax>\n"
+        "\t\t</bndbox>\n\t</object>\n"
+        for x0, y0, x1, y1 in boxes
     )
     return (
-        f"<annotation>\n\t<folder>val</folder>\n\t<filename>{image}</filename>\n"
-        "\t<source>\n\t\t<database>ILSVRC_2012</database>\n\t</source>\n"
-        "\t<size>\n\t\t<width>500</width>\n\t\t<height>375</height>\n\t\t<depth>3</depth>\n"
-        f"\t</size>\n\t<segmented>0</segmented>\n{objects}</annotation>\n"
+        f"<annotation>\n\t<filename>{image}</filename>\n\t<size>\n\t\t<width>500</width>\n"
+        f"\t\t<height>375</height>\n\t</size>\n{objects}</annotation>\n"
     )
 
 
@@ -139,7 +138,6 @@ def write_openimages_lists(
 
 
 CONFIG = BirdsConfig(n_train=32, n_fullsup=16, n_test=24, n_background=8)
-QUALITY = 92  # of JPEGs
 
 
 @contextmanager
@@ -160,51 +158,26 @@ class _Shown(NamedTuple):
 
 def _read(birds: Path, row: pd.Series, twice: bool) -> _Shown:
     """One drawn image; `twice`: with its mirror image beside it, so that it has two birds."""
-    with Image.open(birds / row.path) as image:
-        pixels = np.asarray(image)
-    masks = []
-    if row.mask:
-        with Image.open(birds / row.mask) as image:
-            masks = [np.asarray(image)]
+    pixels, *masks = (np.asarray(Image.open(birds / p)) for p in (row.path, row.mask) if p)
     (x0, y0, x1, y1), width = parse_boxes(row.boxes)[0].astype(int).tolist(), row.width
     if not twice:
         return _Shown(pixels, [(x0, y0, x1, y1)], masks)
-    mirrored = (2 * width - x1, y0, 2 * width - x0, y1)
-    empty = [np.zeros_like(mask) for mask in masks]
-    left = [np.hstack(pair) for pair in zip(masks, empty, strict=True)]
-    right = [np.hstack([none, mask[:, ::-1]]) for mask, none in zip(masks, empty, strict=True)]
-    both = np.hstack([pixels, pixels[:, ::-1]])
-    return _Shown(both, [(x0, y0, x1, y1), mirrored], left + right)
+    masks = [np.hstack([mask, np.zeros_like(mask)]) for mask in masks]
+    masks += [mask[:, ::-1] for mask in masks]
+    boxes = [(x0, y0, x1, y1), (2 * width - x1, y0, 2 * width - x0, y1)]
+    return _Shown(np.hstack([pixels, pixels[:, ::-1]]), boxes, masks)
 
 
 def _save(pixels: NDArray[np.uint8], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    kind = "PNG" if path.suffix == ".png" else "JPEG"
-    Image.fromarray(pixels).save(path, kind, **({} if kind == "PNG" else {"quality": QUALITY}))
-
-
-def _write_lists(folder: Path, rows: list[tuple[str, int, _Shown]]) -> None:
-    """The four text files of a `train-fullsup`: image id, label and what is shown."""
-    lines: dict[str, list[str]] = {
-        name: [] for name in ("image_ids", "class_labels", "image_sizes", "localization")
-    }
-    for image, label, shown in rows:
-        height, width, _ = shown.pixels.shape
-        lines["image_ids"].append(image)
-        lines["class_labels"].append(f"{image},{label}")
-        lines["image_sizes"].append(f"{image},{width},{height}")
-        lines["localization"] += [f"{image}," + ",".join(map(str, box)) for box in shown.boxes]
-    for name, content in lines.items():
-        put(folder / f"{name}.txt", "\n".join(content))
+    Image.fromarray(pixels).save(path, quality=92)  # PNG ignores the quality
 
 
 def make_cub(folder: Path) -> None:
     """archives/ with the two archives and MD5SUMS, and CUBV2/, metadata and images."""
     with _drawn() as birds:
         write_checksums(pack_cub(birds, folder / "archives"))
-        for path in sorted((birds / "fullsup").rglob("*")):
-            if path.is_file():
-                put(folder / "CUBV2" / path.relative_to(birds / "fullsup"), path.read_bytes())
+        shutil.copytree(birds / "fullsup", folder / "CUBV2", dirs_exist_ok=True)
 
 
 def make_ilsvrc(folder: Path) -> None:
@@ -228,9 +201,9 @@ def make_ilsvrc(folder: Path) -> None:
             else:
                 image = f"val2/{row.label}/{number}.jpeg"
                 _save(shown.pixels, folder / "ImageNetV2" / "images" / image)
-                fullsup.append((image, row.label, shown))
+                fullsup.append((image, row.label, shown.pixels.shape[1::-1], shown.boxes))
         write_checksums(pack_ilsvrc(tree, folder / "archives"))
-    _write_lists(folder / "ImageNetV2", fullsup)
+    write_metadata(folder / "ImageNetV2", fullsup)
     lines = [f"{wnid} {name}" for wnid, name in sorted(names.items())]
     put(folder / "ILSVRC2012" / MAPPING, "\n".join(lines))
 
@@ -239,8 +212,7 @@ def make_openimages(folder: Path) -> None:
     """OpenImages/, with images, masks of twice their size, and metadata/."""
     root, labels, objects = folder / "OpenImages", {}, {}
     with _drawn() as birds:
-        index = read_cub(birds)
-        for number, row in enumerate(index.itertuples()):
+        for number, row in enumerate(read_cub(birds).itertuples()):
             split = "train" if row.split == TRAIN_WEAKSUP else ("val", "test")[len(objects) % 2]
             image = f"{split}/0b{row.label:02d}/{number:016x}"
             shown = _read(birds, row, twice=number % 3 == 0 and split != "train")
@@ -261,13 +233,13 @@ def make_openimages(folder: Path) -> None:
 def make_folder(folder: Path) -> None:
     """pictures/<class>/, boxes.csv, masks/<class>/, and background/, images without a bird."""
     with _drawn() as birds:
-        index = read_cub(birds)
-        lines = ["image,x0,y0,x1,y1"]
+        index, lines = read_cub(birds), ["image,x0,y0,x1,y1"]
         for row in index[index["label"] < 4].itertuples():
             for source, target in ((row.path, "pictures"), (row.mask, "masks")):
                 below = Path(*Path(source).parts[1:])
                 put(folder / target / below, (birds / source).read_bytes())
             lines.append(f"{row.image_id},{row.boxes.replace(' ', ',')}")
         put(folder / "boxes.csv", "\n".join(lines) + "\n")
-        for path in sorted((birds / "background").glob("*.jpg")):
-            put(folder / "background" / path.name, path.read_bytes())
+        for name, content in _files(birds / "background"):
+            if name.endswith(".jpg"):
+                put(folder / "background" / name, content)

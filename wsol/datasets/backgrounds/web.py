@@ -16,11 +16,10 @@ import ipaddress
 import itertools
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import pandas as pd
 import urllib3
@@ -38,7 +37,7 @@ REDIRECTS, RETRIED = (301, 302, 303, 307, 308), (408, 425, 429, 500, 502, 503, 5
 AGENT = "wsol background image set builder (python-urllib3)"
 NAT64 = ipaddress.ip_network("64:ff9b::/96")  # IPv6 addresses that lead to an IPv4 address
 SUFFIX_OF = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp"}
-FAILED = "failed.csv"
+PORTS = {"http": 80, "https": 443}
 
 
 class Refused(ValueError):
@@ -95,8 +94,8 @@ def resolve(host: str, port: int, networks: tuple[str, ...] = ()) -> list[str]:
         if getattr(error, "errno", None) == socket.EAI_AGAIN:
             raise TryLater(f"{host} cannot be resolved now") from error
         raise Refused(f"{host} has no address") from error
-    addresses = dict.fromkeys(answer[4][0] for answer in sorted(answers, key=lambda a: a[0]))
     allowed = [ipaddress.ip_network(network) for network in networks]
+    addresses = dict.fromkeys(answer[4][0] for answer in sorted(answers, key=lambda a: a[0]))
     for text in addresses:
         address = ipaddress.ip_address(text.partition("%")[0])
         if not (is_public(text) or any(address in network for network in allowed)):
@@ -104,19 +103,18 @@ def resolve(host: str, port: int, networks: tuple[str, ...] = ()) -> list[str]:
     return list(addresses)
 
 
-def _split(url: str) -> tuple[str, str, int, str]:
-    """Scheme, host, port and target of a URL. Raises Refused."""
+def _split(url: str) -> tuple[SplitResult, int]:
+    """The parts of a URL and its port. Raises Refused."""
     try:
         parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        port = parts.port or PORTS.get(parts.scheme, 0)
     except ValueError as error:
         raise Refused(f"{url!r} is no URL: {error}") from error
-    if parts.scheme not in ("http", "https"):
+    if parts.scheme not in PORTS:
         raise Refused(f"the scheme is {parts.scheme!r}; only http and https are followed")
     if not parts.hostname or parts.username is not None:
         raise Refused("the URL has no host" if not parts.hostname else "the URL has a user name")
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return parts.scheme, parts.hostname, port, target
+    return parts, port
 
 
 def _pool(scheme: str, host: str, port: int, address: str) -> urllib3.HTTPConnectionPool:
@@ -127,22 +125,26 @@ def _pool(scheme: str, host: str, port: int, address: str) -> urllib3.HTTPConnec
     return urllib3.HTTPSConnectionPool(address, port, cert_reqs="CERT_REQUIRED", **names)
 
 
-@contextmanager
-def _request(url: str, limits: Limits, attempt: int) -> Iterator[urllib3.BaseHTTPResponse]:
-    """The response to one request, without redirects, with its body still to be read."""
-    scheme, host, port, target = _split(url)
+def _request(url: str, limits: Limits, attempt: int, deadline: float) -> tuple[str, bytes]:
+    """One request: the URL that it redirects to, or "", and the body of the image."""
+    parts, port = _split(url)
+    host, target = parts.hostname, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     addresses = resolve(host, port, limits.allowed_networks)
-    pool = _pool(scheme, host, port, addresses[attempt % len(addresses)])
-    name = f"[{host}]" if ":" in host else host
-    usual = port == (443 if scheme == "https" else 80)
-    headers = {"Host": name if usual else f"{name}:{port}", "User-Agent": AGENT}
+    pool = _pool(parts.scheme, host, port, addresses[attempt % len(addresses)])
+    headers = {"Host": parts.netloc, "User-Agent": AGENT}
     headers |= {"Accept": "image/*", "Accept-Encoding": "identity"}
-    wait = urllib3.Timeout(connect=limits.connect_seconds, read=limits.read_seconds)
     options = dict.fromkeys(("retries", "redirect", "preload_content"), False)
-    options |= {"headers": headers, "timeout": wait}
+    options["timeout"] = urllib3.Timeout(limits.connect_seconds, limits.read_seconds)
     try:
-        with closing(pool), closing(pool.urlopen("GET", target, **options)) as response:
-            yield response
+        request = pool.urlopen("GET", target, headers=headers, **options)
+        with closing(pool), closing(request) as response:
+            if response.status == 200:
+                return "", _body(response, limits, deadline)
+            if response.status in RETRIED:
+                raise TryLater(f"HTTP status {response.status}", response)
+            if response.status not in REDIRECTS or "Location" not in response.headers:
+                raise Refused(f"HTTP status {response.status}")
+            return urljoin(url, response.headers["Location"]), b""
     except urllib3.exceptions.LocationParseError as error:
         raise Refused(f"{url!r} is no URL") from error
     except urllib3.exceptions.SSLError as error:
@@ -153,32 +155,16 @@ def _request(url: str, limits: Limits, attempt: int) -> Iterator[urllib3.BaseHTT
 
 def _body(response: urllib3.BaseHTTPResponse, limits: Limits, deadline: float) -> bytes:
     """The whole body. Raises Refused if it is too large, TryLater if it takes too long."""
-    too_large = f"more than {limits.max_bytes} bytes"
-    length = response.headers.get("Content-Length", "")
-    if length.isdigit() and int(length) > limits.max_bytes:
-        raise Refused(too_large)
-    body = bytearray()
-    while chunk := response.read1(CHUNK, decode_content=False):
+    length, body = response.headers.get("Content-Length", ""), bytearray()
+    too_large = length.isdigit() and int(length) > limits.max_bytes
+    while not too_large and (chunk := response.read1(CHUNK, decode_content=False)):
         body += chunk
-        if len(body) > limits.max_bytes:
-            raise Refused(too_large)
+        too_large = len(body) > limits.max_bytes
         if time.monotonic() > deadline:
             raise TryLater(f"not complete within {limits.total_seconds:g} seconds")
+    if too_large:
+        raise Refused(f"more than {limits.max_bytes} bytes")
     return bytes(body)
-
-
-def _fetch_once(url: str, limits: Limits, attempt: int) -> bytes:
-    deadline = time.monotonic() + limits.total_seconds
-    for _ in range(limits.redirects + 1):
-        with _request(url, limits, attempt) as response:
-            if response.status == 200:
-                return _body(response, limits, deadline)
-            if response.status in RETRIED:
-                raise TryLater(f"HTTP status {response.status}", response)
-            if response.status not in REDIRECTS or "Location" not in response.headers:
-                raise Refused(f"HTTP status {response.status}")
-            url = urljoin(url, response.headers["Location"])
-    raise Refused(f"more than {limits.redirects} redirects")
 
 
 class Hosts:
@@ -189,8 +175,8 @@ class Hosts:
 
     def wait(self, url: str) -> None:
         """Wait until the host of a URL may be asked."""
-        _, host, port, _ = _split(url)
-        host = f"{host}:{port}"
+        parts, port = _split(url)
+        host = f"{parts.hostname}:{port}"
         time.sleep(max(0.0, self.next.get(host, 0.0) - time.monotonic()))
         self.next[host] = time.monotonic() + self.interval
 
@@ -207,7 +193,12 @@ def fetch(url: str, limits: Limits | None = None, hosts: Hosts | None = None) ->
     for attempt in itertools.count():
         hosts.wait(url)
         try:
-            return _fetch_once(url, limits, attempt)
+            to, deadline = url, time.monotonic() + limits.total_seconds
+            for _ in range(limits.redirects + 1):
+                to, body = _request(to, limits, attempt, deadline)
+                if not to:
+                    return body
+            raise Refused(f"more than {limits.redirects} redirects")
         except TryLater as error:
             try:
                 retry = retry.increment("GET", url, error=error)
@@ -226,16 +217,15 @@ def read_urls(path: str | Path) -> pd.DataFrame:
     if missing:
         raise DatasetError([f"{path}:1: the table lacks the columns {', '.join(missing)}"])
     table = table.apply(lambda column: column.str.strip())
-    errors = [
-        f"{path}:{i + 2}: no {name}"
-        for name in ("url", "licence")
-        for i in table.index[table[name] == ""]
-    ]
-    twice = table.index[table.duplicated("url") & table["url"].ne("")]
-    raise_errors([*errors, *(f"{path}:{i + 2}: duplicate url {table['url'][i]}" for i in twice)])
+    bad = {f"no {name}": table[name] == "" for name in ("url", "licence")}
+    bad["duplicate url"] = table.duplicated("url") & table["url"].ne("")
+    raise_errors(
+        [f"{path}:{i + 2}: {why} {table['url'][i]}" for why in bad for i in table.index[bad[why]]]
+    )
     source = table["source"] if "source" in table.columns else table["url"]
-    table["source"] = source.where(source != "", table["url"])
-    return table[["url", "source", "licence"]]
+    return table.assign(source=source.where(source != "", table["url"]))[
+        ["url", "source", "licence"]
+    ]
 
 
 def check_image(data: bytes, limits: Limits) -> str:
@@ -257,12 +247,6 @@ def check_image(data: bytes, limits: Limits) -> str:
         raise Refused(f"no image that decodes ({known}): {type(error).__name__}") from error
 
 
-def _is_there(known: list[str] | None, folder: Path) -> bool:
-    """Whether a file is there with the recorded hash."""
-    path = folder / known[0] if known else None
-    return path is not None and path.is_file() and file_sha256(path) == known[1]
-
-
 def download(
     urls: pd.DataFrame, folder: str | Path, limits: Limits | None = None
 ) -> tuple[list[Candidate], pd.DataFrame]:
@@ -280,21 +264,21 @@ def download(
     with Memo(folder / MEMO) as memo:
         for row in urls.itertuples():
             state = State(row.url.encode(), 0, 0)
-            known = memo.get("download", state)
-            if not _is_there(known, folder):
+            name, sha256 = memo.get("download", state) or ("", "")
+            path = folder / name
+            if not (path.is_file() and file_sha256(path) == sha256):
                 try:
                     data = fetch(row.url, limits, hosts)
                     suffix = check_image(data, limits)
                 except Refused as error:
                     failed.append((row.url, " ".join(str(error).split())))
                     continue
-                name = hashlib.sha256(row.url.encode()).hexdigest()[:20] + suffix
-                with written_whole(folder / name) as partial:
+                path = folder / (hashlib.sha256(row.url.encode()).hexdigest()[:20] + suffix)
+                with written_whole(path) as partial:
                     partial.write_bytes(data)
-                known = [name, hashlib.sha256(data).hexdigest()]
-                memo.put("download", state, known)
-            images.append(Candidate(folder / known[0], f"web/{known[0]}", row.source, row.licence))
+                memo.put("download", state, [path.name, hashlib.sha256(data).hexdigest()])
+            images.append(Candidate(path, f"web/{path.name}", row.source, row.licence))
     table = pd.DataFrame(failed, columns=["url", "reason"])
-    with written_whole(folder / FAILED) as partial:
+    with written_whole(folder / "failed.csv") as partial:
         table.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
     return images, table

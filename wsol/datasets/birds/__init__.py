@@ -13,8 +13,8 @@ on the number of workers, and a longer set begins like a shorter one.
 """
 
 from wsol.datasets.birds.dataset import BirdsConfig, draw_birds
+from wsol.datasets.birds.head import SPECIES, Species
 from wsol.datasets.birds.picture import Picture, background_picture, bird_picture
-from wsol.datasets.birds.species import SPECIES, Species
 
 __all__ = [
     "SPECIES",

@@ -17,10 +17,9 @@ from wsol.datasets.birds.canvas import (
     stroke,
     strokes,
     tube,
-)
-from wsol.datasets.birds.head import paint_eye, paint_head
+)  # fmt: skip
+from wsol.datasets.birds.head import Species, paint_eye, paint_head
 from wsol.datasets.birds.pose import Sitter, wing_tips
-from wsol.datasets.birds.species import Species
 
 _PLUMAGE = np.array(
     [[112, 88, 64], [138, 132, 124], [96, 104, 74], [88, 98, 112], [150, 104, 70], [188, 170, 138],

@@ -1,16 +1,18 @@
 """Writing the drawn birds to disk in the directory format of CUB-200-2011."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from wsol.datasets.backgrounds.manifest import write_manifest
+from wsol.datasets.birds.head import SPECIES
 from wsol.datasets.birds.picture import Picture, background_picture, bird_picture, noise_picture
-from wsol.datasets.birds.species import SPECIES
+from wsol.datasets.files import write_text
 
 _STREAMS = {"train": 0, "test": 1, "fullsup": 2, "background": 3}
 
@@ -30,10 +32,9 @@ class BirdsConfig:
     background: str = "scenes"  # or "noise" (a control)
 
     def __post_init__(self) -> None:
-        if self.background not in ("scenes", "noise"):
-            raise ValueError(f"background is {self.background!r}; there are 'scenes' and 'noise'")
-        if self.cue not in ("head", "body"):
-            raise ValueError(f"cue is {self.cue!r}; the class can show in 'head' or 'body'")
+        for name, known in (("background", ("scenes", "noise")), ("cue", ("head", "body"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; known: {known}")
         for name in ("gap", "contamination"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is a share between 0 and 1")
@@ -42,118 +43,100 @@ class BirdsConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; every split needs an image")
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One picture to draw: number i of a stream, and where it goes."""
+CLASSES = [f"{k:03d}.{species.name}" for k, species in enumerate(SPECIES, start=1)]  # folders
+
+
+class _Job(NamedTuple):
+    """Image number i of a stream, its label, and where it goes: below images/ of a folder."""
 
     config: BirdsConfig
     stream: str
     number: int
-    image_path: Path
-    mask_path: Path | None
+    label: int
+    folder: Path
+    name: str
+
+    def draw(self) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+        """Draw and write it; return its (width, height) and box (x, y, width, height)."""
+        seed = np.random.SeedSequence([self.config.seed, _STREAMS[self.stream], self.number])
+        picture = self._picture(np.random.default_rng(seed))
+        image = self.folder / self.name
+        if self.stream != "background":
+            image = self.folder / "images" / self.name
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture.image).save(image, quality=92, subsampling=0)
+        if self.stream in ("train", "test"):
+            mask = (self.folder / "segmentations" / self.name).with_suffix(".png")
+            mask.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture.mask.astype(np.uint8) * 255).save(mask)
+        return picture.image.shape[1::-1], picture.box
+
+    def _picture(self, rng: np.random.Generator) -> Picture:
+        if self.stream != "background":
+            return bird_picture(rng, SPECIES[self.label], self.config.cue)
+        if rng.random() < self.config.contamination:
+            return bird_picture(rng, SPECIES[rng.integers(len(SPECIES))], self.config.cue)
+        if self.config.background == "noise":
+            return noise_picture(rng)
+        return background_picture(rng, self.config.gap)
 
 
-def class_folder(label: int) -> str:
-    """Return the CUB-style folder of a 0-based label, such as ``001.Red_capped_Finch``."""
-    return f"{label + 1:03d}.{SPECIES[label].name}"
+def _jobs(config: BirdsConfig, stream: str, folder: Path) -> list[_Job]:
+    """All images of one stream; labels go round so that the classes are balanced."""
+    jobs = []
+    for i in range(getattr(config, f"n_{stream}")):
+        label, name = i % len(SPECIES), f"background_{i:04d}.jpg"
+        if stream != "background":
+            stem = f"{SPECIES[label].name}_{stream}_{i // len(SPECIES):04d}"
+            name = f"{CLASSES[label]}/{stem}.jpg"
+        jobs.append(_Job(config, stream, i, label, folder, name))
+    return jobs
 
 
 def draw_birds(root: Path, config: BirdsConfig, workers: int = 2) -> None:
     """Draw the whole set below ``root``: CUB-200-2011 layout, `fullsup/` and `background/`."""
     root = Path(root)
-    train, test = (_names(root, config, s) for s in ("train", "test"))
-    fullsup = _names(root / "fullsup", config, "fullsup", masks=False)
-    background = [
-        _Job(config, "background", i, root / "background" / f"background_{i:04d}.jpg", None)
-        for i in range(config.n_background)
-    ]
-    jobs = train + test + fullsup + background
-    for job in jobs:
-        for path in filter(None, (job.image_path, job.mask_path)):
-            path.parent.mkdir(parents=True, exist_ok=True)
+    # Ids of CUB count from 1, in the order of the paths.
+    cub = _jobs(config, "train", root) + _jobs(config, "test", root)
+    cub = sorted(cub, key=lambda job: job.name)
+    fullsup = _jobs(config, "fullsup", root / "fullsup")
+    background = _jobs(config, "background", root / "background")
+    jobs = cub + fullsup + background
     with ProcessPoolExecutor(workers) as pool:
-        pictures = dict(zip(jobs, pool.map(_draw, jobs, chunksize=16), strict=True))
-    _write_cub_tables(root, train, test, pictures)
-    _write_metadata(root / "fullsup", fullsup, pictures)
+        drawn = list(pool.map(_Job.draw, jobs, chunksize=16))
+    tables = {
+        "images.txt": [job.name for job in cub],
+        "classes.txt": CLASSES,
+        "image_class_labels.txt": [job.label + 1 for job in cub],
+        "train_test_split.txt": [int(job.stream == "train") for job in cub],
+        "bounding_boxes.txt": [" ".join(f"{v:.1f}" for v in box) for _, box in drawn[: len(cub)]],
+    }
+    for name, values in tables.items():
+        _write_lines(root / name, (f"{i} {value}" for i, value in enumerate(values, start=1)))
+    boxed = [
+        (job.name, job.label, size, [(x, y, x + w, y + h)])
+        for job, (size, (x, y, w, h)) in zip(fullsup, drawn[len(cub) :], strict=False)
+    ]
+    write_metadata(root / "fullsup", boxed)
     if background:
         kind = f"gap={config.gap:g}" if config.background == "scenes" else config.background
         source = f"wsol.datasets.birds seed={config.seed} {kind}"
         write_manifest(root / "background", source, licence="MIT")
 
 
-def _names(root: Path, config: BirdsConfig, stream: str, masks: bool = True) -> list[_Job]:
-    """Name the pictures of one stream; labels go round so that the classes are balanced."""
-    jobs = []
-    for i in range(getattr(config, f"n_{stream}")):
-        folder = class_folder(i % len(SPECIES))
-        stem = f"{folder[4:]}_{stream}_{i // len(SPECIES):04d}"
-        mask = root / "segmentations" / folder / f"{stem}.png" if masks else None
-        jobs.append(_Job(config, stream, i, root / "images" / folder / f"{stem}.jpg", mask))
-    return jobs
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    write_text(path, "".join(f"{line}\n" for line in lines))
 
 
-def _draw(job: _Job) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
-    """Draw and write one picture; return its (width, height) and box (x, y, width, height)."""
-    seed = np.random.SeedSequence([job.config.seed, _STREAMS[job.stream], job.number])
-    rng = np.random.default_rng(seed)
-    picture = _picture(rng, job)
-    Image.fromarray(picture.image).save(job.image_path, quality=92, subsampling=0)
-    if job.mask_path:
-        Image.fromarray(picture.mask.astype(np.uint8) * 255).save(job.mask_path)
-    return picture.image.shape[1::-1], picture.box
+def write_metadata(
+    folder: Path, rows: Sequence[tuple[str, int, tuple[int, int], list[tuple]]]
+) -> None:
+    """Write the four text files of `wsol.datasets.metadata`.
 
-
-def _picture(rng: np.random.Generator, job: _Job) -> Picture:
-    if job.stream != "background":
-        return bird_picture(rng, SPECIES[job.number % len(SPECIES)], job.config.cue)
-    if rng.random() < job.config.contamination:
-        return bird_picture(rng, SPECIES[rng.integers(len(SPECIES))], job.config.cue)
-    if job.config.background == "noise":
-        return noise_picture(rng)
-    return background_picture(rng, job.config.gap)
-
-
-def _write_lines(path: Path, lines: Iterator[str]) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
-
-
-def _write_cub_tables(root: Path, train: list[_Job], test: list[_Job], pictures: dict) -> None:
-    """Write the five text files of CUB-200-2011; ids count from 1, sorted by path as there."""
-    jobs = sorted(train + test, key=lambda job: job.image_path.as_posix())
-    images = root / "images"
-    rows = [(i + 1, job, *pictures[job]) for i, job in enumerate(jobs)]
-    _write_lines(
-        root / "images.txt",
-        (f"{i} {job.image_path.relative_to(images).as_posix()}" for i, job, _, _ in rows),
-    )
-    _write_lines(root / "classes.txt", (f"{k + 1} {class_folder(k)}" for k in range(len(SPECIES))))
-    _write_lines(
-        root / "image_class_labels.txt",
-        (f"{i} {int(job.image_path.parent.name[:3])}" for i, job, _, _ in rows),
-    )
-    _write_lines(
-        root / "train_test_split.txt",
-        (f"{i} {int(job.stream == 'train')}" for i, job, _, _ in rows),
-    )
-    _write_lines(
-        root / "bounding_boxes.txt",
-        (f"{i} " + " ".join(f"{v:.1f}" for v in box) for i, _, _, box in rows),
-    )
-
-
-def _write_metadata(root: Path, jobs: list[_Job], pictures: dict) -> None:
-    """Write the wsolevaluation metadata of one split: corners x0, y0, x1 = x0 + width, ..."""
-    rows = [
-        (job.image_path.relative_to(root / "images").as_posix(), job, *pictures[job])
-        for job in jobs
-    ]
-    _write_lines(root / "image_ids.txt", (name for name, *_ in rows))
-    _write_lines(
-        root / "class_labels.txt",
-        (f"{name},{int(job.image_path.parent.name[:3]) - 1}" for name, job, _, _ in rows),
-    )
-    _write_lines(root / "image_sizes.txt", (f"{name},{w},{h}" for name, _, (w, h), _ in rows))
-    _write_lines(
-        root / "localization.txt",
-        (f"{name},{x},{y},{x + w},{y + h}" for name, _, _, (x, y, w, h) in rows),
-    )
+    rows : image id, label, (width, height) and boxes (x0, y0, x1, y1), in pixels
+    """
+    _write_lines(folder / "image_ids.txt", (name for name, *_ in rows))
+    _write_lines(folder / "class_labels.txt", (f"{name},{label}" for name, label, *_ in rows))
+    _write_lines(folder / "image_sizes.txt", (f"{name},{w},{h}" for name, _, (w, h), _ in rows))
+    boxes = (f"{name},{','.join(map(str, box))}" for name, *_, boxes in rows for box in boxes)
+    _write_lines(folder / "localization.txt", boxes)

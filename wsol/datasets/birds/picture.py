@@ -7,11 +7,10 @@ import numpy as np
 
 from wsol.datasets.birds.bird import paint_bird
 from wsol.datasets.birds.canvas import SUPERSAMPLING, Canvas, composite
-from wsol.datasets.birds.nature import paint_branch
-from wsol.datasets.birds.painting import Scene
+from wsol.datasets.birds.elements import Scene, paint_branch
+from wsol.datasets.birds.head import Species
 from wsol.datasets.birds.pose import Sitter, draw_pose
 from wsol.datasets.birds.scenes import background_scene, foliage, habitat_scene
-from wsol.datasets.birds.species import Species
 
 SHAPES = ((108, 144), (144, 108), (128, 128), (116, 140), (140, 116))  # (H, W) of the pictures
 MIN_MASK_SHARE, MAX_BOX_SHARE = 0.08, 0.60  # visible object, as share of the picture

@@ -1,12 +1,16 @@
-"""Elements of nature: plants, stones, water and sand; each function paints one of them.
+"""Elements of scenes: plants, stones, water, sand and buildings; each function paints one of them.
 
 Foliage is painted by functions of its own, which say where it goes, so that it can also grow in
 front of a bird and serve as its perch.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 
 from wsol.datasets.birds.canvas import (
+    Canvas,
     blob,
     ellipse,
     fill,
@@ -15,12 +19,37 @@ from wsol.datasets.birds.canvas import (
     shaded_shape,
     stroke,
     tube,
-)
-from wsol.datasets.birds.painting import Scene
+)  # fmt: skip
 
 _VIVID = np.array(
     [[196, 52, 44], [232, 196, 60], [70, 96, 176], [238, 236, 226], [34, 32, 34], [214, 122, 46]]
 )
+
+
+@dataclass
+class Scene:
+    """A picture in the making: the canvas and what all its layers share."""
+
+    canvas: Canvas  # (H, W, 3) uint8
+    palette: np.ndarray  # (P, 3) float, 0-255
+    light: np.ndarray  # (2,) direction of the light
+    grain: np.ndarray  # (H, W) float32, unit variance: the roughness of every surface
+    scale: float  # size of the elements, 1 = as in the birds' habitats
+    foliage: str  # element that grows in front of everything
+
+    @property
+    def unit(self) -> float:
+        """Length in canvas pixels that all sizes are multiples of: a hundredth of the picture."""
+        return self.scale * min(self.canvas.shape[:2]) / 100
+
+    def colour(self, rng: np.random.Generator, amount: float = 14) -> np.ndarray:
+        """Draw a colour of the palette, (3,) float in 0-255, jittered by an amount."""
+        return jitter(rng, self.palette[rng.integers(len(self.palette))], amount)
+
+    def anywhere(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw a place (x, y) in canvas pixels, in the picture or a little outside."""
+        h, w = self.canvas.shape[:2]
+        return rng.uniform([-0.05 * w, -0.05 * h], [1.05 * w, 1.05 * h])
 
 
 def bokeh(scene: Scene, rng: np.random.Generator) -> None:
@@ -194,3 +223,58 @@ def weeds(scene: Scene, rng: np.random.Generator) -> None:
     foot, length = np.array([rng.uniform(0, 1) * w, 1.02 * h]), rng.uniform(20, 80) * scene.unit
     spine = foot + np.stack([wave, -t * length], axis=1)
     fill(scene.canvas, tube(spine, 1.8 * scene.unit * (1.1 - t)), scene.colour(rng))
+
+
+def bricks(scene: Scene, rng: np.random.Generator) -> None:
+    """A wall of bricks over the whole picture."""
+    h, w = scene.canvas.shape[:2]
+    unit, colour, mortar = scene.unit, scene.colour(rng), scene.colour(rng)
+    high, long = rng.uniform(4, 9) * unit, rng.uniform(10, 22) * unit
+    scene.canvas[:] = np.round(mortar)
+    for row in range(int(h / high) + 1):
+        for column in range(-1, int(w / long) + 1):
+            corner = np.array([(column + 0.5 * (row % 2)) * long, row * high])
+            paint_rectangle(scene, corner, (0.92 * long, 0.86 * high), jitter(rng, colour, 9))
+
+
+def paint_rectangle(
+    scene: Scene, corner: np.ndarray, size: tuple[float, float], colour: np.ndarray
+) -> None:
+    """Fill an axis-aligned rectangle given its corner (x, y) and size (width, height)."""
+    unit_square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
+    fill(scene.canvas, corner + unit_square * np.array(size), colour)
+
+
+def windows(scene: Scene, rng: np.random.Generator) -> None:
+    """A framed pane: a window, a picture, a book."""
+    unit, corner = scene.unit, scene.anywhere(rng)
+    size = rng.uniform(6, 30, 2) * unit
+    paint_rectangle(scene, corner, tuple(size), scene.colour(rng, 20))
+    paint_rectangle(scene, corner + 0.12 * size, tuple(0.76 * size), scene.colour(rng, 20))
+
+
+def lamps(scene: Scene, rng: np.random.Generator) -> None:
+    """A bright disc with a halo."""
+    at, radius = scene.anywhere(rng), rng.uniform(2, 7) * scene.unit
+    for share, colour in ((1.0, [180, 150, 90]), (0.6, [230, 200, 130]), (0.3, [250, 240, 210])):
+        fill(scene.canvas, ellipse(at, (radius * share, radius * share)), jitter(rng, colour, 8))
+
+
+def shelves(scene: Scene, rng: np.random.Generator) -> None:
+    """A shelf with a row of books."""
+    h, w = scene.canvas.shape[:2]
+    unit, floor, x = scene.unit, rng.uniform(0.2, 1.0) * h, rng.uniform(0, 0.5) * w
+    paint_rectangle(scene, np.array([0, floor]), (w, 2.5 * unit), scene.colour(rng))
+    for _ in range(rng.integers(3, 14)):
+        width, high = rng.uniform(2, 6) * unit, rng.uniform(10, 24) * unit
+        paint_rectangle(scene, np.array([x, floor - high]), (width, high), scene.colour(rng, 24))
+        x += width * 1.08
+
+
+ELEMENTS: dict[str, Callable[[Scene, np.random.Generator], None]] = {
+    f.__name__: f
+    for f in (
+        bokeh, trunk, branch, leaves, reeds, ripples, stones, pebbles, flowers, fruit, cones,
+        bricks, windows, lamps, dunes, shelves, weeds,
+    )
+}  # fmt: skip

@@ -193,7 +193,7 @@ def report_text(root: Path) -> str:
     places = {
         "tables": "this table as CSV, Markdown and LaTeX, ablation",
         "figures": "figures",
-        "notebooks/index.html": "the executed notebooks",
+        "pages/index.html": "the executed notebooks",
     }
     lines = [f"{(reports / name).as_posix()}: {text}" for name, text in places.items()]
     return "\n".join([headline.read_text(encoding="utf-8"), *lines])

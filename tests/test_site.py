@@ -11,7 +11,7 @@ import pytest
 from wsol.report.pages import write_site
 
 ROOT = Path(__file__).parents[1]
-LINKED = ("reports", "docs", "notebooks", "params", "wsol", "data", "README.md")
+LINKED = ("reports", "docs", "notebooks", "study", "wsol", "data", "README.md")
 
 
 @pytest.fixture(scope="module")

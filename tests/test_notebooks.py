@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from wsol.methods import METHODS, get_method
-from wsol.notebook import notebook_defaults
+from wsol.notebook.parameters import notebook_defaults
 from wsol.training.config import Execution, TrainConfig
 
 ROOT = Path(__file__).parents[1]

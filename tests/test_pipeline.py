@@ -10,8 +10,14 @@ import nbformat
 import pytest
 from dvc.repo import Repo
 
-from wsol import notebook as runner
 from wsol.cli import notebook as command
+from wsol.notebook.parameters import (
+    check_parameters,
+    load_yaml,
+    notebook_defaults,
+    read_sections,
+    read_settings,
+)
 
 ROOT = Path(__file__).parents[1]
 STAGES = {stage.addressing: stage for stage in Repo(os.fspath(ROOT)).index.stages}
@@ -35,7 +41,7 @@ def path_of(section: str) -> str:
 def file_of(name: str, section: str) -> Path:
     """The file from which a stage takes a section: the last that has its top level."""
     top = section.partition(".")[0]
-    having = [f for f in params_files(name) if top in runner.load_yaml(f.read_text("utf-8"))]
+    having = [f for f in params_files(name) if top in load_yaml(f.read_text("utf-8"))]
     return having[-1]
 
 
@@ -46,10 +52,10 @@ def deps(name: str) -> set[str]:
 @pytest.mark.parametrize("name", RUNS)
 def test_a_stage_fits_its_notebook_and_depends_on_what_it_reads(name: str) -> None:
     run = RUNS[name]
-    parameters = runner.read_sections(params_files(name), run["sections"])
-    parameters |= runner.read_settings(run["settings"])
+    parameters = read_sections(params_files(name), run["sections"])
+    parameters |= read_settings(run["settings"])
     notebook = nbformat.read(ROOT / run["notebook"], as_version=4)
-    runner.check_parameters(parameters, runner.notebook_defaults(notebook))
+    check_parameters(parameters, notebook_defaults(notebook))
     assert f"build/notebooks/{Path(run['notebook']).stem}.py" in deps(name)
     assert Path(run["out"]).as_posix() in {out.def_path for out in STAGES[name].outs}
     watched = {
@@ -91,7 +97,7 @@ def test_only_the_reports_bypass_the_cache_and_licensed_data_never_enter_it() ->
 
 def test_the_real_sets_have_every_training_and_evaluation_that_the_report_asks_for() -> None:
     text = (ROOT / "study" / "params" / "real.yaml").read_text(encoding="utf-8")
-    chosen = runner.load_yaml(text)
+    chosen = load_yaml(text)
     trained = {name for name in STAGES if name.startswith((f"{REAL}train", f"{REAL}evaluate"))}
     axes = product(chosen["datasets"], chosen["methods"], chosen["seeds"])
     keys = {f"{dataset}-{method}-{seed}" for dataset, method, seed in axes}

@@ -16,7 +16,7 @@ from wsol.datasets import miniatures
 from wsol.datasets.backgrounds.manifest import write_manifest
 from wsol.datasets.birds import BirdsConfig, draw_birds
 from wsol.evaluation.table import LocalizationTable
-from wsol.notebook import load_yaml
+from wsol.notebook.parameters import load_yaml
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 
 from wsol.datasets.sources import FOLDERS
 from wsol.methods import get_method
-from wsol.notebook import check_parameters, load_yaml, notebook_defaults, read_sections
+from wsol.notebook.parameters import check_parameters, load_yaml, notebook_defaults, read_sections
 from wsol.training.config import Execution, TrainConfig, config_from, execution_from
 
 ROOT = Path(__file__).parents[1]

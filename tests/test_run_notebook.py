@@ -7,9 +7,16 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from wsol import notebook as runner
 from wsol import project_root
-from wsol.notebook import normalize
+from wsol.notebook import normalize, run_notebook
+from wsol.notebook.parameters import (
+    ParameterError,
+    check_parameters,
+    notebook_defaults,
+    parse_value,
+    read_sections,
+    read_settings,
+)
 
 CELL = """\
 # comment
@@ -49,7 +56,7 @@ def notebook() -> nbformat.NotebookNode:
     ],
 )
 def test_a_word_becomes_the_value_that_it_looks_like(word: str, value: object) -> None:
-    got = runner.parse_value(word)
+    got = parse_value(word)
     assert (type(got), got) == (type(value), value)
 
 
@@ -58,7 +65,7 @@ def test_a_later_section_wins_and_an_entry_is_a_parameter(tmp_path: Path) -> Non
     params.write_text(
         "train: {lr: 1e-3, epochs: 2}\nmethods:\n  cam: {lr: 0.5}\nseeds: [0, 1]\nname: '007'\n"
     )
-    got = runner.read_sections([params], ["train", "methods.cam", "seeds", "name"])
+    got = read_sections([params], ["train", "methods.cam", "seeds", "name"])
     assert got == {"lr": 0.5, "epochs": 2, "seeds": [0, 1], "name": "007"}
 
 
@@ -71,22 +78,22 @@ def test_a_section_that_is_missing_or_not_flat_is_refused(
 ) -> None:
     params = tmp_path / "params.yaml"
     params.write_text("deep: {a: {x: 1}, b: 2}\n")
-    with pytest.raises(runner.ParameterError, match=words):
-        runner.read_sections([params], [section])
+    with pytest.raises(ParameterError, match=words):
+        read_sections([params], [section])
 
 
 @pytest.mark.parametrize("word", ["seed", "=3", "5=3", "a b=3"])
 def test_a_setting_without_a_name_is_refused(word: str) -> None:
-    with pytest.raises(runner.ParameterError, match="NAME=VALUE"):
-        runner.read_settings([word])
+    with pytest.raises(ParameterError, match="NAME=VALUE"):
+        read_settings([word])
 
 
 def test_a_value_may_hold_an_equals_sign() -> None:
-    assert runner.read_settings(["rule=a=b"]) == {"rule": "a=b"}
+    assert read_settings(["rule=a=b"]) == {"rule": "a=b"}
 
 
 def test_defaults_are_those_of_the_parameters_cell(notebook: nbformat.NotebookNode) -> None:
-    assert runner.notebook_defaults(notebook) == {
+    assert notebook_defaults(notebook) == {
         "lr": 0.1,
         "epochs": 3,
         "method": "cam",
@@ -98,13 +105,13 @@ def test_defaults_are_those_of_the_parameters_cell(notebook: nbformat.NotebookNo
 
 def test_a_derived_default_is_refused(notebook: nbformat.NotebookNode) -> None:
     notebook.cells[0].source += "steps = 10 * epochs\n"
-    with pytest.raises(runner.ParameterError, match="'steps' is not a literal"):
-        runner.notebook_defaults(notebook)
+    with pytest.raises(ParameterError, match="'steps' is not a literal"):
+        notebook_defaults(notebook)
 
 
 def test_fitting_parameters_are_accepted(notebook: nbformat.NotebookNode) -> None:
     fitting = {"lr": 1, "epochs": 2.0, "levels": "all", "sizes": [], "flip": True, "method": None}
-    runner.check_parameters(fitting, runner.notebook_defaults(notebook))
+    check_parameters(fitting, notebook_defaults(notebook))
 
 
 @pytest.mark.parametrize(
@@ -121,8 +128,8 @@ def test_fitting_parameters_are_accepted(notebook: nbformat.NotebookNode) -> Non
 def test_unknown_and_unlike_parameters_are_refused(
     parameters: dict, words: str, notebook: nbformat.NotebookNode
 ) -> None:
-    with pytest.raises(runner.ParameterError, match=words):
-        runner.check_parameters(parameters, runner.notebook_defaults(notebook))
+    with pytest.raises(ParameterError, match=words):
+        check_parameters(parameters, notebook_defaults(notebook))
 
 
 def test_nothing_runs_where_notebook_and_parameters_do_not_fit(
@@ -135,8 +142,8 @@ def test_nothing_runs_where_notebook_and_parameters_do_not_fit(
         (path, path, {}),
         (tmp_path / "b.ipynb", out, {}),
     ):
-        with pytest.raises(runner.ParameterError):
-            runner.run_notebook(source, target, parameters)
+        with pytest.raises(ParameterError):
+            run_notebook(source, target, parameters)
     assert not out.parent.exists()
 
 
@@ -144,7 +151,7 @@ def test_sections_may_be_entries_of_one_parameter(tmp_path: Path) -> None:
     params = tmp_path / "params.yaml"
     params.write_text("train: {lr: 1e-3, epochs: 2}\ncam: {lr: 0.5}\n")
     sections = ["settings=train", "settings=cam", "own.cam=cam"]
-    assert runner.read_sections([params], sections) == {
+    assert read_sections([params], sections) == {
         "settings": {"lr": 0.5, "epochs": 2},
         "own": {"cam": {"lr": 0.5}},
     }
@@ -163,7 +170,7 @@ def test_two_runs_leave_identical_notebooks(tmp_path: Path) -> None:
     nbformat.write(new_notebook(cells=cells), path)
     outs = [tmp_path / "runs {x}" / name / "a.ipynb" for name in "12"]
     for out in outs:
-        runner.run_notebook(path, out, {"seed": 7})
+        run_notebook(path, out, {"seed": 7})
     assert outs[0].read_bytes() == outs[1].read_bytes()
     executed = nbformat.read(outs[0], as_version=4)
     stdout, stderr, result = executed.cells[-1].outputs
@@ -184,7 +191,7 @@ def test_kernels_take_no_ports_unless_they_must(
         temporary = Path(folder, name)
         temporary.mkdir()
         monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-        runner.run_notebook(path, out, {})
+        run_notebook(path, out, {})
         assert not list(temporary.iterdir())
     result = nbformat.read(out, as_version=4).cells[0].outputs[0]
     assert result.data["text/plain"] == repr(transport)

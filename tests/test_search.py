@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from wsol.methods import get_method
-from wsol.notebook import load_yaml
+from wsol.notebook.parameters import load_yaml
 from wsol.report.names import METHODS
 from wsol.training.config import config_from
 

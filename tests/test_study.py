@@ -12,7 +12,7 @@ from committed import skip_unless_committed
 from wsol.evaluation.boxes import TAUS
 from wsol.evaluation.table import LocalizationTable
 from wsol.methods import get_method
-from wsol.notebook import load_yaml
+from wsol.notebook.parameters import load_yaml
 from wsol.report.study import (
     class_pair,
     control_outcomes,

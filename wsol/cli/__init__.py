@@ -14,12 +14,10 @@ from typing import Any
 
 import click
 
-from wsol.cli.data import background, prepare
+from wsol.cli.data import FILE, FOLDER, background, prepare
 
 # The library is imported inside the commands, so that --help and completion are quick.
 
-FOLDER = click.Path(file_okay=False, path_type=Path)
-FILE = click.Path(dir_okay=False, path_type=Path)
 ANY = click.Path(path_type=Path)
 INPUT_ERRORS = (ValueError, OSError, RuntimeError, ArithmeticError)
 
@@ -57,7 +55,7 @@ def parameters(command):
 
 def _parameters(files: tuple[Path, ...], sections: tuple[str, ...], settings: tuple[str, ...]):
     from wsol import project_root
-    from wsol.notebook import read_sections, read_settings
+    from wsol.notebook.parameters import read_sections, read_settings
 
     files = files or (project_root() / "params.yaml",)
     return read_sections(files, sections) | read_settings(settings)
@@ -77,7 +75,7 @@ def train(data, out, resume, n_background, files, sections, settings) -> None:
     wsol train --data data/cub --out runs/cub/background-0 --set seed=0 \\
         --params-file study/params/cub.yaml --section train --section background
     """
-    from wsol.notebook import ParameterError, check_parameters, read_settings
+    from wsol.notebook.parameters import ParameterError, check_parameters, read_settings
     from wsol.training.config import config_from, defaults_of, execution_from
     from wsol.training.distributed import rank
     from wsol.training.loop import train_from_disk
@@ -106,7 +104,7 @@ def predict(weights, data, split, out, resume, settings) -> None:
     """Predict the maps of one split."""
     from wsol.datasets.index import INDEX, read_index, rows_of
     from wsol.evaluation.predict import predict_split
-    from wsol.notebook import read_settings
+    from wsol.notebook.parameters import read_settings
     from wsol.training.config import execution_from
 
     rows = rows_of(read_index(data / INDEX), split)
@@ -224,7 +222,8 @@ def notebook(notebook, out, files, sections, settings) -> None:
     wsol notebook notebooks/30_train.ipynb runs/mine/30_train.ipynb \\
         --section train --section cam --set method=cam --set out=runs/mine/cam-0
     """
-    from wsol.notebook import ParameterError, describe_failure, run_notebook
+    from wsol.notebook import describe_failure, run_notebook
+    from wsol.notebook.parameters import ParameterError
 
     start = time.perf_counter()
     try:

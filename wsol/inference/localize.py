@@ -149,12 +149,16 @@ def _localize_batch(
     probabilities = outputs.logits.softmax(dim=1).cpu().numpy()
     # Of equal logits the class of lower number comes first, as in the evaluation.
     labels = np.argsort(-outputs.logits.cpu().numpy(), axis=1, kind="stable")[:, :top]
+    labels_of_rank = torch.from_numpy(labels.T.copy()).to(outputs.class_maps.device)
+    rows = torch.arange(len(images), device=outputs.class_maps.device)
+    arrays = [{"class": outputs.class_maps[rows, of].cpu().numpy()} for of in labels_of_rank]
+    if outputs.foreground is not None:
+        foreground = outputs.foreground[:, 0].cpu().numpy()
+        arrays = [of_rank | {"foreground": foreground} for of_rank in arrays]
+    maps = [read_out_map(of_rank, settings.kind, settings.read_out) for of_rank in arrays]
     for b, image in enumerate(images):
         for k, label in enumerate(labels[b].tolist()):
-            arrays = {"class": outputs.class_maps[b, [label]].cpu().numpy()}
-            if outputs.foreground is not None:
-                arrays["foreground"] = outputs.foreground[b].cpu().numpy()
-            score = score_map(read_out_map(arrays, settings.kind, settings.read_out)[0])
+            score = score_map(maps[k][b])
             box = box_in_image(largest_box(score, settings.tau), image.size)
             about = (image.name, *image.size, k + 1, label, names[label])
             yield Detection(*about, float(probabilities[b, label]), box, score.astype(np.float32))

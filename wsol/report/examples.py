@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from wsol.datasets.images import load_image
 from wsol.datasets.index import parse_boxes, rows_of
 from wsol.evaluation.boxes import FRAME, box_iou, largest_box, resize_boxes, score_map
-from wsol.evaluation.metrics import choose_tau
+from wsol.evaluation.metrics import choose_tau, column_of
 from wsol.evaluation.predict import load_maps, read_out_map
 from wsol.evaluation.table import LocalizationTable
 from wsol.report.style import METHOD_STYLE, style
@@ -49,7 +49,7 @@ def rank_by_iou(test: LocalizationTable, fullsup: LocalizationTable) -> np.ndarr
 
     Images of equal IoU come in the order of their names.
     """
-    column = np.abs(test.thresholds - choose_tau(fullsup)).argmin()
+    column = column_of(test, choose_tau(fullsup))
     names = test.rows["image_id"].to_numpy(dtype=np.str_)
     return np.lexsort((names, -test.iou_largest[:, column]))
 

@@ -138,7 +138,7 @@ def test_a_training_and_an_evaluation_depend_on_the_code_of_their_numbers(name: 
     needed = {
         file
         for file in needed_files(name)
-        if file.startswith(("wsol/training/", "wsol/evaluation/", "wsol/backbones.py"))
+        if file.startswith(("wsol/training/", "wsol/evaluation/", "wsol/backbones"))
     }
     if "train" in name:
         needed = {file for file in needed if not file.startswith("wsol/evaluation/")}

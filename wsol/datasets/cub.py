@@ -17,6 +17,7 @@ the authors count pixels from 1: so do the published splits, and scores depend o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -36,7 +37,7 @@ from wsol.datasets.checks import (
     with_sizes,
 )
 from wsol.datasets.files import relative
-from wsol.datasets.index import TEST, TRAIN_WEAKSUP, index_table
+from wsol.datasets.index import TEST, TRAIN_FULLSUP, TRAIN_WEAKSUP, index_table
 from wsol.datasets.metadata import fullsup_rows
 
 WHERE_FROM = (
@@ -74,10 +75,19 @@ def _read(root: Path, errors: list[str]) -> list[pd.DataFrame]:
 
 
 def _rows(
-    root: Path, check: bool | ImageCheck, errors: list[str]
+    root: Path, check: bool | ImageCheck, errors: list[str], wanted: Sequence[str]
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Rows of `train-weaksup` and `test`, and the class names by label."""
+    """Rows of `train-weaksup` and `test`, and the class names by label.
+
+    Classes without any image are left out, and those that are not wanted where some are.
+    """
     images, classes, labels, training, boxes = _read(root, errors)
+    unknown = sorted({*wanted} - {*classes["class_name"]})
+    errors += [f"{root / 'classes.txt'}: there is no class {name}" for name in unknown]
+    keep = classes["class_name"].isin(wanted) if wanted else classes["id"].isin(labels["class_id"])
+    classes = classes[keep]
+    of_class = labels.loc[labels["class_id"].isin(classes["id"]), "id"]
+    images, labels, boxes = (t[t["id"].isin(of_class)] for t in (images, labels, boxes))
     classes = classes.assign(label=range(len(classes)), class_id=classes["id"])
     images = with_sizes(images, root / "images", check, errors)
     boxes = boxes.merge(images.drop(columns="where"), on="id")
@@ -112,6 +122,9 @@ def read_cub(
     fullsup: str | Path | None = None,
     check_images: bool | ImageCheck = True,
     fullsup_images: str | Path | None = None,
+    *,
+    classes: Sequence[str] = (),
+    fullsup_count: int = 0,
 ) -> pd.DataFrame:
     """Index table of CUB-200-2011, or of any data set in its format.
 
@@ -122,6 +135,9 @@ def read_cub(
     check_images : decode every image and mask, or only read the images' headers if False; an
         `ImageCheck` can keep the results
     fullsup_images : images of that split; by default fullsup/images, masks beside it
+    classes : names of the classes to read, by default all that have images
+    fullsup_count : without that split, the last so many training images of each class are taken
+        for it, and not trained on
 
     Raises DatasetError with all errors, each with file and line. A box may extend beyond the border
     by up to one pixel, as a few of CUB's do, and is clipped.
@@ -130,7 +146,11 @@ def read_cub(
     if not (root / "images.txt").exists() and not (root / "images").exists():
         raise DatasetError([f"{root}: no data set here. {WHERE_FROM}"])
     errors: list[str] = []
-    rows, names = _rows(root, check_images, errors)
+    rows, names = _rows(root, check_images, errors, classes)
+    if fullsup_count:
+        training = rows[rows["split"] == TRAIN_WEAKSUP]
+        last = training.groupby("label").tail(fullsup_count).index
+        rows.loc[last, "split"] = TRAIN_FULLSUP
     tables = [_with_masks(rows, root, "segmentations", check_images, errors)]
     if fullsup is not None:
         images = Path(fullsup_images or Path(fullsup) / "images")

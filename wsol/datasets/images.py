@@ -8,9 +8,10 @@ that needs it and shared by all. Making it can be interrupted.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,7 +82,12 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def as_input(images: Tensor, device: torch.device) -> Tensor:
-    """Images (B, 3, H, W) uint8 as input of a network: in [0, 1], channels last, on the device."""
+    """Images (B, 3, H, W) uint8 as input of a network: in [0, 1], channels last, on the device.
+
+    Packed features (B, F) of `Backbone.pack` become floats.
+    """
+    if images.dim() == 2:
+        return images.to(device, non_blocking=True).float()
     images = to_float(images.to(device, non_blocking=True))  # uint8 is what travels
     return images.contiguous(memory_format=torch.channels_last)
 
@@ -169,25 +175,44 @@ def open_images(
 ) -> Images:
     """Images of files at size L, from a memory map in the folder `cache` if they fit into it.
 
-    They fit if they take at most `cache_gb` gigabytes (10^9 bytes) and half of the free disk.
-    `workers` threads fill the map, by default one per core. Raises ValueError naming a file that
+    `cache_gb` and `workers` are those of `fill_array`. Raises ValueError naming a file that
     does not decode, FileNotFoundError for a missing one.
     """
     files = FileImages(paths, size)
     if cache is None or not len(files):
         return files
-    folder = Path(cache)
-    folder.mkdir(parents=True, exist_ok=True)
     digest = files.digest()
-    path = folder / f"{digest[:24]}.npy"
-    needed = len(files) * 3 * size * size
-    if not path.is_file():
-        with locked(path.with_suffix(".lock")):
-            if not path.is_file():
-                if needed > min(cache_gb * 1e9, (_free(folder) + _taken(path)) / 2):
-                    return files
-                _fill(files, path, workers)
+    path = Path(cache) / f"{digest[:24]}.npy"
+    shape = (len(files), 3, size, size)
+    if not fill_array(path, shape, files.__getitem__, np.uint8, cache_gb, workers):
+        return files
     return ArrayImages(np.load(path, mmap_mode="r"), digest, path)
+
+
+def fill_array(
+    path: Path,
+    shape: tuple[int, ...],
+    item: Callable[[int], Tensor],
+    dtype: type,
+    gigabytes: float,
+    workers: int | None = None,
+) -> bool:
+    """Make the npy file `path` of ``item(0), item(1), ...`` unless it is there or does not fit.
+
+    It fits if it takes at most so many gigabytes (10^9 bytes) and half of the free disk. One
+    process fills it, others wait; what is interrupted resumes. `workers` threads call `item`, by
+    default one per core. Returns whether the file is there.
+    """
+    if path.is_file():
+        return True
+    path.parent.mkdir(parents=True, exist_ok=True)
+    needed = np.dtype(dtype).itemsize * math.prod(shape)
+    with locked(path.with_suffix(".lock")):
+        if not path.is_file():
+            if needed > min(gigabytes * 1e9, (_free(path.parent) + _taken(path)) / 2):
+                return False
+            _fill(path, shape, item, dtype, workers)
+    return True
 
 
 def _free(folder: Path) -> int:
@@ -209,27 +234,26 @@ def make_array(path: Path, kind: type, shape: tuple[int, ...]) -> None:
         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
-def _fill(files: FileImages, path: Path, workers: int | None) -> None:
-    """Decode all images into an array that is renamed when complete.
+def _fill(
+    path: Path, shape: tuple[int, ...], item: Callable, dtype: type, workers: int | None
+) -> None:
+    """Write all items into an array that is renamed when complete.
 
-    A file beside it says how many are in it, and is written after their pixels.
+    A file beside it says how many are in it, and is written after their values.
     """
     partial, progress = path.with_suffix(".partial"), path.with_suffix(".progress")
-    shape = (len(files), 3, files.size, files.size)
     done = int(progress.read_text() or 0) if progress.is_file() and partial.is_file() else 0
     if not done:
         progress.unlink(missing_ok=True)  # its array is gone
-        make_array(partial, np.uint8, shape)
+        make_array(partial, dtype, shape)
     array = open_memmap(partial, "r+")
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        for start in tqdm(range(done, len(files), CHUNK), desc="decode", unit="chunk"):
-            stop = min(start + CHUNK, len(files))
-            for i, image in zip(
-                range(start, stop), pool.map(files.__getitem__, range(start, stop)), strict=True
-            ):
-                array[i] = image.numpy()
+        for start in tqdm(range(done, len(array), CHUNK), desc="cache", unit="chunk"):
+            rows = range(start, min(start + CHUNK, len(array)))
+            for i, value in zip(rows, pool.map(item, rows), strict=True):
+                array[i] = value.numpy()
             array.flush()
-            write_text(progress, str(stop))
+            write_text(progress, str(rows.stop))
     del array
     partial.replace(path)
     progress.unlink(missing_ok=True)

@@ -39,6 +39,7 @@ from wsol.training.distributed import (
     wait_for_all,
     world_size,
 )
+from wsol.training.features import open_features
 from wsol.training.runs import code_digest, load_network
 
 BATCH = 64  # images predicted together; the last bits of a map may depend on it
@@ -166,6 +167,9 @@ def predict_split(
     device = choose_device(execution.device)
     paths = [Path(root) / path for path in rows["path"]]
     images = open_images(paths, config.input_size, execution.cache, execution.cache_gb)
+    if config.freeze != "none":
+        network = network.to(device)
+        images = open_features(images, network.backbone, config.input_size, execution)
     labels = torch.from_numpy(rows["label"].to_numpy().copy())
     set_precision(execution.precision)
     digest = hashlib.sha256(Path(weights).read_bytes() + code_digest().encode())

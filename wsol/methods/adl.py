@@ -54,7 +54,8 @@ def insert(backbone: Backbone, name: str, config: Config) -> None:
 
     ResNet50: behind the first block of layer3 and the first and last of layer4. VGG16: behind
     pool3, conv4_3 and conv5_3. Our small network: behind its early part and behind the first two
-    layers of its late part, which is our choice. Raises ValueError for other backbones.
+    layers of its late part, which is our choice. Networks of timm: on the late features. Raises
+    ValueError for other backbones.
     """
     if name.startswith("resnet50"):
         places = [(backbone.late[0], 0), (backbone.late[1], 0), (backbone.late[1], 2)]
@@ -63,8 +64,11 @@ def insert(backbone: Backbone, name: str, config: Config) -> None:
         places = [(backbone.early, 16), (backbone.early, 22), (backbone.late, fifth)]
     elif name.startswith("small"):
         places = [(backbone.early, 2), (backbone.late, 0), (backbone.late, 1)]
-    else:
+    elif name.startswith("inceptionv3"):
         raise ValueError(f"ADL has no known place in {name}")
+    else:
+        places = []
+        backbone.after = AttentionDropout(config)
     for part, i in places:
         part[i] = nn.Sequential(part[i], AttentionDropout(config))
 

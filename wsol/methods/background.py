@@ -12,6 +12,7 @@ Only the paper's abstract was available. What it leaves open is a field of :clas
 docs/open_choices.md gives the reason for each choice.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -93,11 +94,13 @@ class Config:
 class BackgroundNetwork(CamNetwork):
     """CAM's network with a foreground head beside the class head."""
 
-    def __init__(self, backbone: Backbone, num_classes: int, attach: str, head: str) -> None:
+    def __init__(
+        self, backbone: Backbone, num_classes: int, attach: str, head: str, width: int | None = None
+    ) -> None:
         super().__init__(backbone, num_classes)
         self.attach = attach
         channels = backbone.early_channels if attach == "early" else backbone.late_channels
-        self.foreground_head = foreground_head(channels, head)
+        self.foreground_head = foreground_head(channels, head, width)
 
     def forward(self, images: Tensor) -> Outputs:
         early, late = self.backbone(images)
@@ -106,10 +109,11 @@ class BackgroundNetwork(CamNetwork):
         return Outputs(class_maps.mean(dim=(2, 3)), class_maps, foreground)
 
 
-def foreground_head(channels: int, kind: str) -> nn.Sequential:
+def foreground_head(channels: int, kind: str, width: int | None = None) -> nn.Sequential:
     """From features (B, channels, h1, w1) to logits (B, 1, h1, w1).
 
-    * ``bottleneck``: 1 x 1 to half the channels, 3 x 3, 1 x 1; a third of the weights of
+    * ``bottleneck``: 1 x 1 to half the channels (or `width`), 3 x 3, 1 x 1; a third of the
+      weights of
     * ``conv``: 3 x 3 of all channels, 1 x 1;
     * ``linear``: 1 x 1, as the class head has it.
     """
@@ -117,7 +121,7 @@ def foreground_head(channels: int, kind: str) -> nn.Sequential:
         return nn.Sequential(nn.Conv2d(channels, 1, 1))
     if kind == "conv":
         return nn.Sequential(conv_block(channels, channels), nn.Conv2d(channels, 1, 1))
-    half = max(1, channels // 2)
+    half = width or max(1, channels // 2)
     return nn.Sequential(
         conv_block(channels, half, size=1), conv_block(half, half), nn.Conv2d(half, 1, 1)
     )
@@ -139,18 +143,27 @@ class Step(NamedTuple):
     pasted: Tensor | None  # (1, 1, H, W) 1 where the piece is, else 0; None without one
 
 
-def losses(network: nn.Module, batch: Batch, config: Config) -> dict[str, Tensor]:
-    """Return the total loss and its three parts; both image sets pass through in one batch."""
+def losses(
+    network: nn.Module, batch: Batch, config: Config, teach: Callable | None = None
+) -> dict[str, Tensor]:
+    """Return the total loss and its three parts; both image sets pass through in one batch.
+
+    teach : loss of S in place of :func:`foreground_loss`, from S of object images, S of background
+        images and A[y], (B, 1, h1, w1), (B', 1, h1, w1) and (B, h, w)
+    """
     B = len(batch.images)
     step = step_of(batch, config)
     outputs = network(step.images)
     S = outputs.foreground[:B]
     S_mask = batch.teacher(step.images[:B]) if batch.teacher else S
     mask = foreground_mask(S_mask, config)
+    A = mixed_label_map(outputs.class_maps[:B], step)
+    S_background = outputs.foreground[B:]
+    taught = teach(S, S_background, A) if teach else foreground_loss(S, S_background, config)
     parts = {
         "class_loss": mixed_class_loss(outputs.logits[:B], step),
-        "foreground_loss": foreground_loss(S, outputs.foreground[B:], config),
-        "mask_loss": mask_loss(mixed_label_map(outputs.class_maps[:B], step), mask, config),
+        "foreground_loss": taught,
+        "mask_loss": mask_loss(A, mask, config),
     }
     total = (
         config.class_weight * parts["class_loss"]

@@ -6,7 +6,7 @@ the weights.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -16,11 +16,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as F
 
+from wsol.backbones import Backbone
 from wsol.datasets.backgrounds.manifest import background_paths
-from wsol.datasets.images import Images, as_input, load_size, open_images
+from wsol.datasets.images import Images, as_input, open_images
 from wsol.datasets.index import INDEX, read_index, rows_of
 from wsol.methods import Batch, get_method
 from wsol.training.config import Execution, TrainConfig
+from wsol.training.features import Features, open_features, takes_features
 
 FLIP = 2**23  # of the 24 bits that torch.rand makes a float of: below one half
 
@@ -105,7 +107,7 @@ def epoch_draws(config: TrainConfig, data: TrainData, epoch: int) -> Draws:
     n_background = 0
     if get_method(config.method).USES_BACKGROUND:
         n_background = len(data.background)
-    margin = data.images.size - config.input_size
+    margin = config.crop_grid - 1 if config.crop_grid else data.images.size - config.input_size
     return draw_epoch(
         *(config.seed, epoch, len(data.images), config.batch_size, margin),
         *(n_background, config.background_batch),
@@ -115,8 +117,10 @@ def epoch_draws(config: TrainConfig, data: TrainData, epoch: int) -> Draws:
 class _Steps(Dataset):
     """Item s is the part of step s that belongs to this process: images, labels, background."""
 
-    def __init__(self, data: TrainData, draws: Draws, size: int, part: slice) -> None:
-        self.data, self.draws, self.size, self.part = data, draws, size, part
+    def __init__(self, data: TrainData, draws: Draws, config: TrainConfig, part: slice) -> None:
+        self.data, self.draws, self.size, self.part = data, draws, config.input_size, part
+        margin = data.images.size - config.input_size
+        self.step = margin / max(1, config.crop_grid - 1) if config.crop_grid else 1
 
     def __len__(self) -> int:
         return len(self.draws.objects.rows)
@@ -130,11 +134,14 @@ class _Steps(Dataset):
         return images, labels, self._crops(self.data.background, background, step)
 
     def _crops(self, source: Images, picks: Picks, step: int) -> Tensor:
-        """Crops of one step, (n, 3, size, size) uint8."""
+        """Crops of one step, (n, 3, size, size) uint8, or their features (n, F) float16."""
         chosen = [values[step, self.part].tolist() for values in picks]
+        if isinstance(source, Features):
+            return torch.stack([source.view(*view) for view in zip(*chosen, strict=True)])
         crops = torch.empty(len(chosen[0]), 3, self.size, self.size, dtype=torch.uint8)
         for crop, row, top, left, flip in zip(crops, *chosen, strict=True):
-            image = F.crop(source[row], top, left, self.size, self.size)
+            corner = round(top * self.step), round(left * self.step)
+            image = F.crop(source[row], *corner, self.size, self.size)
             crop.copy_(F.horizontal_flip(image) if flip else image)
         return crops
 
@@ -158,7 +165,7 @@ def epoch_batches(
     draws = epoch_draws(config, data, epoch)
     steps = len(draws.objects.rows)
     made = DataLoader(
-        _Steps(data, draws, config.input_size, slice(part[0], None, part[1])),
+        _Steps(data, draws, config, slice(part[0], None, part[1])),
         batch_size=None,  # an item is a batch
         sampler=range(first_step, steps),
         num_workers=execution.loader_workers,
@@ -180,7 +187,7 @@ def load_training_data(
     data = Path(data)
     index = read_index(data / INDEX)
     rows = rows_of(index, "train-weaksup")
-    size, cache = load_size(config.input_size), (execution.cache, execution.cache_gb)
+    size, cache = config.load_size(), (execution.cache, execution.cache_gb)
     images = open_images([data / path for path in rows["path"]], size, *cache)
     background = None
     if get_method(config.method).USES_BACKGROUND:
@@ -189,3 +196,15 @@ def load_training_data(
     named = dict(zip(index["label"], index["class_name"], strict=True))
     names = tuple(named.get(label, str(label)) for label in range(int(index["label"].max()) + 1))
     return TrainData(images, labels, len(names), background, names)
+
+
+def with_features(
+    config: TrainConfig, data: TrainData, backbone: Backbone, execution: Execution
+) -> TrainData:
+    """The data with features of the frozen part in place of images, where a training takes them."""
+    if not takes_features(config):
+        return data
+    options = (backbone, config.input_size, execution, config.crop_grid, 2)
+    images = open_features(data.images, *options)
+    background = data.background and open_features(data.background, *options)
+    return replace(data, images=images, background=background)

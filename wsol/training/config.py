@@ -13,6 +13,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from wsol.datasets.images import load_size
 from wsol.methods import get_method
 from wsol.methods.base import check_choices, check_range
 
@@ -40,20 +41,36 @@ class TrainConfig:
     momentum: float = 0.9  # of SGD, Nesterov's
     weight_decay: float = 0.01
     threads: int = 2  # CPU threads; fixed because sums depend on them
+    freeze: str = "none"  # part of the backbone that is not trained: "none", "early" or "all"
+    crop_grid: int = 0  # crops start at g x g places, 1: the whole image; 0: anywhere
     method_config: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         get_method(self.method).Config(**self.method_config)  # refuses unknown or bad values
         check_choices(self, optimizer=("sgd", "adamw"), schedule=("cosine", "step"))
+        check_choices(self, freeze=("none", "early", "all"))
+        check_range(self, "crop_grid", low=int(self.freeze != "none"))
         counts = ("epochs", "batch_size", "background_batch", "input_size", "threads")
         check_range(self, *counts, "decay_epochs", low=1)
         check_range(self, "learning_rate", "new_layer_factor", low=0, ends="(]")
         check_range(self, "momentum", low=0, high=1, ends="[)")
         check_range(self, "weight_decay", low=0)
 
+    def settings(self) -> dict[str, Any]:
+        """All fields; without freezing and grid where there are none, as before they came."""
+        values = asdict(self)
+        for name, default in (("freeze", "none"), ("crop_grid", 0)):
+            if values[name] == default:
+                del values[name]
+        return values
+
+    def load_size(self) -> int:
+        """Side at which images are loaded before they are cropped, pixels."""
+        return self.input_size if self.crop_grid == 1 else load_size(self.input_size)
+
     def digest(self) -> str:
         """Sixteen hexadecimal digits that change with any setting."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        text = json.dumps(self.settings(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

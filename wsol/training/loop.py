@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from wsol import project_root
 from wsol.datasets.files import locked
 from wsol.methods import Batch, get_method
-from wsol.training.batches import TrainData, epoch_batches, load_training_data
+from wsol.training.batches import TrainData, epoch_batches, load_training_data, with_features
 from wsol.training.checkpoint import Checkpoint, Progress
 from wsol.training.config import Execution, TrainConfig
 from wsol.training.distributed import (
@@ -148,7 +148,9 @@ def _train(
 ) -> nn.Module:
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(execution.deterministic, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs a fifth of a step
     network = build_network(config, data.num_classes).to(device)
+    data = with_features(config, data, network.backbone, execution)
     optimizer = build_optimizer(network, config)
     checkpoint = Checkpoint(path, network, optimizer, execution.checkpoint_seconds, rank() == 0)
     progress = checkpoint.restore()

@@ -12,7 +12,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -43,6 +43,7 @@ def build_network(config: TrainConfig, num_classes: int) -> nn.Module:
         torch.manual_seed(config.seed)
         backbone = build_backbone(config.backbone, config.weights, config.input_size)
         network = method.build(backbone, num_classes, method.Config(**config.method_config))
+    backbone.freeze(config.freeze)
     return network.to(memory_format=torch.channels_last)
 
 
@@ -62,7 +63,7 @@ def write_run(
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / WEIGHTS).unlink(missing_ok=True)
     # The configuration travels inside the weights, so that one file is enough to use a network.
-    settings = asdict(config) | {"num_classes": data.num_classes}
+    settings = config.settings() | {"num_classes": data.num_classes}
     record = {
         "config": settings,
         "class_names": list(data.class_names),
@@ -73,7 +74,9 @@ def write_run(
     for name, content in (("run", record), ("provenance", dict(about) | provenance())):
         text = json.dumps(content, indent=2, sort_keys=True)
         write_text(run_dir / f"{name}.json", text + "\n")
-    tensors = {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
+    installed = _installed(network, config)
+    state = {k: v for k, v in network.state_dict().items() if k not in installed}
+    tensors = {k: v.cpu().contiguous() for k, v in state.items()}
     with written_whole(run_dir / WEIGHTS) as path:
         save_file(tensors, path, metadata={"config": json.dumps(settings, sort_keys=True)})
 
@@ -84,9 +87,22 @@ def load_network(weights: str | Path) -> tuple[nn.Module, TrainConfig]:
         settings = json.loads(file.metadata()["config"])
     num_classes = settings.pop("num_classes")
     config = TrainConfig(**settings)
-    network = build_network(TrainConfig(**(settings | {"weights": None})), num_classes)
-    network.load_state_dict(load_file(weights))
+    state = load_file(weights)
+    whole = any(name.startswith("backbone.early.") for name in state)
+    built = replace(config, weights=None) if whole else config
+    network = build_network(built, num_classes)
+    network.load_state_dict(
+        {k: network.state_dict()[k] for k in _installed(network, built)} | state
+    )
     return network.eval(), config
+
+
+def _installed(network: nn.Module, config: TrainConfig) -> set[str]:
+    """Names of the frozen tensors that come with an installed package, so no run holds them."""
+    if config.weights != "DEFAULT" or not config.backbone.startswith("efficientnet-lite0"):
+        return set()
+    frozen = {id(t) for m in network.backbone.frozen for t in m.state_dict(keep_vars=True).values()}
+    return {k for k, v in network.state_dict(keep_vars=True).items() if id(v) in frozen}
 
 
 def provenance() -> dict[str, object]:
@@ -118,7 +134,7 @@ def code_digest() -> str:
     What was begun with other code is not resumed.
     """
     package = Path(wsol.__file__).parent
-    files = [package / "backbones.py", package / "datasets" / "images.py"]
-    for room in ("methods", "training"):
+    files = [package / "datasets" / "images.py"]
+    for room in ("backbones", "methods", "training"):
         files += sorted((package / room).glob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

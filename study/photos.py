@@ -1,0 +1,132 @@
+"""The study on photographs: trainings and evaluations from the archives below data/raw.
+
+    python study/photos.py [GROUP ...]     all groups of study/params/photos.yaml, or some of them
+
+A group is a data set and rows, each with its settings, its background set and its seeds. What is
+there already with the same settings is not run again. Features of frozen backbones are kept in
+runs/photos/cache, which all runs share.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+from ruamel.yaml import YAML
+
+from wsol import project_root
+from wsol.datasets.cub import read_cub
+from wsol.datasets.files import relative, write_text
+from wsol.datasets.images import list_images, open_images
+from wsol.datasets.index import INDEX, read_index, write_index
+from wsol.datasets.pets import read_pets
+from wsol.evaluation.run import evaluate_run
+from wsol.methods import get_method
+from wsol.training.batches import TrainData, load_training_data
+from wsol.training.config import Execution, TrainConfig, config_from
+from wsol.training.loop import train
+from wsol.training.runs import WEIGHTS
+
+ROOT = project_root()
+RAW, RUNS = ROOT / "data" / "raw", ROOT / "runs" / "photos"
+PARAMS = ROOT / "study" / "params" / "photos.yaml"
+EXECUTION = Execution(cache=str(RUNS / "cache"), device="cpu")
+
+
+def prepare_dataset(name: str, settings: dict) -> Path:
+    """The folder of a data set with its index table."""
+    out = RUNS / "data" / name
+    if not (out / INDEX).is_file():
+        options = {"classes": settings.get("classes", ()), "fullsup_count": settings["fullsup"]}
+        if settings.get("kind") == "pets":
+            root = RAW
+            index, left_out = read_pets(root, out / "masks", **options)
+            print(f"{name}: {len(left_out)} images left out")
+        else:
+            root = RAW / "CUB_200_2011"
+            index = read_cub(root, **options)
+        for column in ("path", "mask", "ignore"):
+            index[column] = [relative(root / path, out) if path else "" for path in index[column]]
+        out.mkdir(parents=True, exist_ok=True)
+        write_index(index, out / INDEX)
+    return out
+
+
+def background_paths(folders: list[str], count: int | None) -> list[Path]:
+    """Images of a background set: those below folders of data/raw; the first n at equal steps."""
+    paths = [path for folder in folders for path in list_images(RAW / folder)]
+    return paths if count is None else paths[:: max(1, len(paths) // count)][:count]
+
+
+def run(name: str, data: Path, config: TrainConfig, paths: list[Path], about: dict) -> Path:
+    """Train and evaluate one network; returns the folder of its localization tables."""
+    out = RUNS / name
+    record = json.dumps([config.settings(), [str(p.relative_to(RAW)) for p in paths]])
+    done = out / "done.json"
+    if done.is_file() and done.read_text() == record:
+        return out / "localization"
+    done.unlink(missing_ok=True)
+    plain = load_training_data(config, data, None, EXECUTION) if not paths else None
+    if paths:
+        cam = TrainConfig(**{**config.__dict__, "method": "cam", "method_config": {}})
+        loaded = load_training_data(cam, data, None, EXECUTION)
+        background = open_images(paths, config.load_size(), EXECUTION.cache)
+        plain = TrainData(
+            loaded.images, loaded.labels, loaded.num_classes, background, loaded.class_names
+        )
+    train(config, plain, out / "train", execution=EXECUTION)
+    evaluation = evaluate_run(
+        out / "train" / WEIGHTS,
+        read_index(data / INDEX),
+        data,
+        n_background=len(paths),
+        meta=about,
+        workers=2,
+        maps=out / "maps",
+        execution=EXECUTION,
+    )
+    evaluation.save_tables(out / "localization", "run")
+    evaluation.choices.to_csv(out / "choices.csv", index=False)
+    write_text(done, record)
+    return out / "localization"
+
+
+def main(groups: list[str]) -> int:
+    """Run the groups."""
+    params = YAML(typ="safe", pure=True).load(PARAMS.read_text(encoding="utf-8"))
+    for group in groups or params["groups"]:
+        settings = params["groups"][group]
+        data = prepare_dataset(settings["data"], params["data"][settings["data"]])
+        for row, own in settings["rows"].items():
+            values = params["train"] | settings.get("train", {}) | own
+            folders = params["background"][values.pop("background_set", "scenes")]
+            count = values.pop("n_background", None)
+            for seed in values.pop("seeds", settings.get("seeds", [0])):
+                config = config_from(values | {"seed": seed})
+                used = get_method(config.method).USES_BACKGROUND
+                paths = background_paths(folders, count) if used else []
+                about = {"dataset": settings["data"], "row": row}
+                run(f"{group}/{row}-{seed}", data, config, paths, about)
+                show(group, row, seed)
+    return 0
+
+
+def show(group: str, row: str, seed: int) -> None:
+    """Print the errors of a run."""
+    from wsol.evaluation.metrics import evaluate
+    from wsol.report.tables import read_pair
+
+    folder = RUNS / group / f"{row}-{seed}"
+    choices = pd.read_csv(folder / "choices.csv")
+    words = [f"{group} {row}-{seed}"]
+    for kind in choices.loc[choices["chosen"], "map"]:
+        test, fullsup = read_pair(folder / "localization", f"run-{kind}")
+        numbers = evaluate(fullsup if SELECT else test, fullsup)
+        words += [f"{kind}: {numbers['gt_known_loc_error']:.1f} {numbers['top1_loc_error']:.1f}"]
+        cls = numbers["cls_error"]
+    print(" | ".join(words), f"cls {cls:.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    SELECT = "--select" in sys.argv
+    sys.exit(main([word for word in sys.argv[1:] if word != "--select"]))

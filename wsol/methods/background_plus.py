@@ -1,0 +1,93 @@
+"""Background images and the object images' own surroundings: an extension for photographs.
+
+The background method (:mod:`wsol.methods.background`, arXiv 1909.03619) takes what its foreground
+head has not seen in the background set for object. In photographs that is the surroundings of the
+object too. Here the lowest locations of every object image are further zeros of the foreground
+loss, ramped in once both maps mean something:
+
+    L_foreground = 1/2 [mean of softplus(-S) over the top of object images
+                        + b mean of softplus(S) over background images
+                        + n r(t) mean of softplus(S) over the lowest share q of object images]
+
+"Lowest" is by S alone, or by the sum of S and A[y], each standardized over the image
+(``agreement``); the choice of locations carries no gradient. This is self-training, not in the
+paper. With b = 0 no background image is used, which is the control of the method.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wsol.backbones import Backbone
+from wsol.methods import background
+from wsol.methods.background import BackgroundNetwork
+from wsol.methods.base import Batch, check_choices, check_range, mean_over_all
+
+USES_BACKGROUND = True
+
+
+@dataclass(frozen=True)
+class Config(background.Config):
+    """Settings of the background method, with the defaults for photographs, and of the negatives."""
+
+    attach: str = "late"
+    normalization: str = "sigmoid-minmax"
+    mask_weight: float = 10.0
+    head_width: int = 96  # channels of the layers of the foreground head
+    background_weight: float = 1.0  # b; 0 for the control without background images
+    negative_share: float = 0.3  # q, of the locations of an object image
+    negative_score: str = "agreement"  # or "foreground": what the lowest locations are lowest in
+    negative_weight: float = 0.5  # n
+    negative_ramp: float = 0.3  # share of the training over which r(t) grows from 0 to 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choices(self, negative_score=("agreement", "foreground"))
+        check_range(self, "background_weight", "negative_weight", low=0)
+        check_range(self, "negative_share", low=0, high=1, ends="()")
+        check_range(self, "negative_ramp", low=0, high=1)
+        check_range(self, "head_width", low=1)
+
+
+def build(backbone: Backbone, num_classes: int, config: Config) -> BackgroundNetwork:
+    """Put both heads on a backbone."""
+    return BackgroundNetwork(backbone, num_classes, config.attach, config.head, config.head_width)
+
+
+def losses(network: nn.Module, batch: Batch, config: Config) -> dict[str, Tensor]:
+    """Those of the background method, with the negatives in the foreground loss."""
+    teach = partial(foreground_loss, progress=batch.progress, config=config)
+    return background.losses(network, batch, config, teach)
+
+
+def foreground_loss(
+    objects: Tensor, background: Tensor, A: Tensor, progress: float, config: Config
+) -> Tensor:
+    """The loss above, of S (B, 1, h, w), (B', 1, h, w) and class maps A[y] (B, h2, w2)."""
+    flat = objects.flatten(1)  # (B, h w)
+    top = flat.topk(max(1, round(config.object_share * flat.shape[1])), dim=1).values
+    lowest = lowest_locations(objects.detach(), A.detach(), config)
+    ramp = min(1.0, progress / config.negative_ramp) if config.negative_ramp else 1.0
+    return 0.5 * (
+        mean_over_all(F.softplus(-top))
+        + config.background_weight * mean_over_all(F.softplus(background))
+        + config.negative_weight * ramp * mean_over_all(F.softplus(flat.gather(1, lowest)))
+    )
+
+
+def lowest_locations(S: Tensor, A: Tensor, config: Config) -> Tensor:
+    """Places (B, n) in the flattened S (B, 1, h, w) of the lowest share of each image."""
+    score = S.flatten(1)
+    if config.negative_score == "agreement":
+        A = F.interpolate(A[:, None], S.shape[-2:], mode="bilinear", align_corners=False)
+        score = _standardized(score) + _standardized(A.flatten(1))
+    n = max(1, round(config.negative_share * score.shape[1]))
+    return score.topk(n, dim=1, largest=False).indices
+
+
+def _standardized(x: Tensor) -> Tensor:
+    deviation, mean = torch.std_mean(x, dim=1, keepdim=True)
+    return (x - mean) / deviation.clamp_min(1e-6)

@@ -66,8 +66,9 @@ def read_pets(
     fullsup_count : training images of each breed that become `train-fullsup`
 
     The kind of an image file is that of its content, whatever its name. Left out are images that do
-    not decode, as a few of the authors' do, and the 14 whose trimap is all background. Raises DatasetError if files are missing, or if a
-    trimap has other values or another size than its image.
+    not decode, as a few of the authors' do, and the 14 whose trimap is all background. Raises
+    DatasetError if files are missing, or if a trimap has other values or another size than its
+    image.
     """
     root, errors = Path(root), []
     annotations = root / FOLDER / "annotations"

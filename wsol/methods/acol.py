@@ -18,27 +18,28 @@ from wsol.methods.base import Batch, Outputs, check_range, label_maps, min_max
 from wsol.methods.cam import class_loss
 
 USES_BACKGROUND = False
-WIDTH = 1024  # channels of the hidden layers, or those of the features if they are less
 
 
 @dataclass(frozen=True)
 class Config:
-    """How much is erased."""
+    """How much is erased, and how wide the classifiers are."""
 
     erase_threshold: float = 0.7  # of the first class map, min-max normalized
+    width: int = 1024  # channels of the hidden layers, or those of the features if they are less
 
     def __post_init__(self) -> None:
+        check_range(self, "width", low=1)
         check_range(self, "erase_threshold", low=0, high=1, ends="(]")
 
 
 class AcolNetwork(nn.Module):
     """Backbone and two classifiers, each of two 3 x 3 layers and a 1 x 1 layer."""
 
-    def __init__(self, backbone: Backbone, num_classes: int, threshold: float) -> None:
+    def __init__(self, backbone: Backbone, num_classes: int, config: Config) -> None:
         super().__init__()
-        self.backbone, self.threshold = backbone, threshold
-        channels = backbone.late_channels
-        self.first, self.second = (_classifier(channels, num_classes) for _ in range(2))
+        self.backbone, self.threshold = backbone, config.erase_threshold
+        sizes = (backbone.late_channels, config.width, num_classes)
+        self.first, self.second = (_classifier(*sizes) for _ in range(2))
 
     def branches(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         """Class maps (B, K, h, w) of both; without labels, of the predicted class is erased."""
@@ -58,8 +59,8 @@ class AcolNetwork(nn.Module):
         return Outputs(logits, torch.maximum(min_max(first), min_max(second)))
 
 
-def _classifier(channels: int, num_classes: int) -> nn.Sequential:
-    width = min(WIDTH, channels)
+def _classifier(channels: int, width: int, num_classes: int) -> nn.Sequential:
+    width = min(width, channels)
     return nn.Sequential(
         *(nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)),
         *(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True)),
@@ -74,7 +75,7 @@ def erase(features: Tensor, label_map: Tensor, threshold: float) -> Tensor:
 
 def build(backbone: Backbone, num_classes: int, config: Config) -> AcolNetwork:
     """Put both classifiers on a backbone."""
-    return AcolNetwork(backbone, num_classes, config.erase_threshold)
+    return AcolNetwork(backbone, num_classes, config)
 
 
 def losses(network: nn.Module, batch: Batch, config: Config) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ USES_BACKGROUND = True
 
 @dataclass(frozen=True)
 class Config(background.Config):
-    """Settings of the background method, with the defaults for photographs, and of the negatives."""
+    """The background method with defaults for photographs, and the negatives."""
 
     attach: str = "late"
     normalization: str = "sigmoid-minmax"
@@ -40,6 +40,8 @@ class Config(background.Config):
     background_weight: float = 1.0  # b; 0 for the control without background images
     negative_share: float = 0.3  # q, of the locations of an object image
     negative_score: str = "agreement"  # or "foreground": what the lowest locations are lowest in
+    negative_level: float = 0.0  # above 0: negatives are locations below it, not a share of all
+    centre_prior: float = 0.0  # weight of the distance from the centre in the score
     negative_weight: float = 0.5  # n
     negative_ramp: float = 0.3  # share of the training over which r(t) grows from 0 to 1
 
@@ -69,23 +71,37 @@ def foreground_loss(
     """The loss above, of S (B, 1, h, w), (B', 1, h, w) and class maps A[y] (B, h2, w2)."""
     flat = objects.flatten(1)  # (B, h w)
     top = flat.topk(max(1, round(config.object_share * flat.shape[1])), dim=1).values
-    lowest = lowest_locations(objects.detach(), A.detach(), config)
+    score = negative_score(objects.detach(), A.detach(), config)
+    chosen = negatives(score, config)
     ramp = min(1.0, progress / config.negative_ramp) if config.negative_ramp else 1.0
     return 0.5 * (
         mean_over_all(F.softplus(-top))
         + config.background_weight * mean_over_all(F.softplus(background))
-        + config.negative_weight * ramp * mean_over_all(F.softplus(flat.gather(1, lowest)))
+        + config.negative_weight * ramp * mean_over_all(F.softplus(flat[chosen]))
     )
 
 
-def lowest_locations(S: Tensor, A: Tensor, config: Config) -> Tensor:
-    """Places (B, n) in the flattened S (B, 1, h, w) of the lowest share of each image."""
-    score = S.flatten(1)
+def negative_score(S: Tensor, A: Tensor, config: Config) -> Tensor:
+    """How much each location looks like an object, (B, h w), of S (B, 1, h, w) and A (B, h2, w2)."""
+    score = _standardized(S.flatten(1))
     if config.negative_score == "agreement":
         A = F.interpolate(A[:, None], S.shape[-2:], mode="bilinear", align_corners=False)
-        score = _standardized(score) + _standardized(A.flatten(1))
+        score = score + _standardized(A.flatten(1))
+    if config.centre_prior:
+        y, x = (torch.linspace(-1, 1, side, device=S.device) for side in S.shape[-2:])
+        distance = torch.maximum(y.abs()[:, None], x.abs()[None]).flatten()[None]
+        score = score - config.centre_prior * _standardized(distance)
+    return score
+
+
+def negatives(score: Tensor, config: Config) -> Tensor:
+    """Which locations (B, n) are taken for background, bool."""
+    if config.negative_level:
+        low, high = score.amin(1, keepdim=True), score.amax(1, keepdim=True)
+        return score < low + config.negative_level * (high - low)
     n = max(1, round(config.negative_share * score.shape[1]))
-    return score.topk(n, dim=1, largest=False).indices
+    lowest = score.topk(n, dim=1, largest=False).indices
+    return torch.zeros_like(score, dtype=torch.bool).scatter_(1, lowest, True)
 
 
 def _standardized(x: Tensor) -> Tensor:

@@ -23,11 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsol.backbones import Backbone
-from wsol.methods.base import Batch, Outputs, global_mean, label_maps, min_max
+from wsol.methods.base import Batch, Outputs, check_range, global_mean, label_maps, min_max
 from wsol.methods.cam import CamNetwork, class_loss
 
 USES_BACKGROUND = False
-WIDTH = 512  # channels of the hidden layers, or those of the features if they are less
 SURE = 30 / 224**2  # share of places below which too little is sure to be foreground
 IGNORED = -1.0
 
@@ -42,8 +41,10 @@ class Config:
     early_low: float = 0.05
     fused_high: float = 0.7  # of both, which teach C
     fused_low: float = 0.1
+    width: int = 512  # channels of the hidden layers, or those of the features if they are less
 
     def __post_init__(self) -> None:
+        check_range(self, "width", low=1)
         for name in ("late", "early", "fused"):
             low, high = getattr(self, f"{name}_low"), getattr(self, f"{name}_high")
             if not 0 <= low < high <= 1:
@@ -63,10 +64,10 @@ class Guided(NamedTuple):
 class SpgNetwork(CamNetwork):
     """CAM's network with three heads of one channel, which only training uses."""
 
-    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+    def __init__(self, backbone: Backbone, num_classes: int, width: int) -> None:
         super().__init__(backbone, num_classes)
         early, late = backbone.early_channels, backbone.late_channels
-        width = min(WIDTH, late)
+        width = min(width, late)
         self.b1, self.b2 = _layer(early, width), _layer(late, width)
         self.shared = nn.Sequential(_layer(width, width), nn.Conv2d(width, 1, 1))
         self.c = nn.Sequential(_layer(late, width), nn.Conv2d(width, 1, 1))
@@ -87,7 +88,7 @@ def _layer(inputs: int, outputs: int) -> nn.Sequential:
 
 def build(backbone: Backbone, num_classes: int, config: Config) -> SpgNetwork:
     """Put all heads on a backbone."""
-    return SpgNetwork(backbone, num_classes)
+    return SpgNetwork(backbone, num_classes, config.width)
 
 
 def losses(network: nn.Module, batch: Batch, config: Config) -> dict[str, Tensor]:

@@ -19,6 +19,8 @@ from wsol.backbones import Backbone
 from wsol.datasets.images import Images, as_input, fill_array
 from wsol.training.config import Execution, TrainConfig
 
+IN_MEMORY = 4 * 10**9  # bytes; random reads of a mapped file wait for the disk
+
 
 class Features:
     """Packed features (F,) float16 of N images in grid x grid crops, plain and mirrored.
@@ -33,6 +35,7 @@ class Features:
         self.grid, self.flips = grid, flips
         self.size = images.size
         self.array: np.ndarray | None = None
+        self._path: Path | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -45,7 +48,7 @@ class Features:
         number = ((i * self.grid + row) * self.grid + column) * self.flips + flip
         if self.array is None:
             return self.compute(number)
-        return torch.from_numpy(np.array(self.array[number]))  # a copy: the map is read-only
+        return torch.from_numpy(np.array(self.array[number]))  # a copy: a map is read-only
 
     def compute(self, number: int) -> Tensor:
         """Features of the view with this number."""
@@ -71,14 +74,19 @@ class Features:
                 digest.update(tensor.cpu().numpy().tobytes())
         return digest.hexdigest()
 
+    def load(self, path: Path) -> None:
+        """Read the values from an array on disk: at once if it is small, otherwise mapped."""
+        self._path = path
+        self.array = np.load(path, mmap_mode=None if path.stat().st_size < IN_MEMORY else "r")
+
     def __getstate__(self) -> dict:
         """For a spawned worker: the path of the array, not its values."""
-        return self.__dict__ | ({"array": self.array.filename} if self.array is not None else {})
+        return self.__dict__ | {"array": None}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__ |= state
-        if self.array is not None:
-            self.array = np.load(self.array, mmap_mode="r")
+        if self._path:
+            self.load(self._path)
 
 
 def open_features(
@@ -98,8 +106,8 @@ def open_features(
     if execution.cache:
         path = Path(execution.cache) / f"{features.digest()[:24]}.features.npy"
         shape = (len(images) * grid * grid * flips, length)
-        if fill_array(path, shape, features.compute, np.float16, execution.cache_gb, workers=1):
-            features.array = np.load(path, mmap_mode="r")
+        if fill_array(path, shape, features.compute, np.float16, execution.cache_gb, workers=2):
+            features.load(path)
     return features
 
 

@@ -141,7 +141,7 @@ def evaluate(target, data, out, json_file, table_file, protocol, workers, **opti
 
     if (target / WEIGHTS).is_file():
         return _evaluate_run(target, data, out, workers)
-    from wsol.datasets.files import write_text, written_whole
+    from wsol.datasets.files import write_table, write_text
     from wsol.evaluation.summary import evaluate_score_maps, format_summary, image_rows
 
     if options["metadata"] is None:
@@ -156,8 +156,7 @@ def evaluate(target, data, out, json_file, table_file, protocol, workers, **opti
     if table_file and table_file.suffix == ".npz":
         table.save(table_file)
     elif table_file:
-        with written_whole(table_file) as path:
-            image_rows(table, summary["tau"]).to_csv(path, index=False, lineterminator="\n")
+        write_table(image_rows(table, summary["tau"]), table_file)
 
 
 def _evaluate_run(run: Path, data: Path | None, out: Path | None, workers: int) -> None:

@@ -23,7 +23,7 @@ from wsol.datasets.backgrounds.manifest import read_background_set, write_manife
 from wsol.datasets.birds import BirdsConfig, draw_birds
 from wsol.datasets.checks import DatasetError, ImageCheck
 from wsol.datasets.cub import read_cub
-from wsol.datasets.files import relative, replace_folder, write_text, written_whole
+from wsol.datasets.files import relative, replace_folder, write_table, write_text
 from wsol.datasets.folder import SHARES, read_folder
 from wsol.datasets.ilsvrc import read_ilsvrc
 from wsol.datasets.index import INDEX, SPLITS, parse_boxes, read_index, write_index
@@ -52,9 +52,7 @@ def errors_kept(out: Path) -> Iterator[None]:
     try:
         yield
     except DatasetError as error:
-        with written_whole(path) as partial:
-            table = error_table(error.errors)
-            table.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
+        write_table(error_table(error.errors), path)
         error.table = path
         raise
     path.unlink(missing_ok=True)

@@ -25,7 +25,7 @@ import pandas as pd
 from torch import Tensor
 
 from wsol.datasets.checks import OUTSIDE, DatasetError, raise_errors, report
-from wsol.datasets.files import written_whole
+from wsol.datasets.files import write_table
 from wsol.datasets.images import list_images, load_images
 
 MANIFEST = "manifest.csv"
@@ -49,9 +49,7 @@ def write_rows(folder: Path, table: pd.DataFrame) -> Path:
     Extra columns that are empty from top to bottom are left out.
     """
     extras = [name for name in EXTRAS if name in table.columns and (table[name] != "").any()]
-    with written_whole(folder / MANIFEST) as partial:
-        columns = [*COLUMNS, *extras]
-        table[columns].to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
+    write_table(table[[*COLUMNS, *extras]], folder / MANIFEST)
     return folder / MANIFEST
 
 

@@ -29,7 +29,7 @@ from urllib3.util.retry import Retry
 from wsol.datasets.backgrounds.build import Candidate
 from wsol.datasets.backgrounds.manifest import file_sha256
 from wsol.datasets.checks import DatasetError, raise_errors
-from wsol.datasets.files import written_whole
+from wsol.datasets.files import write_table, written_whole
 from wsol.datasets.memo import MEMO, Memo, State
 
 CHUNK = 1 << 16  # bytes read at a time
@@ -279,6 +279,5 @@ def download(
                 memo.put("download", state, [path.name, hashlib.sha256(data).hexdigest()])
             images.append(Candidate(path, f"web/{path.name}", row.source, row.licence))
     table = pd.DataFrame(failed, columns=["url", "reason"])
-    with written_whole(folder / "failed.csv") as partial:
-        table.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
+    write_table(table, folder / "failed.csv")
     return images, table

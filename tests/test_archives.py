@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from killing import kill_while
+from miniatures import CHECKSUMS, pack_cub, put, tar_bytes, tgz_bytes, write_checksums
 from PIL import Image
 
 from wsol.datasets import archives as checksums_module
@@ -25,7 +26,6 @@ from wsol.datasets.archives import (
 )
 from wsol.datasets.checks import DatasetError
 from wsol.datasets.memo import MEMO
-from wsol.datasets.miniatures import CHECKSUMS, pack_cub, put, tar_bytes, tgz_bytes, write_checksums
 from wsol.datasets.prepare import Plan, unpack
 from wsol.datasets.sources import Source, published
 

@@ -31,8 +31,6 @@ _TYPES = {bool: "true or false", int: "a number", float: "a number", str: "text"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 
-SMOKE = Path("runs") / "smoke"  # where the defaults of all notebooks write
-
 
 class ParameterError(ValueError):
     """Parameters that cannot be read or do not fit a notebook or a training."""
@@ -260,6 +258,8 @@ def ensure(path: Path, data: Path | None = None) -> None:
     So any notebook can be run first with its defaults. Paths elsewhere belong to the user or to the
     pipeline: raises FileNotFoundError if one is missing.
     """
+    from wsol.datasets.smoke import SMOKE, is_outdated
+
     root, name = project_root(), path.name
     kind = name if name == "references" else path.parent.name
     complete = {"train": "weights.safetensors"} | dict.fromkeys(
@@ -272,8 +272,7 @@ def ensure(path: Path, data: Path | None = None) -> None:
         raise FileNotFoundError(
             f"there is no {path}; `dvc repro` makes the results of the pipeline"
         )
-    newest = max(file.stat().st_mtime for file in Path(__file__).parent.rglob("*.py"))
-    if made.exists() and made.stat().st_mtime >= newest:
+    if not is_outdated(made):
         return
     data = data or root / SMOKE / "birds"
     method, _, seed = name.rpartition("-")

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from wsol import project_root
-from wsol.datasets.birds import SPECIES, background_picture, bird_picture
+from wsol.datasets.birds import SPECIES, background_image, bird_image
 from wsol.datasets.index import INDEX, TRAIN_WEAKSUP, read_index, rows_of
 
 SMOKE = Path("runs") / "smoke"  # where the defaults of all notebooks write
@@ -54,9 +54,9 @@ def ensure_background_images(folder: Path, data: Path) -> None:
     folder.mkdir(parents=True)
     rng = np.random.default_rng(15)
     for i in range(24):
-        Image.fromarray(background_picture(rng, 0.3).image).save(folder / f"scene-{i:02d}.jpg")
+        Image.fromarray(background_image(rng, 0.3).image).save(folder / f"scene-{i:02d}.jpg")
     for i in range(4):
-        Image.fromarray(bird_picture(rng, SPECIES[i]).image).save(folder / f"scene-9{i}.jpg")
+        Image.fromarray(bird_image(rng, SPECIES[i]).image).save(folder / f"scene-9{i}.jpg")
     for i in (3, 8):
         shutil.copyfile(folder / f"scene-{i:02d}.jpg", folder / f"scene-{i:02d}_again.jpg")
     for i in (5, 12):

@@ -1,6 +1,6 @@
 """Brushes shared by scenes and birds: both are painted with the same strokes, light and texture.
 
-A picture is painted twice as large as it is written (``SUPERSAMPLING``) and averaged down, so that
+An image is painted twice as large as it is written (``SUPERSAMPLING``) and averaged down, so that
 the edge of a bird and the edge of a leaf are anti-aliased in the same way. All functions paint in
 place on an (H, W, 3) uint8 canvas and take coordinates in canvas pixels.
 """

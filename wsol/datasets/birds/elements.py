@@ -28,7 +28,7 @@ _VIVID = np.array(
 
 @dataclass
 class Scene:
-    """A picture in the making: the canvas and what all its layers share."""
+    """An image in the making: the canvas and what all its layers share."""
 
     canvas: Canvas  # (H, W, 3) uint8
     palette: np.ndarray  # (P, 3) float, 0-255
@@ -39,7 +39,7 @@ class Scene:
 
     @property
     def unit(self) -> float:
-        """Length in canvas pixels that all sizes are multiples of: a hundredth of the picture."""
+        """Length in canvas pixels that all sizes are multiples of: a hundredth of the image."""
         return self.scale * min(self.canvas.shape[:2]) / 100
 
     def colour(self, rng: np.random.Generator, amount: float = 14) -> np.ndarray:
@@ -47,7 +47,7 @@ class Scene:
         return jitter(rng, self.palette[rng.integers(len(self.palette))], amount)
 
     def anywhere(self, rng: np.random.Generator) -> np.ndarray:
-        """Draw a place (x, y) in canvas pixels, in the picture or a little outside."""
+        """Draw a place (x, y) in canvas pixels, in the image or a little outside."""
         h, w = self.canvas.shape[:2]
         return rng.uniform([-0.05 * w, -0.05 * h], [1.05 * w, 1.05 * h])
 
@@ -59,7 +59,7 @@ def bokeh(scene: Scene, rng: np.random.Generator) -> None:
 
 
 def trunk(scene: Scene, rng: np.random.Generator) -> None:
-    """A lit trunk across the picture with streaks of bark."""
+    """A lit trunk across the image with streaks of bark."""
     h, w = scene.canvas.shape[:2]
     x, lean, radius = rng.uniform(0, w), rng.normal(0, 0.15) * w, rng.uniform(3, 13) * scene.unit
     t = np.linspace(-0.1, 1.1, 8)
@@ -226,7 +226,7 @@ def weeds(scene: Scene, rng: np.random.Generator) -> None:
 
 
 def bricks(scene: Scene, rng: np.random.Generator) -> None:
-    """A wall of bricks over the whole picture."""
+    """A wall of bricks over the whole image."""
     h, w = scene.canvas.shape[:2]
     unit, colour, mortar = scene.unit, scene.colour(rng), scene.colour(rng)
     high, long = rng.uniform(4, 9) * unit, rng.uniform(10, 22) * unit
@@ -246,7 +246,7 @@ def paint_rectangle(
 
 
 def windows(scene: Scene, rng: np.random.Generator) -> None:
-    """A framed pane: a window, a picture, a book."""
+    """A framed pane: a window, an image, a book."""
     unit, corner = scene.unit, scene.anywhere(rng)
     size = rng.uniform(6, 30, 2) * unit
     paint_rectangle(scene, corner, tuple(size), scene.colour(rng, 20))

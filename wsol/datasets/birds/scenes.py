@@ -135,7 +135,7 @@ def habitat_scene(rng: np.random.Generator, shape: tuple[int, int]) -> Scene:
 def background_scene(rng: np.random.Generator, shape: tuple[int, int], gap: float) -> Scene:
     """Paint a scene of a background image set, as an Internet search would return it.
 
-    ``gap`` in [0, 1] is the distance from the birds' own habitats: that share of the pictures is of
+    ``gap`` in [0, 1] is the distance from the birds' own habitats: that share of the images is of
     foreign scenes, one sixth to all of the habitats are missing, and palette and scale of the rest
     drift. 0 draws exactly what stands behind the birds, 1 only what never does.
     """

@@ -160,7 +160,7 @@ def evaluate(target, data, out, json_file, table_file, protocol, workers, **opti
 
 
 def _evaluate_run(run: Path, data: Path | None, out: Path | None, workers: int) -> None:
-    from wsol.datasets.index import INDEX, read_index
+    from wsol.datasets.index import INDEX, TEST, TRAIN_FULLSUP, read_index
     from wsol.evaluation.metrics import evaluate as numbers_of
     from wsol.evaluation.run import evaluate_run
     from wsol.training.runs import WEIGHTS
@@ -173,7 +173,7 @@ def _evaluate_run(run: Path, data: Path | None, out: Path | None, workers: int) 
     if out is not None:
         result.save_tables(out, run.resolve().name)
     for kind in dict.fromkeys(kind for kind, _ in result.tables):
-        numbers = numbers_of(result.tables[kind, "test"], result.tables[kind, "train-fullsup"])
+        numbers = numbers_of(result.tables[kind, TEST], result.tables[kind, TRAIN_FULLSUP])
         click.echo(f"{kind} map, tau = {numbers['tau']:.3f} (chosen on train-fullsup)")
         for name in ("top1_loc_error", "top5_loc_error", "gt_known_loc_error", "cls_error"):
             click.echo(f"{name:>20} {numbers[name]:7.2f} %")

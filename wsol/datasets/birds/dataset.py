@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from wsol.datasets.backgrounds.manifest import write_manifest
+from wsol.datasets.birds.canvas import Rng
 from wsol.datasets.birds.head import SPECIES
 from wsol.datasets.birds.image import DrawnImage, background_image, bird_image, noise_image
 from wsol.datasets.files import write_text
@@ -70,7 +71,7 @@ class _Job(NamedTuple):
             Image.fromarray(drawn.mask.astype(np.uint8) * 255).save(mask)
         return drawn.image.shape[1::-1], drawn.box
 
-    def _draw_image(self, rng: np.random.Generator) -> DrawnImage:
+    def _draw_image(self, rng: Rng) -> DrawnImage:
         if self.stream != "background":
             return bird_image(rng, SPECIES[self.label], self.config.cue)
         if rng.random() < self.config.contamination:

@@ -11,6 +11,7 @@ import numpy as np
 
 from wsol.datasets.birds.canvas import (
     Canvas,
+    Rng,
     blob,
     ellipse,
     fill,
@@ -42,23 +43,23 @@ class Scene:
         """Length in canvas pixels that all sizes are multiples of: a hundredth of the image."""
         return self.scale * min(self.canvas.shape[:2]) / 100
 
-    def colour(self, rng: np.random.Generator, amount: float = 14) -> np.ndarray:
+    def colour(self, rng: Rng, amount: float = 14) -> np.ndarray:
         """Draw a colour of the palette, (3,) float in 0-255, jittered by an amount."""
         return jitter(rng, self.palette[rng.integers(len(self.palette))], amount)
 
-    def anywhere(self, rng: np.random.Generator) -> np.ndarray:
+    def anywhere(self, rng: Rng) -> np.ndarray:
         """Draw a place (x, y) in canvas pixels, in the image or a little outside."""
         h, w = self.canvas.shape[:2]
         return rng.uniform([-0.05 * w, -0.05 * h], [1.05 * w, 1.05 * h])
 
 
-def bokeh(scene: Scene, rng: np.random.Generator) -> None:
+def bokeh(scene: Scene, rng: Rng) -> None:
     """One far, flat disc of colour."""
     radius = rng.uniform(6, 26) * scene.unit
     fill(scene.canvas, blob(rng, scene.anywhere(rng), radius, 0.08), scene.colour(rng))
 
 
-def trunk(scene: Scene, rng: np.random.Generator) -> None:
+def trunk(scene: Scene, rng: Rng) -> None:
     """A lit trunk across the image with streaks of bark."""
     h, w = scene.canvas.shape[:2]
     x, lean, radius = rng.uniform(0, w), rng.normal(0, 0.15) * w, rng.uniform(3, 13) * scene.unit
@@ -75,7 +76,7 @@ def trunk(scene: Scene, rng: np.random.Generator) -> None:
         stroke(scene.canvas, line, jitter(rng, colour * rng.uniform(0.6, 1.2), 6), 0.8 * scene.unit)
 
 
-def branch(scene: Scene, rng: np.random.Generator) -> None:
+def branch(scene: Scene, rng: Rng) -> None:
     """A bent, tapering branch with a few twigs."""
     unit, start, angle = scene.unit, scene.anywhere(rng), rng.uniform(0, 2 * np.pi)
     paint_branch(
@@ -84,12 +85,7 @@ def branch(scene: Scene, rng: np.random.Generator) -> None:
 
 
 def paint_branch(
-    scene: Scene,
-    rng: np.random.Generator,
-    start: np.ndarray,
-    angle: float,
-    length: float,
-    radius: float,
+    scene: Scene, rng: Rng, start: np.ndarray, angle: float, length: float, radius: float
 ) -> None:
     """Paint one branch from a start point (x, y) in a direction in radians."""
     t = np.linspace(0, 1, 7)
@@ -105,14 +101,12 @@ def paint_branch(
         stroke(scene.canvas, np.stack([begin, begin + reach]), jitter(rng, colour, 8), radius * 0.7)
 
 
-def leaves(scene: Scene, rng: np.random.Generator) -> None:
+def leaves(scene: Scene, rng: Rng) -> None:
     """A spray of leaves along a twig."""
     paint_leaves(scene, rng, scene.anywhere(rng), rng.uniform(10, 34) * scene.unit)
 
 
-def paint_leaves(
-    scene: Scene, rng: np.random.Generator, centre: np.ndarray, spread: float
-) -> np.ndarray:
+def paint_leaves(scene: Scene, rng: Rng, centre: np.ndarray, spread: float) -> np.ndarray:
     """Paint one spray of leaves around a centre; return the (H, W) uint8 mask it covers."""
     covered = np.zeros(scene.canvas.shape[:2], np.uint8)
     base, size, lean = scene.colour(rng), rng.uniform(2.2, 5.5) * scene.unit, rng.uniform(0, 7)
@@ -129,16 +123,14 @@ def paint_leaves(
     return covered
 
 
-def reeds(scene: Scene, rng: np.random.Generator) -> None:
+def reeds(scene: Scene, rng: Rng) -> None:
     """One blade of reed or grass."""
     h, w = scene.canvas.shape[:2]
     foot = np.array([rng.uniform(-0.1, 1.1) * w, rng.uniform(0.5, 1.2) * h])
     paint_blade(scene, rng, foot, rng.uniform(20, 75) * scene.unit)
 
 
-def paint_blade(
-    scene: Scene, rng: np.random.Generator, foot: np.ndarray, length: float
-) -> np.ndarray:
+def paint_blade(scene: Scene, rng: Rng, foot: np.ndarray, length: float) -> np.ndarray:
     """Paint one blade growing from its foot; return its (2P, 2) outline."""
     t = np.linspace(0, 1, 6)
     spine = foot + np.stack([rng.normal(0, 0.3) * t**2, -t], axis=1) * length
@@ -147,27 +139,27 @@ def paint_blade(
     return outline
 
 
-def ripples(scene: Scene, rng: np.random.Generator) -> None:
+def ripples(scene: Scene, rng: Rng) -> None:
     """One horizontal streak of water."""
     unit, at = scene.unit, scene.anywhere(rng)
     outline = ellipse(at, (rng.uniform(8, 32) * unit, rng.uniform(0.4, 2.2) * unit), 0.0)
     fill(scene.canvas, outline, scene.colour(rng))
 
 
-def stones(scene: Scene, rng: np.random.Generator) -> None:
+def stones(scene: Scene, rng: Rng) -> None:
     """One rounded, lit stone: as smooth and as large as a bird's body."""
     radius = rng.uniform(4, 17) * scene.unit
     outline = blob(rng, scene.anywhere(rng), radius, 0.09)
     shaded_shape(scene.canvas, outline, scene.colour(rng), scene.light, scene.grain, radius)
 
 
-def pebbles(scene: Scene, rng: np.random.Generator) -> None:
+def pebbles(scene: Scene, rng: Rng) -> None:
     """One small flat stone."""
     radius = rng.uniform(1, 3.5) * scene.unit
     fill(scene.canvas, blob(rng, scene.anywhere(rng), radius, 0.1), scene.colour(rng, 22))
 
 
-def flowers(scene: Scene, rng: np.random.Generator) -> None:
+def flowers(scene: Scene, rng: Rng) -> None:
     """One vivid blossom with an eye: head colours occur here too."""
     at, radius = scene.anywhere(rng), rng.uniform(1.5, 5) * scene.unit
     petals, heart = (
@@ -178,7 +170,7 @@ def flowers(scene: Scene, rng: np.random.Generator) -> None:
     fill(scene.canvas, ellipse(at, (radius / 3, radius / 3)), heart)
 
 
-def fruit(scene: Scene, rng: np.random.Generator) -> None:
+def fruit(scene: Scene, rng: Rng) -> None:
     """One lit berry, apple or plum in a vivid colour."""
     radius = rng.uniform(2, 7) * scene.unit
     colour, at = jitter(rng, _VIVID[rng.integers(6)], 12), scene.anywhere(rng)
@@ -186,7 +178,7 @@ def fruit(scene: Scene, rng: np.random.Generator) -> None:
     shaded_shape(scene.canvas, outline, colour, scene.light, scene.grain, radius)
 
 
-def cones(scene: Scene, rng: np.random.Generator) -> None:
+def cones(scene: Scene, rng: Rng) -> None:
     """A lit cone, drop-shaped and scaled like plumage."""
     unit, at, angle = scene.unit, scene.anywhere(rng), rng.uniform(0, 2 * np.pi)
     length, colour = rng.uniform(9, 26) * unit, scene.colour(rng)
@@ -201,7 +193,7 @@ def cones(scene: Scene, rng: np.random.Generator) -> None:
             stroke(scene.canvas, arc, jitter(rng, colour * 0.72, 6), 0.5 * unit)
 
 
-def dunes(scene: Scene, rng: np.random.Generator) -> None:
+def dunes(scene: Scene, rng: Rng) -> None:
     """A rolling band of sand from some height down to the lower border."""
     h, w = scene.canvas.shape[:2]
     x = np.linspace(-0.1 * w, 1.1 * w, 24)
@@ -215,7 +207,7 @@ def dunes(scene: Scene, rng: np.random.Generator) -> None:
     )
 
 
-def weeds(scene: Scene, rng: np.random.Generator) -> None:
+def weeds(scene: Scene, rng: Rng) -> None:
     """One waving ribbon of seaweed."""
     h, w = scene.canvas.shape[:2]
     t = np.linspace(0, 1, 12)
@@ -225,7 +217,7 @@ def weeds(scene: Scene, rng: np.random.Generator) -> None:
     fill(scene.canvas, tube(spine, 1.8 * scene.unit * (1.1 - t)), scene.colour(rng))
 
 
-def bricks(scene: Scene, rng: np.random.Generator) -> None:
+def bricks(scene: Scene, rng: Rng) -> None:
     """A wall of bricks over the whole image."""
     h, w = scene.canvas.shape[:2]
     unit, colour, mortar = scene.unit, scene.colour(rng), scene.colour(rng)
@@ -245,7 +237,7 @@ def paint_rectangle(
     fill(scene.canvas, corner + unit_square * np.array(size), colour)
 
 
-def windows(scene: Scene, rng: np.random.Generator) -> None:
+def windows(scene: Scene, rng: Rng) -> None:
     """A framed pane: a window, an image, a book."""
     unit, corner = scene.unit, scene.anywhere(rng)
     size = rng.uniform(6, 30, 2) * unit
@@ -253,14 +245,14 @@ def windows(scene: Scene, rng: np.random.Generator) -> None:
     paint_rectangle(scene, corner + 0.12 * size, tuple(0.76 * size), scene.colour(rng, 20))
 
 
-def lamps(scene: Scene, rng: np.random.Generator) -> None:
+def lamps(scene: Scene, rng: Rng) -> None:
     """A bright disc with a halo."""
     at, radius = scene.anywhere(rng), rng.uniform(2, 7) * scene.unit
     for share, colour in ((1.0, [180, 150, 90]), (0.6, [230, 200, 130]), (0.3, [250, 240, 210])):
         fill(scene.canvas, ellipse(at, (radius * share, radius * share)), jitter(rng, colour, 8))
 
 
-def shelves(scene: Scene, rng: np.random.Generator) -> None:
+def shelves(scene: Scene, rng: Rng) -> None:
     """A shelf with a row of books."""
     h, w = scene.canvas.shape[:2]
     unit, floor, x = scene.unit, rng.uniform(0.2, 1.0) * h, rng.uniform(0, 0.5) * w
@@ -271,7 +263,7 @@ def shelves(scene: Scene, rng: np.random.Generator) -> None:
         x += width * 1.08
 
 
-ELEMENTS: dict[str, Callable[[Scene, np.random.Generator], None]] = {
+ELEMENTS: dict[str, Callable[[Scene, Rng], None]] = {
     f.__name__: f
     for f in (
         bokeh, trunk, branch, leaves, reeds, ripples, stones, pebbles, flowers, fruit, cones,

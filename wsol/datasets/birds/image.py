@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from wsol.datasets.birds.bird import paint_bird
-from wsol.datasets.birds.canvas import SUPERSAMPLING, Canvas, composite
+from wsol.datasets.birds.canvas import SUPERSAMPLING, Canvas, Rng, composite
 from wsol.datasets.birds.elements import Scene, paint_branch
 from wsol.datasets.birds.head import Species
 from wsol.datasets.birds.pose import Sitter, draw_pose
@@ -27,7 +27,7 @@ class DrawnImage:
     box: tuple[int, int, int, int]  # x, y, width, height in pixels; zeros without a bird
 
 
-def bird_image(rng: np.random.Generator, species: Species, cue: str = "head") -> DrawnImage:
+def bird_image(rng: Rng, species: Species, cue: str = "head") -> DrawnImage:
     """Draw one image of a bird, again until the visible bird has a fair size and shows its head.
 
     ``cue`` is ``"head"`` or ``"body"``, see :func:`wsol.datasets.birds.bird.paint_bird`.
@@ -38,7 +38,7 @@ def bird_image(rng: np.random.Generator, species: Species, cue: str = "head") ->
             return image
 
 
-def background_image(rng: np.random.Generator, gap: float) -> DrawnImage:
+def background_image(rng: Rng, gap: float) -> DrawnImage:
     """Draw one background image, ``gap`` in [0, 1] away from the habitats of the birds."""
     shape = _canvas_shape(rng)
     scene = background_scene(rng, shape, gap)
@@ -48,19 +48,19 @@ def background_image(rng: np.random.Generator, gap: float) -> DrawnImage:
     return DrawnImage(image, np.zeros(image.shape[:2], bool), (0, 0, 0, 0))
 
 
-def noise_image(rng: np.random.Generator) -> DrawnImage:
+def noise_image(rng: Rng) -> DrawnImage:
     """An image of independent uniform pixels: it has no object, nor anything that scenes have."""
     shape = SHAPES[rng.integers(len(SHAPES))]
     image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
     return DrawnImage(image, np.zeros(shape, bool), (0, 0, 0, 0))
 
 
-def _canvas_shape(rng: np.random.Generator) -> tuple[int, int]:
+def _canvas_shape(rng: Rng) -> tuple[int, int]:
     h, w = SHAPES[rng.integers(len(SHAPES))]
     return h * SUPERSAMPLING, w * SUPERSAMPLING
 
 
-def _try_bird_image(rng: np.random.Generator, species: Species, cue: str) -> DrawnImage | None:
+def _try_bird_image(rng: Rng, species: Species, cue: str) -> DrawnImage | None:
     shape = _canvas_shape(rng)
     sitter = _place_sitter(rng, shape)
     if sitter is None:
@@ -79,7 +79,7 @@ def _try_bird_image(rng: np.random.Generator, species: Species, cue: str) -> Dra
     return DrawnImage(_photograph(rng, scene.canvas), small, box)
 
 
-def _place_sitter(rng: np.random.Generator, shape: tuple[int, int]) -> Sitter | None:
+def _place_sitter(rng: Rng, shape: tuple[int, int]) -> Sitter | None:
     """Choose pose, size and place; None when the head would be too small or out of the image."""
     canvas = np.array(shape[::-1], float)  # width, height
     pose = draw_pose(rng)
@@ -98,16 +98,14 @@ def _place_sitter(rng: np.random.Generator, shape: tuple[int, int]) -> Sitter | 
     return sitter
 
 
-def _paint_perch(scene: Scene, rng: np.random.Generator, sitter: Sitter) -> None:
+def _paint_perch(scene: Scene, rng: Rng, sitter: Sitter) -> None:
     feet = sitter.origin + np.array([0, 0.42]) * sitter.size
     angle, length = rng.normal(0, 0.25), scene.canvas.shape[1] * rng.uniform(0.6, 1.6)
     start = feet - length * rng.uniform(0.3, 0.7) * np.array([np.cos(angle), np.sin(angle)])
     paint_branch(scene, rng, start, angle, length, rng.uniform(0.03, 0.09) * sitter.size)
 
 
-def _occlude(
-    scene: Scene, rng: np.random.Generator, sitter: Sitter, mask: np.ndarray
-) -> np.ndarray:
+def _occlude(scene: Scene, rng: Rng, sitter: Sitter, mask: np.ndarray) -> np.ndarray:
     """Let foliage grow over the bird's border, undone where it would hide the head or too much."""
     yy, xx = np.nonzero(mask)
     head = np.zeros_like(mask)
@@ -136,7 +134,7 @@ def _bounding_box(mask: np.ndarray) -> tuple[int, int, int, int]:
     return int(x[0]), int(y[0]), int(x[-1] - x[0] + 1), int(y[-1] - y[0] + 1)
 
 
-def _photograph(rng: np.random.Generator, canvas: Canvas) -> np.ndarray:
+def _photograph(rng: Rng, canvas: Canvas) -> np.ndarray:
     """Average down, tint, expose and add sensor noise: the same camera for every image."""
     image = _shrink(canvas).astype(np.float32)
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.35, 0.7))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from wsol.datasets.birds.canvas import ellipse, rotation, tube
+from wsol.datasets.birds.canvas import Rng, ellipse, rotation, tube
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Pose:
         return np.stack([points.min(axis=0), points.max(axis=0)])
 
 
-def draw_pose(rng: np.random.Generator) -> Pose:
+def draw_pose(rng: Rng) -> Pose:
     """Draw a pose: perched, standing, stretching or flying, looking left or right."""
     flying = rng.random() < 0.18
     tilt = rng.uniform(-0.35, 0.25) if flying else rng.uniform(-1.15, 0.1)

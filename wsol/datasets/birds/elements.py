@@ -47,6 +47,10 @@ class Scene:
         """Draw a colour of the palette, (3,) float in 0-255, jittered by an amount."""
         return jitter(rng, self.palette[rng.integers(len(self.palette))], amount)
 
+    def lit(self, outline: np.ndarray, colour: np.ndarray, depth: float) -> None:
+        """Paint a (P, 2) outline as a body in the light of the scene."""
+        shaded_shape(self.canvas, outline, colour, self.light, self.grain, depth)
+
     def anywhere(self, rng: Rng) -> np.ndarray:
         """Draw a place (x, y) in canvas pixels, in the image or a little outside."""
         h, w = self.canvas.shape[:2]
@@ -67,21 +71,19 @@ def trunk(scene: Scene, rng: Rng) -> None:
     spine = np.stack([x + lean * t + rng.normal(0, radius / 5, 8), h * t], axis=1)
     colour = scene.colour(rng)
     outline = tube(spine, radius * rng.uniform(0.85, 1.15, 8))
-    shaded_shape(scene.canvas, outline, colour, scene.light, scene.grain, radius)
+    scene.lit(outline, colour, radius)
     for _ in range(rng.integers(6, 16)):
         start = spine[rng.integers(1, 7)] + [rng.uniform(-0.8, 0.8) * radius, rng.normal(0, h / 9)]
-        line = start + np.stack(
-            [rng.normal(0, 1, 3), np.linspace(0, rng.uniform(3, 12), 3)], axis=1
-        )
+        across, down = rng.normal(0, 1, 3), np.linspace(0, rng.uniform(3, 12), 3)
+        line = start + np.stack([across, down], axis=1)
         stroke(scene.canvas, line, jitter(rng, colour * rng.uniform(0.6, 1.2), 6), 0.8 * scene.unit)
 
 
 def branch(scene: Scene, rng: Rng) -> None:
     """A bent, tapering branch with a few twigs."""
     unit, start, angle = scene.unit, scene.anywhere(rng), rng.uniform(0, 2 * np.pi)
-    paint_branch(
-        scene, rng, start, angle, rng.uniform(40, 120) * unit, rng.uniform(0.8, 3.4) * unit
-    )
+    length, radius = rng.uniform(40, 120) * unit, rng.uniform(0.8, 3.4) * unit
+    paint_branch(scene, rng, start, angle, length, radius)
 
 
 def paint_branch(
@@ -93,7 +95,7 @@ def paint_branch(
     spine = start + np.stack([t * length, bend], axis=1) @ rotation(angle).T
     colour = scene.colour(rng)
     outline = tube(spine, radius * (1.05 - 0.6 * t))
-    shaded_shape(scene.canvas, outline, colour, scene.light, scene.grain, radius)
+    scene.lit(outline, colour, radius)
     for _ in range(rng.integers(0, 4)):
         twig = angle + rng.choice([-1, 1]) * rng.uniform(0.4, 1.1)
         reach = rng.uniform(0.1, 0.35) * length * np.array([np.cos(twig), np.sin(twig)])
@@ -113,9 +115,8 @@ def paint_leaves(scene: Scene, rng: Rng, centre: np.ndarray, spread: float) -> n
     for _ in range(rng.integers(8, 26)):
         at = centre + rng.normal(0, 0.5, 2) * spread
         angle = lean + rng.normal(0, 0.7)
-        outline = ellipse(
-            at, (size * rng.uniform(0.8, 1.4), size * rng.uniform(0.3, 0.5)), angle, 10
-        )
+        radii = size * rng.uniform(0.8, 1.4), size * rng.uniform(0.3, 0.5)
+        outline = ellipse(at, radii, angle, 10)
         fill(scene.canvas, outline, jitter(rng, base * rng.uniform(0.65, 1.25), 9))
         fill(covered, outline, 255)
         tip = size * np.array([np.cos(angle), np.sin(angle)])
@@ -150,7 +151,7 @@ def stones(scene: Scene, rng: Rng) -> None:
     """One rounded, lit stone: as smooth and as large as a bird's body."""
     radius = rng.uniform(4, 17) * scene.unit
     outline = blob(rng, scene.anywhere(rng), radius, 0.09)
-    shaded_shape(scene.canvas, outline, scene.colour(rng), scene.light, scene.grain, radius)
+    scene.lit(outline, scene.colour(rng), radius)
 
 
 def pebbles(scene: Scene, rng: Rng) -> None:
@@ -162,10 +163,7 @@ def pebbles(scene: Scene, rng: Rng) -> None:
 def flowers(scene: Scene, rng: Rng) -> None:
     """One vivid blossom with an eye: head colours occur here too."""
     at, radius = scene.anywhere(rng), rng.uniform(1.5, 5) * scene.unit
-    petals, heart = (
-        jitter(rng, _VIVID[rng.integers(6)], 10),
-        jitter(rng, _VIVID[rng.integers(6)], 10),
-    )
+    petals, heart = (jitter(rng, _VIVID[rng.integers(6)], 10) for _ in range(2))
     fill(scene.canvas, blob(rng, at, radius, 0.14), petals)
     fill(scene.canvas, ellipse(at, (radius / 3, radius / 3)), heart)
 
@@ -175,7 +173,7 @@ def fruit(scene: Scene, rng: Rng) -> None:
     radius = rng.uniform(2, 7) * scene.unit
     colour, at = jitter(rng, _VIVID[rng.integers(6)], 12), scene.anywhere(rng)
     outline = ellipse(at, (radius, radius * rng.uniform(0.8, 1)), rng.uniform(0, 3))
-    shaded_shape(scene.canvas, outline, colour, scene.light, scene.grain, radius)
+    scene.lit(outline, colour, radius)
 
 
 def cones(scene: Scene, rng: Rng) -> None:
@@ -185,7 +183,7 @@ def cones(scene: Scene, rng: Rng) -> None:
     t = np.linspace(0, 1, 9)
     spine = at + np.stack([t * length, np.zeros(9)], axis=1) @ rotation(angle).T
     radii = 0.3 * length * np.sin(np.pi * np.clip(0.12 + 0.86 * t, 0, 1)) ** 0.7
-    shaded_shape(scene.canvas, tube(spine, radii), colour, scene.light, scene.grain, length / 4)
+    scene.lit(tube(spine, radii), colour, length / 4)
     for i in range(1, 8):
         for side in np.linspace(-0.7, 0.7, 5):
             centre = spine[i] + side * radii[i] * np.array([-np.sin(angle), np.cos(angle)])
@@ -198,13 +196,10 @@ def dunes(scene: Scene, rng: Rng) -> None:
     h, w = scene.canvas.shape[:2]
     x = np.linspace(-0.1 * w, 1.1 * w, 24)
     top = rng.uniform(0.15, 0.95) * h
-    y = top + rng.uniform(2, 10) * scene.unit * np.sin(
-        x / w * rng.uniform(3, 9) + rng.uniform(0, 6)
-    )
+    height = rng.uniform(2, 10) * scene.unit
+    y = top + height * np.sin(x / w * rng.uniform(3, 9) + rng.uniform(0, 6))
     outline = np.concatenate([np.stack([x, y], 1), [[1.1 * w, 1.1 * h], [-0.1 * w, 1.1 * h]]])
-    shaded_shape(
-        scene.canvas, outline, scene.colour(rng), scene.light, scene.grain, 14 * scene.unit
-    )
+    scene.lit(outline, scene.colour(rng), 14 * scene.unit)
 
 
 def weeds(scene: Scene, rng: Rng) -> None:

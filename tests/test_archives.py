@@ -191,7 +191,7 @@ def test_a_tampered_archive_of_the_right_size_is_refused(archives):
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     found = hashlib.md5(content).hexdigest()
-    expected = f"{path}: has the MD5 {found}, and {sources[CUB].md5} was expected"
+    expected = f"{path}: has the MD5 {found}, not {sources[CUB].md5}"
     assert errors_of(check_archives, archives, sources)[0].startswith(expected)
 
 

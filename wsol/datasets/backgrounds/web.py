@@ -104,7 +104,6 @@ def resolve(host: str, port: int, networks: tuple[str, ...] = ()) -> list[str]:
 
 
 def _split(url: str) -> tuple[SplitResult, int]:
-    """The parts of a URL and its port. Raises Refused."""
     try:
         parts = urlsplit(url)
         port = parts.port or PORTS.get(parts.scheme, 0)
@@ -154,7 +153,6 @@ def _request(url: str, limits: Limits, attempt: int, deadline: float) -> tuple[s
 
 
 def _body(response: urllib3.BaseHTTPResponse, limits: Limits, deadline: float) -> bytes:
-    """The whole body. Raises Refused if it is too large, TryLater if it takes too long."""
     length, body = response.headers.get("Content-Length", ""), bytearray()
     too_large = length.isdigit() and int(length) > limits.max_bytes
     while not too_large and (chunk := response.read1(CHUNK, decode_content=False)):
@@ -219,13 +217,11 @@ def read_urls(path: str | Path) -> pd.DataFrame:
     table = table.apply(lambda column: column.str.strip())
     bad = {f"no {name}": table[name] == "" for name in ("url", "licence")}
     bad["duplicate url"] = table.duplicated("url") & table["url"].ne("")
-    raise_errors(
-        [f"{path}:{i + 2}: {why} {table['url'][i]}" for why in bad for i in table.index[bad[why]]]
-    )
-    source = table["source"] if "source" in table.columns else table["url"]
-    return table.assign(source=source.where(source != "", table["url"]))[
-        ["url", "source", "licence"]
-    ]
+    urls = table["url"]
+    raise_errors([f"{path}:{i + 2}: {why} {urls[i]}" for why in bad for i in urls.index[bad[why]]])
+    source = table.get("source", urls)
+    source = source.where(source != "", urls)
+    return table.assign(source=source)[["url", "source", "licence"]]
 
 
 def check_image(data: bytes, limits: Limits) -> str:

@@ -42,9 +42,10 @@ def _read_sources() -> dict[str, tuple[Source, ...]]:
     sources: dict[str, tuple[Source, ...]] = {}
     with files("wsol.datasets").joinpath("sources.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            row |= {"size": int(row["size"] or 0) or None, "optional": row["optional"] == "yes"}
-            dataset = row.pop("dataset")
-            sources[dataset] = (*sources.get(dataset, ()), Source(**row))
+            size = int(row["size"]) if row["size"] else None
+            values = row | {"size": size, "optional": row["optional"] == "yes"}
+            dataset = values.pop("dataset")
+            sources[dataset] = (*sources.get(dataset, ()), Source(**values))
     return sources
 
 

@@ -104,7 +104,7 @@ def draw_birds(root: Path, config: BirdsConfig, workers: int = 2) -> None:
     jobs = cub + fullsup + background
     with ProcessPoolExecutor(workers) as pool:
         drawn = list(pool.map(_Job.draw, jobs, chunksize=16))
-    tables = {
+    tables: dict[str, list] = {
         "images.txt": [job.name for job in cub],
         "classes.txt": CLASSES,
         "image_class_labels.txt": [job.label + 1 for job in cub],

@@ -244,7 +244,11 @@ def lamps(scene: Scene, rng: Rng) -> None:
     """A bright disc with a halo."""
     at, radius = scene.anywhere(rng), rng.uniform(2, 7) * scene.unit
     for share, colour in ((1.0, [180, 150, 90]), (0.6, [230, 200, 130]), (0.3, [250, 240, 210])):
-        fill(scene.canvas, ellipse(at, (radius * share, radius * share)), jitter(rng, colour, 8))
+        fill(
+            scene.canvas,
+            ellipse(at, (radius * share, radius * share)),
+            jitter(rng, np.array(colour), 8),
+        )
 
 
 def shelves(scene: Scene, rng: Rng) -> None:

@@ -22,11 +22,13 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from wsol.datasets import miniatures
 from wsol.datasets.backgrounds.manifest import write_manifest
 from wsol.datasets.birds import BirdsConfig
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "study" / "real"))
+import miniatures  # noqa: E402
+
 BIRDS = BirdsConfig(n_train=400, n_fullsup=130, n_test=320, n_background=40)
 SETTINGS = {"method": "background", "backbone": "small8", "input_size": 64, "epochs": 12}
 SETTINGS |= {"batch_size": 20, "background_batch": 10, "checkpoint_seconds": 0.2}

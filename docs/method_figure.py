@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsol.datasets.birds import SPECIES, background_picture, bird_picture
+from wsol.datasets.birds import SPECIES, background_image, bird_image
 from wsol.evaluation.predict import READ_OUTS
 from wsol.inference.published import published
 from wsol.inference.settings import open_run
@@ -51,8 +51,8 @@ def _square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _maps() -> dict[str, NDArray]:
     """Both images and the maps of a published network, by their names in `PLACES`."""
     rng = np.random.default_rng(SEED)
-    image = _square(bird_picture(rng, SPECIES[SPECIES_SHOWN]).image)
-    background = _square(background_picture(rng, 0.3).image)
+    image = _square(bird_image(rng, SPECIES[SPECIES_SHOWN]).image)
+    background = _square(background_image(rng, 0.3).image)
     network, _, _ = open_run(published("birds/background-0"), "foreground")
     batch = torch.from_numpy(np.stack([image, background])).permute(0, 3, 1, 2).float() / 255
     outputs = network(batch.contiguous(memory_format=torch.channels_last))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from killing import kill_while
+from miniatures import CHECKSUMS, pack_cub, put, tar_bytes, tgz_bytes, write_checksums
 from PIL import Image
 
 from wsol.datasets import archives as checksums_module
@@ -25,7 +26,6 @@ from wsol.datasets.archives import (
 )
 from wsol.datasets.checks import DatasetError
 from wsol.datasets.memo import MEMO
-from wsol.datasets.miniatures import CHECKSUMS, pack_cub, put, tar_bytes, tgz_bytes, write_checksums
 from wsol.datasets.prepare import Plan, unpack
 from wsol.datasets.sources import Source, published
 
@@ -191,7 +191,7 @@ def test_a_tampered_archive_of_the_right_size_is_refused(archives):
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     found = hashlib.md5(content).hexdigest()
-    expected = f"{path}: has the MD5 {found}, and {sources[CUB].md5} was expected"
+    expected = f"{path}: has the MD5 {found}, not {sources[CUB].md5}"
     assert errors_of(check_archives, archives, sources)[0].startswith(expected)
 
 

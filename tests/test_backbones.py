@@ -9,7 +9,8 @@ import torchvision
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 
-from wsol.backbones import Backbone, build_backbone, token_map
+from wsol.backbones import Backbone, build_backbone
+from wsol.backbones.timm_networks import token_map
 from wsol.training.config import TrainConfig
 from wsol.training.runs import build_network
 

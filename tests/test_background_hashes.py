@@ -22,7 +22,7 @@ from wsol.datasets.backgrounds.copies import (
     perceptual_hash,
     to_bits,
 )
-from wsol.datasets.birds import SPECIES, background_picture, bird_picture
+from wsol.datasets.birds import SPECIES, background_image, bird_image
 from wsol.datasets.checks import DatasetError
 from wsol.datasets.index import index_table
 
@@ -34,8 +34,8 @@ def scene(i: int) -> Image.Image:
     """The i-th picture: two of three are scenes of all gaps, the third has a bird."""
     rng = np.random.default_rng([11, i])
     if i % 3:
-        return Image.fromarray(background_picture(rng, (0.0, 0.3, 1.0)[i % 2 + i % 3 - 1]).image)
-    return Image.fromarray(bird_picture(rng, SPECIES[i % len(SPECIES)]).image)
+        return Image.fromarray(background_image(rng, (0.0, 0.3, 1.0)[i % 2 + i % 3 - 1]).image)
+    return Image.fromarray(bird_image(rng, SPECIES[i % len(SPECIES)]).image)
 
 
 def encoded(image: Image.Image, form: str, **settings: int) -> Image.Image:

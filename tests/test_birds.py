@@ -14,12 +14,12 @@ from wsol.datasets.backgrounds.manifest import read_background_set
 from wsol.datasets.birds import (
     SPECIES,
     BirdsConfig,
-    Picture,
-    background_picture,
-    bird_picture,
+    DrawnImage,
+    background_image,
+    bird_image,
     dataset,
     draw_birds,
-    picture,
+    image,
     scenes,
 )
 from wsol.datasets.birds.bird import paint_bird
@@ -50,9 +50,9 @@ def index(root) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[Picture]:
+def images() -> list[DrawnImage]:
     """Two of each class."""
-    return [bird_picture(rng_of(11, i), SPECIES[i % len(SPECIES)]) for i in range(2 * len(SPECIES))]
+    return [bird_image(rng_of(11, i), SPECIES[i % len(SPECIES)]) for i in range(2 * len(SPECIES))]
 
 
 # --- on disk
@@ -112,30 +112,30 @@ def test_a_set_without_background_images_can_be_drawn(tmp_path):
 # --- the objects
 
 
-def test_objects_have_the_sizes_that_are_promised_and_some_are_cut_off(pictures):
+def test_objects_have_the_sizes_that_are_promised_and_some_are_cut_off(images):
     shares, cut = [], 0
-    for drawn in pictures:
+    for drawn in images:
         assert drawn.image.shape[:2] == drawn.mask.shape
         assert drawn.mask.mean() >= 0.08
         x, y, width, height = drawn.box
         shares.append(width * height / drawn.mask.size)
         cut += min(x, y) == 0 or x + width == drawn.mask.shape[1] or y + height == len(drawn.mask)
     assert 2 * min(shares) < max(shares) <= 0.60
-    assert 0.02 < cut / len(pictures) < 0.8
-    assert len({drawn.image.shape for drawn in pictures}) >= 3
+    assert 0.02 < cut / len(images) < 0.8
+    assert len({drawn.image.shape for drawn in images}) >= 3
 
 
 def test_a_head_is_at_least_ten_pixels_wide_at_the_networks_input():
-    sitters = [picture._place_sitter(rng_of(i), (216, 288)) for i in range(300)]
+    sitters = [image._place_sitter(rng_of(i), (216, 288)) for i in range(300)]
     widths = [2 * s.head_radius / 288 * 96 for s in sitters if s is not None]
     assert len(widths) > 50
     assert min(widths) >= 10
 
 
-def test_no_constant_box_serves_most_birds(pictures):
+def test_no_constant_box_serves_most_birds(images):
     rows = [
         dict(boxes=f"{x} {y} {x + w} {y + h}", width=p.mask.shape[1], height=p.mask.shape[0])
-        for p in pictures
+        for p in images
         for x, y, w, h in [p.box]
     ]
     box = np.round(constant_box(pd.DataFrame(rows)) * FRAME).astype(int)
@@ -145,16 +145,16 @@ def test_no_constant_box_serves_most_birds(pictures):
 
 def test_foliage_hides_parts_of_some_birds(monkeypatch):
     hidden = []
-    occlude = picture._occlude
+    occlude = image._occlude
 
     def watched(scene, rng, sitter, mask):
         left = occlude(scene, rng, sitter, mask)
         hidden.append(1 - (left > 127).sum() / (mask > 127).sum())
         return left
 
-    monkeypatch.setattr(picture, "_occlude", watched)
+    monkeypatch.setattr(image, "_occlude", watched)
     for i in range(12):
-        bird_picture(rng_of(5, i), SPECIES[0])
+        bird_image(rng_of(5, i), SPECIES[0])
     assert any(share > 0.02 for share in hidden)
     assert max(hidden) <= 0.31
 
@@ -244,31 +244,31 @@ def test_background_pictures_contain_no_bird(monkeypatch):
     def refuse(*args):
         raise AssertionError("a bird was painted")
 
-    monkeypatch.setattr(picture, "paint_bird", refuse)
+    monkeypatch.setattr(image, "paint_bird", refuse)
     for gap in (0.0, 0.5, 1.0):
-        drawn = background_picture(rng_of(41), gap)
+        drawn = background_image(rng_of(41), gap)
         assert not drawn.mask.any()
         assert drawn.box == (0, 0, 0, 0)
-        assert drawn.image.shape[:2] in picture.SHAPES
+        assert drawn.image.shape[:2] in image.SHAPES
     with pytest.raises(AssertionError, match="a bird was painted"):
-        bird_picture(rng_of(41), SPECIES[0])
+        bird_image(rng_of(41), SPECIES[0])
 
 
 @pytest.mark.parametrize(("share", "low", "high"), [(0.0, 0, 0), (0.3, 0.2, 0.4), (1.0, 1, 1)])
 def test_contamination_is_the_share_of_background_images_with_a_bird(monkeypatch, share, low, high):
-    monkeypatch.setattr(dataset, "bird_picture", lambda *_: 1)
-    monkeypatch.setattr(dataset, "background_picture", lambda *_: 0)
+    monkeypatch.setattr(dataset, "bird_image", lambda *_: 1)
+    monkeypatch.setattr(dataset, "background_image", lambda *_: 0)
     config = BirdsConfig(contamination=share)
     jobs = [dataset._Job(config, "background", i, 0, Path(), "") for i in range(300)]
-    found = np.mean([job._picture(rng_of(51, job.number)) for job in jobs])
+    found = np.mean([job._draw_image(rng_of(51, job.number)) for job in jobs])
     assert low <= found <= high
 
 
 def test_noise_in_the_place_of_scenes_has_no_scene_in_it(monkeypatch):
-    monkeypatch.setattr(dataset, "background_picture", None)
+    monkeypatch.setattr(dataset, "background_image", None)
     config = BirdsConfig(background="noise")
-    drawn = dataset._Job(config, "background", 0, 0, Path(), "")._picture(rng_of(52))
-    assert drawn.image.shape[:2] in picture.SHAPES
+    drawn = dataset._Job(config, "background", 0, 0, Path(), "")._draw_image(rng_of(52))
+    assert drawn.image.shape[:2] in image.SHAPES
     assert not drawn.mask.any()
     pixels = drawn.image.astype(float)
     assert pixels.std() == pytest.approx(256 / 12**0.5, rel=0.02)  # of a uniform distribution
@@ -302,8 +302,8 @@ def statistics(image: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def test_no_statistic_of_a_pixel_gives_the_object_away(pictures):
-    values = [(statistics(p.image), p.mask) for p in pictures]
+def test_no_statistic_of_a_pixel_gives_the_object_away(images):
+    values = [(statistics(p.image), p.mask) for p in images]
     for name in values[0][0]:
         inside, outside = (
             np.concatenate([found[name][mask == side] for found, mask in values])[::5]
@@ -312,11 +312,11 @@ def test_no_statistic_of_a_pixel_gives_the_object_away(pictures):
         assert 0.3 < auc(inside, outside) < 0.7, name
 
 
-def test_object_images_and_background_images_look_alike_as_wholes(pictures):
-    others = [background_picture(rng_of(61, i), 0.0).image for i in range(40)]
-    # A bird adds contrast to its picture, so that alone may tell some pictures apart, not all.
+def test_object_images_and_background_images_look_alike_as_wholes(images):
+    others = [background_image(rng_of(61, i), 0.0).image for i in range(40)]
+    # A bird adds contrast to its image, so that alone may tell some images apart, not all.
     for measure, limit in ((np.mean, 0.7), (np.std, 0.85)):
-        a = np.array([measure(p.image) for p in pictures])
+        a = np.array([measure(p.image) for p in images])
         b = np.array([measure(image) for image in others])
         assert 1 - limit < auc(a, b) < limit, (measure.__name__, auc(a, b))
 

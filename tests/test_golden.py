@@ -27,7 +27,7 @@ from wsol.baselines.references import (
     reference_tables,
     save_references,
 )
-from wsol.datasets.birds import SPECIES, BirdsConfig, bird_picture
+from wsol.datasets.birds import SPECIES, BirdsConfig, bird_image
 from wsol.datasets.index import INDEX, read_index
 from wsol.datasets.prepare import prepare_birds
 from wsol.evaluation.compare import evaluate_protocols
@@ -96,7 +96,7 @@ def measure(folder: Path) -> dict[str, str]:
     pd.concat(protocols).to_csv(folder / "protocols.csv", index=False)
     found["protocols"] = _digest(folder / "protocols.csv")
     rng = np.random.default_rng(3)
-    images = [bird_picture(rng, SPECIES[i]).image for i in range(4)]
+    images = [bird_image(rng, SPECIES[i]).image for i in range(4)]
     boxes = [
         one
         for kind in ("class", "foreground", "product")

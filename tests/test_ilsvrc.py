@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from miniatures import pack_ilsvrc as pack
+from miniatures import put, write_checksums
+from miniatures import tar_bytes as tar
+from miniatures import voc_annotation as xml
 from PIL import Image
 
 from wsol.datasets.archives import BOXES, TRAIN, VAL, Limits, unpack_ilsvrc
 from wsol.datasets.checks import DatasetError
 from wsol.datasets.ilsvrc import read_ilsvrc
 from wsol.datasets.index import COLUMNS, INDEX, read_index
-from wsol.datasets.miniatures import pack_ilsvrc as pack
-from wsol.datasets.miniatures import put, write_checksums
-from wsol.datasets.miniatures import tar_bytes as tar
-from wsol.datasets.miniatures import voc_annotation as xml
 from wsol.datasets.prepare import Plan, prepare, prepare_background, unpack
 from wsol.evaluation.metrics import evaluate
 from wsol.evaluation.run import evaluate_run

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from miniatures import mask_name, write_openimages_lists
 from PIL import Image
 
 from wsol.datasets.checks import DatasetError, ImageCheck
 from wsol.datasets.index import COLUMNS, INDEX, parse_boxes, read_index
-from wsol.datasets.miniatures import mask_name, write_openimages_lists
 from wsol.datasets.openimages import mask_box, read_openimages, same_proportions
 from wsol.datasets.prepare import Plan, prepare, prepare_background
 from wsol.evaluation.masks import IGNORE, OBJECT, MaskReader

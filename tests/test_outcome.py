@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import miniatures
 import pandas as pd
 import pytest
 
-from wsol.datasets import index, miniatures, smoke
+from wsol.datasets import files, smoke
 from wsol.datasets.checks import SHOWN, DatasetError
 from wsol.datasets.index import INDEX, index_table, write_index
 from wsol.datasets.prepare import (
@@ -105,7 +106,7 @@ def test_an_index_that_could_not_be_written_leaves_the_old_one(tmp_path, monkeyp
         Path(path).write_text("image_id,pa")
         raise OSError("no space left")
 
-    monkeypatch.setattr(index.pd.DataFrame, "to_csv", torn)
+    monkeypatch.setattr(files.pd.DataFrame, "to_csv", torn)
     for out in (tmp_path, tmp_path / "new"):
         with pytest.raises(OSError, match="no space left"):
             write_index(index_table([ROW]), out / INDEX)
@@ -202,7 +203,7 @@ def test_a_background_set_needs_its_facts(tmp_path):
 def test_what_lies_elsewhere_is_never_made_nor_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(smoke, "project_root", lambda: tmp_path)
     made = []
-    monkeypatch.setattr(miniatures, "make_cub", lambda folder: made.append(folder))
+    monkeypatch.setattr(smoke.runpy, "run_path", lambda path: {"make_cub": made.append})
     mine, shared = tmp_path / "mine/archives", tmp_path / "runs/smoke/archives"
     for part in (mine, shared):
         part.mkdir(parents=True)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import wsol
-from wsol.datasets.birds import SPECIES, bird_picture
+from wsol.datasets.birds import SPECIES, bird_image
 from wsol.evaluation.boxes import box_iou
 from wsol.evaluation.metrics import choose_tau, localization_errors
 from wsol.evaluation.table import LocalizationTable
@@ -50,7 +50,7 @@ def test_thresholds_and_card_follow_from_the_committed_tables(run: Path) -> None
 def test_the_background_run_localizes_birds_better_than_cam() -> None:
     """Twenty new images, one of each class; 19.5 and 77.3 % of the test set are wrong."""
     rng = np.random.default_rng(3)
-    drawn = [bird_picture(rng, species) for species in SPECIES]
+    drawn = [bird_image(rng, species) for species in SPECIES]
     right = dict.fromkeys(NAMES, 0)
     for name in NAMES:
         detections = wsol.localize([one.image for one in drawn], wsol.published(name))
@@ -86,7 +86,7 @@ def test_a_card_claims_nothing_about_another_data_set(tmp_path: Path) -> None:
 
 
 def test_a_given_threshold_wins_and_a_folder_can_be_localized_by_name(tmp_path: Path) -> None:
-    image = bird_picture(np.random.default_rng(0), SPECIES[0]).image
+    image = bird_image(np.random.default_rng(0), SPECIES[0]).image
     Image.fromarray(image).save(tmp_path / "a.png")
     run = wsol.published("birds/background-0")
     boxes = json.loads((run / "boxes.json").read_text("utf-8"))["class"]

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import miniatures
 import pandas as pd
 import pytest
 import yaml
 
-from wsol.datasets import miniatures
 from wsol.datasets.backgrounds.manifest import write_manifest
 from wsol.datasets.birds import BirdsConfig, draw_birds
 from wsol.evaluation.table import LocalizationTable

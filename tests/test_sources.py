@@ -6,10 +6,19 @@ from pathlib import Path
 import pytest
 
 from wsol.datasets.archives import BOXES, CUB, MASKS, TRAIN, VAL
-from wsol.datasets.sources import FOLDERS, SOURCES, markdown, overview, published
+from wsol.datasets.sources import FOLDERS, SOURCES, overview, published
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+
+
+def markdown(dataset: str) -> str:
+    """The table of a data set in data/README.md, with the folders that are used there."""
+    table = overview(dataset, FOLDERS[dataset], Path("nowhere")).drop(columns="there")
+    table["put it at"] = [f"`{place}`" for place in table["put it at"]]
+    return table.to_markdown(index=False, tablefmt="pipe")
+
+
 PAGES = {source.page for sources in SOURCES.values() for source in sources}
 
 

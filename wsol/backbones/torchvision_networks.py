@@ -20,6 +20,7 @@ def load_torchvision(constructor: Callable, weights: str | None, **options) -> n
 
 
 def vgg16(weights: str | None, large: bool) -> Parts:
+    """VGG16 without pool5, for large maps without pool4, and a new layer conv6."""
     layers = load_torchvision(torchvision.models.vgg16, weights).features
     conv6 = nn.Sequential(nn.Conv2d(512, 1024, 3, padding=1), nn.ReLU(inplace=True))
     late = nn.Sequential(*layers[24 if large else 23 : 30], *conv6)  # layer 23 is pool4

@@ -32,9 +32,9 @@ from torchvision.tv_tensors import Image, Mask
 
 from wsol.backbones import Backbone
 from wsol.datasets.images import Images, as_input, open_images
-from wsol.datasets.index import parse_boxes, rows_of
+from wsol.datasets.index import TEST, TRAIN_FULLSUP, parse_boxes, rows_of
 from wsol.evaluation.predict import image_batches, run_network
-from wsol.evaluation.run import FULLSUP, TEST, RunEvaluation, about_run, evaluate_maps
+from wsol.evaluation.run import RunEvaluation, about_run, evaluate_maps
 from wsol.methods.background import foreground_head
 from wsol.training.distributed import choose_device
 from wsol.training.runs import load_network
@@ -94,7 +94,7 @@ def split_fullsup(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataF
     order of the rows. Raises ValueError if there are fewer than five rows.
     """
     if len(rows) < HELD_OUT:
-        raise ValueError(f"{len(rows)} images of {FULLSUP}; a split needs at least {HELD_OUT}")
+        raise ValueError(f"{len(rows)} images of {TRAIN_FULLSUP}; at least {HELD_OUT} are needed")
     order = np.random.default_rng(seed).permutation(len(rows))
     order = order[np.argsort(rows["label"].to_numpy()[order], kind="stable")]
     held = np.zeros(len(rows), dtype=bool)
@@ -221,13 +221,13 @@ def evaluate_few_shot(
     classifier, trained = load_network(weights)
     torch.set_num_threads(trained.threads)  # the last bits of a sum depend on them
     classifier = classifier.to(choose_device(device))
-    fitted, held_out = split_fullsup(rows_of(index, FULLSUP), config.seed)
+    fitted, held_out = split_fullsup(rows_of(index, TRAIN_FULLSUP), config.seed)
 
     def images(rows: pd.DataFrame) -> Images:
         return open_images([Path(root) / path for path in rows["path"]], trained.input_size, cache)
 
     localizer, history = fit_localizer(classifier.backbone, images(fitted), fitted, config)
-    rows = {FULLSUP: held_out, TEST: rows_of(index, TEST)}
+    rows = {TRAIN_FULLSUP: held_out, TEST: rows_of(index, TEST)}
     maps = {s: predict_few_shot(localizer, classifier, images(r)) for s, r in rows.items()}
     about = about_run(trained, root, None) | {"method": METHOD, "seed": str(config.seed)}
     result = evaluate_maps(maps, rows, root, (KIND,), about | dict(meta or {}), workers)

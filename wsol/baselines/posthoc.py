@@ -30,9 +30,9 @@ from torchcam.methods import GradCAM, LayerCAM, ScoreCAM, XGradCAM
 
 from wsol.backbones import Backbone
 from wsol.datasets.images import Images, as_input, open_images
-from wsol.datasets.index import rows_of
+from wsol.datasets.index import TEST, TRAIN_FULLSUP, rows_of
 from wsol.evaluation.predict import BATCH, image_batches, predict
-from wsol.evaluation.run import FULLSUP, TEST, RunEvaluation, about_run, evaluate_maps
+from wsol.evaluation.run import RunEvaluation, about_run, evaluate_maps
 from wsol.training.distributed import choose_device
 from wsol.training.runs import load_network
 
@@ -165,7 +165,7 @@ def evaluate_posthoc(
     network, config = load_network(weights)
     torch.set_num_threads(config.threads)  # the last bits of a sum depend on them
     network = network.to(choose_device(device))
-    rows, maps = {split: rows_of(index, split) for split in (FULLSUP, TEST)}, {}
+    rows, maps = {split: rows_of(index, split) for split in (TRAIN_FULLSUP, TEST)}, {}
     for split, part in rows.items():
         images = open_images([Path(root) / p for p in part["path"]], config.input_size, cache)
         labels = torch.from_numpy(part["label"].to_numpy().copy())

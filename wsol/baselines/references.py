@@ -22,12 +22,11 @@ from scipy.signal.windows import gaussian
 from wsol.baselines.patch_classifier import patch_map, train_patch_classifier
 from wsol.datasets.backgrounds.manifest import load_background
 from wsol.datasets.images import load_split
-from wsol.datasets.index import parse_boxes, rows_of
+from wsol.datasets.index import TEST, TRAIN_FULLSUP, TRAIN_WEAKSUP, parse_boxes, rows_of
 from wsol.evaluation.boxes import FRAME, box_iou, resize_boxes
 from wsol.evaluation.localize import localize
 from wsol.evaluation.masks import MaskReader
 from wsol.evaluation.metrics import DELTA, box_accuracy
-from wsol.evaluation.run import FULLSUP, TEST
 from wsol.evaluation.table import LocalizationTable
 
 CENTRE_SIGMA = 0.25  # of the centre Gaussian, in sides of the frame
@@ -137,7 +136,7 @@ def choose_sigma(maps: Sequence[NDArray[np.float32]], index: pd.DataFrame) -> fl
 
 def constant_box_maps(index: pd.DataFrame) -> tuple[SplitMaps, str]:
     """Maps of the best constant box of `train-fullsup`; the box in shares of the image, as text."""
-    box = constant_box(rows_of(index, FULLSUP))
+    box = constant_box(rows_of(index, TRAIN_FULLSUP))
     return _repeated(constant_box_map(box), index), " ".join(f"{side:.3f}" for side in box)
 
 
@@ -148,7 +147,7 @@ def centre_gaussian_maps(index: pd.DataFrame) -> tuple[SplitMaps, str]:
 
 def _repeated(map_: NDArray, index: pd.DataFrame) -> SplitMaps:
     """One map (h, w) as that of every image of both splits, without copies."""
-    counts = {split: len(rows_of(index, split)) for split in (FULLSUP, TEST)}
+    counts = {split: len(rows_of(index, split)) for split in (TRAIN_FULLSUP, TEST)}
     return {split: np.broadcast_to(map_, (n, *map_.shape)) for split, n in counts.items()}
 
 
@@ -161,7 +160,7 @@ def patch_classifier_maps(
     index: pd.DataFrame, root: Path, size: int, count: int, seed: int
 ) -> tuple[SplitMaps, str]:
     """Smoothed maps of a patch classifier, trained on `count` patches; the smoothing, as text."""
-    objects, _ = load_split(index, root, "train-weaksup", size)
+    objects, _ = load_split(index, root, TRAIN_WEAKSUP, size)
     background = load_background(root, None, size)
     classifier = train_patch_classifier(objects.numpy(), background.numpy(), seed, count)
     return _smoothed_maps(partial(patch_map, classifier), index, root, size)
@@ -174,10 +173,10 @@ def _smoothed_maps(
     size: int,
 ) -> tuple[SplitMaps, str]:
     raw = {}
-    for split in (FULLSUP, TEST):
+    for split in (TRAIN_FULLSUP, TEST):
         images, _ = load_split(index, root, split, size)
         raw[split] = [map_of(image) for image in images.numpy()]
-    sigma = choose_sigma(raw[FULLSUP], rows_of(index, FULLSUP))
+    sigma = choose_sigma(raw[TRAIN_FULLSUP], rows_of(index, TRAIN_FULLSUP))
     return {split: smooth(maps, sigma) for split, maps in raw.items()}, f"smoothed by {sigma:g}"
 
 

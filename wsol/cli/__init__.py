@@ -139,7 +139,7 @@ def evaluate(target, data, out, json_file, table_file, protocol, workers, **opti
 
     if (target / WEIGHTS).is_file():
         return _evaluate_run(target, data, out, workers)
-    from wsol.datasets.files import write_text, written_whole
+    from wsol.datasets.files import write_table, write_text
     from wsol.evaluation.summary import evaluate_score_maps, format_summary, image_rows
 
     if options["metadata"] is None:
@@ -154,12 +154,11 @@ def evaluate(target, data, out, json_file, table_file, protocol, workers, **opti
     if table_file and table_file.suffix == ".npz":
         table.save(table_file)
     elif table_file:
-        with written_whole(table_file) as path:
-            image_rows(table, summary["tau"]).to_csv(path, index=False, lineterminator="\n")
+        write_table(image_rows(table, summary["tau"]), table_file)
 
 
 def _evaluate_run(run: Path, data: Path | None, out: Path | None, workers: int) -> None:
-    from wsol.datasets.index import INDEX, read_index
+    from wsol.datasets.index import INDEX, TEST, TRAIN_FULLSUP, read_index
     from wsol.evaluation.metrics import evaluate as numbers_of
     from wsol.evaluation.run import evaluate_run
     from wsol.training.runs import WEIGHTS
@@ -172,7 +171,7 @@ def _evaluate_run(run: Path, data: Path | None, out: Path | None, workers: int) 
     if out is not None:
         result.save_tables(out, run.resolve().name)
     for kind in dict.fromkeys(kind for kind, _ in result.tables):
-        numbers = numbers_of(result.tables[kind, "test"], result.tables[kind, "train-fullsup"])
+        numbers = numbers_of(result.tables[kind, TEST], result.tables[kind, TRAIN_FULLSUP])
         click.echo(f"{kind} map, tau = {numbers['tau']:.3f} (chosen on train-fullsup)")
         for name in ("top1_loc_error", "top5_loc_error", "gt_known_loc_error", "cls_error"):
             click.echo(f"{name:>20} {numbers[name]:7.2f} %")

@@ -116,7 +116,6 @@ class Unpacked:
 
 
 def _refusal(member: tarfile.TarInfo, match: re.Match | None, limit: int) -> str | None:
-    """Why a member is not unpacked, if so."""
     try:
         tarfile.data_filter(member, "/target")  # links, devices, paths that lead out
     except tarfile.FilterError as error:
@@ -129,14 +128,12 @@ def _refusal(member: tarfile.TarInfo, match: re.Match | None, limit: int) -> str
 
 
 def _unpack_tar(path: Path, folder: Path, pattern: str, done: Unpacked) -> None:
-    """Unpack a tar, compressed or not, below a folder."""
     with tarfile.open(path, "r:*") as archive:
         for member, name in done.members(archive, str(path), pattern, done.limits.file):
             done.write(archive, member, folder / name)
 
 
 def _unpack_train(path: Path, folder: Path, pattern: str, done: Unpacked) -> None:
-    """Unpack the archives of the classes inside the large one."""
     with tarfile.open(path, "r:") as archive:
         for synset, wnid in done.members(archive, str(path), pattern, done.limits.synset):
             where, images = f"{path}/{synset.name}", rf"({wnid}_\d+\.JPEG)"
@@ -231,19 +228,16 @@ def check_archives(
     Raises DatasetError with every archive that differs.
     """
     present = [folder / name for name in sources if (folder / name).is_file()]
-    sizes = {} if checksums else {name: source.size for name, source in sources.items()}
-    expected = {name: source.md5 for name, source in sources.items()}
-    if checksums is not None:
-        expected = read_checksums(checksums)
+    own = None if checksums is None else read_checksums(checksums)
     errors = []
     for path in present:
-        size, md5 = sizes.get(path.name), expected.get(path.name)
+        source = sources[path.name]
+        size, md5 = (source.size, source.md5) if own is None else (None, own.get(path.name))
         if md5 is None:
             errors.append(f"{path}: its checksum is unknown, so it cannot be checked")
         elif size not in (None, path.stat().st_size):
             errors.append(f"{path}: has {path.stat().st_size:,} bytes, and {size:,} are published")
         elif (actual := md5_of(path, memo)) != md5:
-            found = f"has the MD5 {actual}, and {md5} was expected"
-            errors.append(f"{path}: {found}: download it again")
+            errors.append(f"{path}: has the MD5 {actual}, not {md5}: download it again")
     raise_errors(errors)
     return present

@@ -27,7 +27,6 @@ MALFORMED = "malformed, it needs image_id, category_id and bbox of 4 numbers"
 
 
 def _numbers(values: Iterable[object]) -> Box:
-    """Four finite numbers. Raises ValueError or TypeError if they are not."""
     a, b, c, d = map(float, values)
     if not all(map(math.isfinite, (a, b, c, d))):
         raise ValueError
@@ -41,9 +40,8 @@ def read_boxes(path: Path, errors: list[str]) -> pd.DataFrame:
         read = _read_coco if path.suffix.lower() == ".json" else _read_csv
         rows = read(path, text, errors)
     table = pd.DataFrame(rows, columns=COLUMNS)
-    again = table.duplicated(HEADER)
-    first = table.groupby(HEADER)["where"].transform("first")
-    repeated = table.assign(first=first)[again]
+    firsts = table.assign(first=table.groupby(HEADER)["where"].transform("first"))
+    repeated = firsts[table.duplicated(HEADER)]
     report(repeated, "image {image} is listed twice, as on {first}", errors)
     return table
 

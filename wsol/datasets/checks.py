@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from wsol.datasets.images import decoded
@@ -95,11 +96,8 @@ def read_lines(
     for column in paths:
         bad |= table[column].str.contains(OUTSIDE).fillna(value=False).astype(bool)
     table["where"] = [f"{path}:{line}" for line in table.index]
-    report(
-        table[bad].assign(line=lines[bad]),
-        f"malformed line {{line!r}}, expected '{expected}'",
-        errors,
-    )
+    message = f"malformed line {{line!r}}, expected '{expected}'"
+    report(table[bad].assign(line=lines[bad]), message, errors)
     return table[~bad].reset_index(drop=True)
 
 
@@ -201,12 +199,12 @@ def with_sizes(
         errors.append(f"{folder}: missing folder of {len(table)} images")
         return table.assign(width=0, height=0)[:0]
     sizes = image_sizes([folder / path for path in table["path"]], check)
-    good = pd.Series([not isinstance(size, str) for size in sizes], index=table.index, dtype=bool)
+    good = np.array([not isinstance(size, str) for size in sizes], dtype=bool)
     reasons = [size for size in sizes if isinstance(size, str)]
     report(table[~good].assign(reason=reasons), "{reason}", errors)
-    size = pd.DataFrame([size for size in sizes if not isinstance(size, str)], dtype="int64")
-    size = size.reindex(columns=[0, 1]).to_numpy()
-    return table[good].assign(width=size[:, 0], height=size[:, 1])
+    decoding = [size for size in sizes if not isinstance(size, str)]
+    width, height = np.array(decoding, dtype=np.int64).reshape(-1, 2).T
+    return table[good].assign(width=width, height=height)
 
 
 def check_masks(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 from filelock import FileLock
 
 
@@ -40,6 +41,12 @@ def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text with \\n line ends, whole or not at all."""
     with written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_table(table: pd.DataFrame, path: str | Path) -> None:
+    """Write a table as CSV without its index; the same table always gives the same bytes."""
+    with written_whole(path) as partial:
+        table.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
 
 
 def replace_folder(new: Path, out: Path) -> None:

@@ -49,13 +49,11 @@ def _class_images(
     folder: Path, root: Path, split: str, leave: set[Path], errors: list[str]
 ) -> list[tuple[str, str, str]]:
     """Image, class and split of the images in the class folders of a folder."""
-    classes = _folders(folder, leave)
+    classes, images = _folders(folder, leave), []
     if not classes:
         errors.append(f"{folder}: no folder of a class in it")
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix.lower() in SUFFIXES:
-            errors.append(f"{path}: image outside the folder of any class")
-    images = []
+    beside = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
+    errors += [f"{path}: image outside the folder of any class" for path in beside]
     for path in classes:
         below = list_images(path)
         if not below:
@@ -94,9 +92,8 @@ def _counts(images: int, boxed: int, shares: Sequence[float]) -> tuple[int, int]
     Rounded, but at least one where the share is not 0 and the class has enough; training comes
     first, then the test, and neither of the two takes an image without a box.
     """
-    fullsup, test = (
-        max(1, math.floor(share * images + 0.5)) if share else 0 for share in shares[1:]
-    )
+    rounded = (max(1, math.floor(share * images + 0.5)) if share else 0 for share in shares[1:])
+    fullsup, test = rounded
     test = max(0, min(test, images - 1, boxed))
     return max(0, min(fullsup, images - 1 - test, boxed - test)), test
 
@@ -123,10 +120,9 @@ def draw_splits(
         candidates = [image for image in sorted(images) if boxed is None or image in boxed]
         drawn = [candidates[i] for i in rng.permutation(len(candidates))]
         fullsup, test = _counts(len(images), len(candidates), shares)
-        for name_of_split, some in zip(
-            SPLITS, (images, drawn[:fullsup], drawn[fullsup : fullsup + test]), strict=True
-        ):
-            split |= dict.fromkeys(some, name_of_split)
+        parts = images, drawn[:fullsup], drawn[fullsup : fullsup + test]
+        for name_of_split, part in zip(SPLITS, parts, strict=True):
+            split |= dict.fromkeys(part, name_of_split)
     return split
 
 
@@ -139,14 +135,12 @@ def _check_boxes(boxes: pd.DataFrame, images: pd.DataFrame, errors: list[str]) -
     boxes = boxes[~unknown]
     other = (boxes["category"] != "") & (boxes["category"] != boxes["own"])
     named = boxes["category"].isin(classes)
-    report(
-        boxes[other & ~named], "category {category!r} is unknown, no class has this name", errors
-    )
+    message = "category {category!r} is unknown, no class has this name"
+    report(boxes[other & ~named], message, errors)
     message = "box of {category!r} in {image}, an image of the class {own!r}"
     report(boxes[other & named], message, errors)
-    sizes = images.dropna(subset="width")[["image_id", "width", "height"]].astype(
-        {"width": int, "height": int}
-    )
+    sizes = images.dropna(subset="width")[["image_id", "width", "height"]]
+    sizes = sizes.astype({"width": int, "height": int})
     boxes = boxes[~other].merge(sizes, left_on="image", right_on="image_id")
     actual = boxes["width"].astype("str") + " x " + boxes["height"].astype("str")
     wrong = (boxes["listed"] != "") & (boxes["listed"] != actual)
@@ -161,7 +155,6 @@ def _is_turned(path: Path) -> bool:
 
 
 def _masks(folder: Path, images: pd.DataFrame, root: Path, errors: list[str]) -> list[str]:
-    """Paths from root of the masks that exist, "" for the others."""
     paths = [folder / Path(image).with_suffix(".png") for image in images["image_id"]]
     masks = [relative(path, root) if path.is_file() else "" for path in paths]
     if not any(masks):
@@ -181,8 +174,6 @@ def read_folder(
 ) -> pd.DataFrame:
     """Index table of an image folder; its paths start from `root`.
 
-    Parameters
-    ----------
     root : folder of one folder per class, or of train/, val/ and test/ with such folders
     boxes : table of boxes, CSV or COCO's JSON
     masks : folder of object masks

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import ParseError
 
 import pandas as pd
 from defusedxml import ElementTree
@@ -62,15 +62,6 @@ WHERE_FROM = (
 )
 
 
-def _annotated_object(element: Element, where: str) -> dict[str, str] | None:
-    """Class and corners of an <object> as text, None if it is malformed."""
-    name = (element.findtext("name") or "").strip()
-    corners = [(element.findtext(f"bndbox/{c}") or "").strip() for c in VOC_CORNERS]
-    if not name or not all(re.fullmatch(NUMBER, corner) for corner in corners):
-        return None
-    return {"where": where, "wnid": name} | dict(zip(CORNERS, corners, strict=True))
-
-
 def read_voc(path: Path, errors: list[str]) -> list[dict[str, str]]:
     """The objects of an annotation in the XML of PASCAL VOC: where, wnid, x0, y0, x1, y1 as text.
 
@@ -90,18 +81,21 @@ def read_voc(path: Path, errors: list[str]) -> list[dict[str, str]]:
     except (OSError, ValueError, LookupError) as error:  # DefusedXmlException is a ValueError
         errors.append(f"{path}: cannot be read: {error}")
         return []
-    elements = root.findall("object")
+    elements, objects = root.findall("object"), []
     if not elements:
         errors.append(f"{path}: annotation without object")
     # ElementTree keeps no line numbers, so lines are counted in the text.
     lines = [content.count(b"\n", 0, m.start()) + 1 for m in re.finditer(rb"<object\b", content)]
     if len(lines) != len(elements):
         lines = [1] * len(elements)
-    wheres = [f"{path}:{line}" for line in lines]
-    objects = [_annotated_object(*pair) for pair in zip(elements, wheres, strict=True)]
-    expected = "malformed object, expected a name and a bndbox of four numbers"
-    errors += [f"{w}: {expected}" for w, one in zip(wheres, objects, strict=True) if one is None]
-    return [one for one in objects if one is not None]
+    for element, line in zip(elements, lines, strict=True):
+        where, name = f"{path}:{line}", (element.findtext("name") or "").strip()
+        box = [(element.findtext(f"bndbox/{corner}") or "").strip() for corner in VOC_CORNERS]
+        if name and all(re.fullmatch(NUMBER, number) for number in box):
+            objects.append({"where": where, "wnid": name} | dict(zip(CORNERS, box, strict=True)))
+        else:
+            errors.append(f"{where}: malformed object, expected name and bndbox of four numbers")
+    return objects
 
 
 def _read_list(path: Path, errors: list[str]) -> pd.DataFrame | None:
@@ -116,7 +110,6 @@ def _read_list(path: Path, errors: list[str]) -> pd.DataFrame | None:
 def _check_listed(
     folder: Path, names: pd.Series, listed: pd.DataFrame | None, errors: list[str]
 ) -> None:
-    """A list and the images below a folder must name the same ones."""
     if listed is None:
         return
     missing = listed[~listed["image"].isin(names)]
@@ -126,7 +119,6 @@ def _check_listed(
 
 
 def _image_names(folder: Path, errors: list[str]) -> list[str]:
-    """Sorted names of the images in a folder."""
     if not folder.is_dir():
         errors.append(f"{folder}: missing folder")
         return []
@@ -142,16 +134,16 @@ def read_classes(root: Path, errors: list[str]) -> tuple[dict[str, str], dict[st
     Without a file of classes the folders of `train` are the classes and name themselves.
     """
     numbered, names = {}, {}
-    wnid = r"(?P<wnid>\S+)\s+"
-    if (root / NUMBERS).is_file():
-        pattern, expected = wnid + r"(?P<number>\d+)\s+(?P<name>.+)", "<wnid> <number> <name>"
-        table = unique(read_lines(root / NUMBERS, pattern, expected, errors), "wnid", errors)
-        numbered = dict(zip(table["number"], table["wnid"], strict=True))
-        names = dict(zip(table["wnid"], table["name"], strict=True))
-    if (root / MAPPING).is_file():
-        table = read_lines(root / MAPPING, wnid + r"(?P<name>.+)", "<wnid> <names>", errors)
-        table = unique(table, "wnid", errors)
-        names = dict(zip(table["wnid"], table["name"], strict=True))
+    for file, number, expected in (
+        (NUMBERS, r"(?P<number>\d+)\s+", "<wnid> <number> <name>"),
+        (MAPPING, "(?P<number>)", "<wnid> <names>"),
+    ):
+        if (root / file).is_file():
+            pattern = rf"(?P<wnid>\S+)\s+{number}(?P<name>.+)"
+            table = unique(read_lines(root / file, pattern, expected, errors), "wnid", errors)
+            names = dict(zip(table["wnid"], table["name"], strict=True))
+            if file == NUMBERS:
+                numbered = dict(zip(table["number"], table["wnid"], strict=True))
     if not names and (root / IMAGES / "train").is_dir():
         folders = (root / IMAGES / "train").iterdir()
         names = {folder.name: folder.name for folder in folders if folder.is_dir()}
@@ -161,7 +153,7 @@ def read_classes(root: Path, errors: list[str]) -> tuple[dict[str, str], dict[st
 def _train_rows(
     root: Path, classes: dict[str, str], check: bool | ImageCheck, errors: list[str]
 ) -> pd.DataFrame:
-    """Rows of `train-weaksup`: 1.28 million, one class at a time."""
+    """Rows of `train-weaksup`, 1.28 million."""
     folder = root / IMAGES / "train"
     if not folder.is_dir():
         errors.append(f"{folder}: missing folder of the training images")
@@ -169,28 +161,22 @@ def _train_rows(
     listed = _read_list(root / LISTS / "train_cls.txt", errors)
     unknown = {entry.name for entry in folder.iterdir() if entry.is_dir()}
     unknown |= set() if listed is None else set(listed["image"].str.replace("/.*", "", regex=True))
-    for wnid in sorted(unknown.difference(classes)):
-        errors.append(f"{folder / wnid}: no class of the list of classes")
-    tables = []
-    shown = tqdm(classes.items(), "classes", unit="class", leave=False, delay=2)
-    for label, (wnid, class_name) in enumerate(shown):
-        names = _image_names(folder / wnid, errors)
-        table = pd.DataFrame({"path": [f"{wnid}/{name}" for name in names]}, dtype="str")
-        table["where"] = [f"{folder}/{path}" for path in table["path"]]
-        table = table.assign(label=label, class_name=class_name, split=TRAIN_WEAKSUP)
-        tables.append(table)
-    table = (
-        pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"path": [], "where": []})
-    )
+    unlisted = sorted(unknown.difference(classes))
+    errors += [f"{folder / wnid}: no class of the list of classes" for wnid in unlisted]
+    shown = tqdm(classes, "classes", unit="class", leave=False, delay=2)
+    images = [
+        (f"{wnid}/{name}", f"{folder}/{wnid}/{name}", label, classes[wnid], TRAIN_WEAKSUP)
+        for label, wnid in enumerate(shown)
+        for name in _image_names(folder / wnid, errors)
+    ]
+    table = pd.DataFrame(images, columns=["path", "where", "label", "class_name", "split"])
     _check_listed(folder, table["path"], listed, errors)
     rows = with_sizes(table, folder, check, errors)
-    below = IMAGES.as_posix()
     image_id = "train/" + rows["path"]
-    return index_table(rows.assign(image_id=image_id, path=f"{below}/" + image_id))
+    return index_table(rows.assign(image_id=image_id, path=f"{IMAGES.as_posix()}/" + image_id))
 
 
 def _check_classes(objects: pd.DataFrame, classes: dict[str, str], errors: list[str]) -> None:
-    """All objects of an annotation are of one class, and it is in the list of classes."""
     first = objects.groupby("path")["wnid"].transform("first")
     mixed = objects.assign(first=first)[objects["wnid"] != first]
     report(mixed, "object of {wnid} in an image of {first}", errors)
@@ -220,9 +206,8 @@ def _val_rows(
     boxes = pd.DataFrame(objects, columns=["path", "where", "wnid", *CORNERS], dtype="str")
     _check_classes(boxes, classes, errors)
     known = {Path(name).stem for name in images["path"]}
-    for annotation in sorted(annotations.glob("*.xml")):
-        if annotation.stem not in known:
-            errors.append(f"{annotation}: annotation without image")
+    extra = [path for path in sorted(annotations.glob("*.xml")) if path.stem not in known]
+    errors += [f"{path}: annotation without image" for path in extra]
     rows = with_sizes(images, folder, check, errors)
     boxes = boxes.merge(rows.drop(columns="where"), on="path")
     rows = rows.merge(boxes.drop_duplicates("path")[["path", "wnid"]], on="path")
@@ -253,9 +238,8 @@ def _check_ground_truth(
             if wnid is None:
                 errors.append(f"{path}:{line}: malformed line {text!r}, expected a class number")
             elif wnid != annotated:
-                errors.append(
-                    f"{path}:{line}: the class is {wnid}, the annotation says {annotated}"
-                )
+                message = f"the class is {wnid}, the annotation says {annotated}"
+                errors.append(f"{path}:{line}: {message}")
 
 
 def read_ilsvrc(
@@ -266,8 +250,6 @@ def read_ilsvrc(
 ) -> pd.DataFrame:
     """Index table of ILSVRC CLS-LOC; boxes in original pixels, none for `train-weaksup`.
 
-    Parameters
-    ----------
     root : folder that holds ILSVRC/
     fullsup : folder of the metadata of `train-fullsup`, if there is one
     check_images : decode every image, or only read their headers if False; an `ImageCheck` can keep

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from wsol.datasets.files import written_whole
+from wsol.datasets.files import write_table
 
 INDEX = "index.csv"  # name of the table in the folder of its data set
 TRAIN_WEAKSUP, TRAIN_FULLSUP, TEST = SPLITS = ("train-weaksup", "train-fullsup", "test")
@@ -91,9 +91,7 @@ def read_index(path: str | Path) -> pd.DataFrame:
 
 def write_index(table: pd.DataFrame, path: str | Path) -> None:
     """Write an index table as CSV; the same table always gives the same bytes."""
-    table = check_index(table)[list(COLUMNS)]
-    with written_whole(path) as partial:
-        table.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
+    write_table(check_index(table)[list(COLUMNS)], path)
 
 
 def rows_of(index: pd.DataFrame, split: str) -> pd.DataFrame:

@@ -86,10 +86,9 @@ class Memo:
         """The value for a file in this state, or None."""
         if state is None or self._connection is None:
             return None
-        where = "kind = ? AND path = ? AND size = ? AND mtime_ns = ?"
-        row = self._connection.execute(f"SELECT value FROM memo WHERE {where}", (kind, *state))
-        value = row.fetchone()
-        return None if value is None else json.loads(value[0])
+        query = "SELECT value FROM memo WHERE kind = ? AND path = ? AND size = ? AND mtime_ns = ?"
+        row = self._connection.execute(query, (kind, *state)).fetchone()
+        return None if row is None else json.loads(row[0])
 
     def put(self, kind: str, state: State | None, value: object) -> None:
         """Keep a value that JSON can hold; it is written with the next batch."""
@@ -102,9 +101,9 @@ class Memo:
     def flush(self) -> None:
         """Write the values that are not written yet."""
         if self._pending:
+            insert = "INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?, ?)"
             with self._open() as transaction:
-                rows = "INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?, ?)"
-                transaction.executemany(rows, self._pending)
+                transaction.executemany(insert, self._pending)
             self._pending.clear()
         self._written = time.monotonic()
 

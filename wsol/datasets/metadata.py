@@ -46,12 +46,12 @@ def check_images_listed(
     ids: pd.DataFrame, tables: dict[str, pd.DataFrame], errors: list[str]
 ) -> None:
     """Every image of the tables must be in `ids`, and the other way round."""
+    images = ids["image_id"]
     for table in tables.values():
-        unknown = table[~table["image_id"].isin(ids["image_id"])]
+        unknown = table[~table["image_id"].isin(images)]
         report(unknown, "image {image_id} is not in image_ids.txt", errors)
     for what, table in tables.items():
-        missing = ids[~ids["image_id"].isin(table["image_id"])]
-        report(missing, f"image {{image_id}} without {what}", errors)
+        report(ids[~images.isin(table["image_id"])], f"image {{image_id}} without {what}", errors)
 
 
 def split_rows(
@@ -72,12 +72,11 @@ def split_rows(
         known = labels["label"] < len(class_names)
         report(labels[~known], "label {label} without class", errors)
         labels = labels[known]
-    listed = ids.merge(labels.drop(columns="where"))
-    rows = listed.merge(sizes.drop(columns="where"))
-    boxes = fit_boxes(boxes.merge(sizes.drop(columns="where")), errors)
-    if class_names is None:
-        names = rows["image_id"].str.replace("/.*", "", regex=True)
-    else:
+    sizes = sizes.drop(columns="where")
+    rows = ids.merge(labels.drop(columns="where")).merge(sizes)
+    boxes = fit_boxes(boxes.merge(sizes), errors)
+    names = rows["image_id"].str.replace("/.*", "", regex=True)
+    if class_names is not None:
         names = [class_names[label] for label in rows["label"]]
     rows = rows.assign(path=rows["image_id"], split=split, class_name=names)
     return rows.assign(boxes=rows["image_id"].map(box_texts(boxes, "image_id")))

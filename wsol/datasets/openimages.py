@@ -33,15 +33,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsol.datasets.checks import (
-    Box,
-    ImageCheck,
-    Size,
-    raise_errors,
-    report,
-    unique,
-    with_sizes,
-)
+from wsol.datasets.checks import Box, ImageCheck, Size, raise_errors, report, unique, with_sizes
 from wsol.datasets.files import relative, written_whole
 from wsol.datasets.images import decoded
 from wsol.datasets.index import SPLITS, format_boxes, index_table
@@ -109,25 +101,24 @@ def unite_masks(root: Path, objects: pd.DataFrame, size: Size, out: Path) -> Uni
 
     Both files are grey, 255 inside and 0 outside. Nothing is written if there is an error.
     """
-    errors, masks, region = [], [], None
-    for row in objects.itertuples():
+    errors: list[str] = []
+
+    def read(name: str, where: str, empty: bool = False) -> NDArray[np.bool_] | None:
         try:
-            masks.append(read_mask(root / row.mask, size))
+            return read_mask(root / name, size, empty)
         except ValueError as error:
-            errors.append(f"{row.where}: {error}")
+            errors.append(f"{where}: {error}")
+            return None
+
+    masks = [read(row.mask, row.where) for row in objects.itertuples()]
     first = objects.iloc[0]
-    if first["ignore"]:
-        try:
-            region = read_mask(root / first["ignore"], size, empty=True)
-        except ValueError as error:
-            errors.append(f"{first['where']}: {error}")
+    region = read(first["ignore"], first["where"], empty=True) if first["ignore"] else None
     if errors:
         return United(None, None, None, errors)
     union = masks[0].astype(np.uint8)
     for mask in masks[1:]:  # of one resolution as a rule
-        union |= cv2.resize(
-            mask.astype(np.uint8), union.shape[::-1], interpolation=cv2.INTER_NEAREST
-        )
+        size_of_first = union.shape[::-1]
+        union |= cv2.resize(mask.astype(np.uint8), size_of_first, interpolation=cv2.INTER_NEAREST)
     object_file = out / Path(first["image_id"]).with_suffix(".png")
     ignore_file = object_file.with_name(f"{object_file.stem}_ignore.png")
     _save(union > 0, object_file)
@@ -198,8 +189,6 @@ def read_openimages(
 ) -> pd.DataFrame:
     """Index table of OpenImages30k, paths from root; boxes in pixels of the images.
 
-    Parameters
-    ----------
     root : folder of train/, val/ and test/
     metadata : folder of the text files of the three splits
     united : folder to write one mask, and one region to ignore, per image into

@@ -23,7 +23,7 @@ from wsol.datasets.backgrounds.manifest import read_background_set, write_manife
 from wsol.datasets.birds import BirdsConfig, draw_birds
 from wsol.datasets.checks import DatasetError, ImageCheck
 from wsol.datasets.cub import read_cub
-from wsol.datasets.files import relative, replace_folder, write_text, written_whole
+from wsol.datasets.files import relative, replace_folder, write_table, write_text
 from wsol.datasets.folder import SHARES, read_folder
 from wsol.datasets.ilsvrc import read_ilsvrc
 from wsol.datasets.index import INDEX, SPLITS, parse_boxes, read_index, write_index
@@ -52,9 +52,7 @@ def errors_kept(out: Path) -> Iterator[None]:
     try:
         yield
     except DatasetError as error:
-        with written_whole(path) as partial:
-            table = error_table(error.errors)
-            table.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
+        write_table(error_table(error.errors), path)
         error.table = path
         raise
     path.unlink(missing_ok=True)
@@ -71,9 +69,8 @@ def index_or_errors(read: Callable[[], pd.DataFrame], raw: Path, out: Path) -> p
     try:
         with errors_kept(out):
             index = read()
-            for column in ("path", "mask", "ignore"):
-                paths = [relative(raw / path, out) if path else "" for path in index[column]]
-                index[column] = paths
+            for name in ("path", "mask", "ignore"):
+                index[name] = [relative(raw / path, out) if path else "" for path in index[name]]
             write_index(index, Path(out) / INDEX)
     except DatasetError as error:
         return error_table(error.errors)
@@ -126,8 +123,7 @@ class Plan:
         if self.archives and self.kind not in UNPACK:
             raise ValueError(f"the archives of {self.kind} have no published checksum: unpack them")
         if self.check.memo is None:
-            check = replace(self.check, memo=self.out / MEMO)
-            object.__setattr__(self, "check", check)
+            object.__setattr__(self, "check", replace(self.check, memo=self.out / MEMO))
 
     def has_archives(self) -> bool:
         """Whether an archive of the data set is in the folder of archives."""
@@ -152,7 +148,6 @@ def prepare(plan: Plan) -> pd.DataFrame:
 
 
 def _read(plan: Plan) -> pd.DataFrame:
-    """The index table of a data set, paths from its folder."""
     if plan.kind == "openimages":
         metadata = plan.metadata or plan.raw / "metadata"
         return read_openimages(plan.raw, metadata, plan.out / MASKS, plan.check)
@@ -184,8 +179,7 @@ def prepare_background(
 
 def counts(index: pd.DataFrame) -> pd.DataFrame:
     """Per split: images, classes, boxes, most boxes of an image, masks; sizes in pixels."""
-    boxes = index["boxes"].map(lambda text: len(parse_boxes(text)))
-    splits = index.assign(boxes=boxes, mask=index["mask"] != "").groupby("split")
+    splits = index.assign(boxes=_boxes(index), mask=index["mask"] != "").groupby("split")
     table = splits.agg(
         images=("image_id", "size"),
         classes=("label", "nunique"),
@@ -198,14 +192,17 @@ def counts(index: pd.DataFrame) -> pd.DataFrame:
     return _in_order(table)
 
 
+def _boxes(index: pd.DataFrame) -> pd.Series:
+    return index["boxes"].map(lambda text: len(parse_boxes(text)))
+
+
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
     return table.loc[[split for split in SPLITS if split in table.index]]
 
 
 def boxes_per_image(index: pd.DataFrame, most: int = 5) -> pd.DataFrame:
     """Images of each split by their number of boxes, those with `most` or more together."""
-    numbers = index["boxes"].map(lambda text: len(parse_boxes(text)))
-    names = numbers.map(lambda n: f"{most} or more" if n >= most else str(n))
+    names = _boxes(index).map(lambda n: f"{most} or more" if n >= most else str(n))
     return _in_order(pd.crosstab(index["split"], names.rename("boxes")))
 
 
@@ -226,7 +223,6 @@ def prepare_birds(root: str | Path, config: BirdsConfig, workers: int = 2) -> pd
     read_background_set(partial / "background")
     index = read_cub(partial, partial / "fullsup")
     write_index(index, partial / INDEX)
-    record = json.dumps(asdict(config), indent=2, sort_keys=True) + "\n"
-    write_text(partial / RECORD, record)
+    write_text(partial / RECORD, json.dumps(asdict(config), indent=2, sort_keys=True) + "\n")
     replace_folder(partial, root)
     return index

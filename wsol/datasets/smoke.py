@@ -3,6 +3,7 @@
 Paths elsewhere belong to the user and may be incomplete: the notebooks say what is missing.
 """
 
+import runpy
 import shutil
 from pathlib import Path
 
@@ -10,30 +11,34 @@ import numpy as np
 from PIL import Image
 
 from wsol import project_root
-from wsol.datasets import miniatures
-from wsol.datasets.birds import SPECIES, background_picture, bird_picture
+from wsol.datasets.birds import SPECIES, background_image, bird_image
 from wsol.datasets.index import INDEX, TRAIN_WEAKSUP, read_index, rows_of
 
+SMOKE = Path("runs") / "smoke"  # where the defaults of all notebooks write
+MINIATURES = Path("study") / "real" / "miniatures.py"
 
-def _is_missing(made: Path) -> bool:
-    """Whether a file below runs/smoke is missing or older than the code that writes it."""
-    if project_root() / "runs" / "smoke" not in made.parents:
-        return False
-    newest = max(file.stat().st_mtime for file in Path(__file__).parent.rglob("*.py"))
+
+def is_outdated(made: Path) -> bool:
+    """Whether a file is missing or older than the library."""
+    newest = max(file.stat().st_mtime for file in Path(__file__).parents[1].rglob("*.py"))
     return not made.exists() or made.stat().st_mtime < newest
+
+
+def _is_ours(path: Path) -> bool:
+    return project_root() / SMOKE in path.parents
 
 
 def ensure_miniature(kind: str, part: Path) -> None:
     """Draw a small data set in the authors' format around one of its folders.
 
-    kind : "cub", "ilsvrc", "openimages" or "folder", see `wsol.datasets.miniatures`
+    kind : "cub", "ilsvrc", "openimages" or "folder", see study/real/miniatures.py
     part : a folder of the data set, whose parent is replaced
     """
     made = part.parent / "made"
-    if _is_missing(made):
+    if _is_ours(made) and is_outdated(made):
         if made.is_file():  # no other folder is ours to replace
             shutil.rmtree(part.parent)
-        getattr(miniatures, f"make_{kind}")(part.parent)
+        runpy.run_path(str(project_root() / MINIATURES))[f"make_{kind}"](part.parent)
         made.touch()
 
 
@@ -43,15 +48,15 @@ def ensure_background_images(folder: Path, data: Path) -> None:
     24 scenes, two exact copies, two near copies, four images with a bird, one training image.
     """
     last = folder / "training-image.jpg"
-    if not _is_missing(last):
+    if not (_is_ours(last) and is_outdated(last)):
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     rng = np.random.default_rng(15)
     for i in range(24):
-        Image.fromarray(background_picture(rng, 0.3).image).save(folder / f"scene-{i:02d}.jpg")
+        Image.fromarray(background_image(rng, 0.3).image).save(folder / f"scene-{i:02d}.jpg")
     for i in range(4):
-        Image.fromarray(bird_picture(rng, SPECIES[i]).image).save(folder / f"scene-9{i}.jpg")
+        Image.fromarray(bird_image(rng, SPECIES[i]).image).save(folder / f"scene-9{i}.jpg")
     for i in (3, 8):
         shutil.copyfile(folder / f"scene-{i:02d}.jpg", folder / f"scene-{i:02d}_again.jpg")
     for i in (5, 12):

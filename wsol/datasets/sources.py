@@ -73,7 +73,6 @@ def published(dataset: str) -> dict[str, Source]:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether there is a file, or a folder with something in it."""
     return path.is_file() or (path.is_dir() and any(path.iterdir()))
 
 
@@ -98,25 +97,10 @@ def overview(dataset: str, folders: Mapping[str, str | Path], root: Path = Path(
     raw = root / used[RAW] if RAW in used else None
     rows = []
     for source in SOURCES[dataset]:
-        place = Path(used[source.folder], source.path) if source.folder in used else None
-        if place is not None or (raw and source.becomes):
-            state = _state(source, root / (place or source.path), raw)
-            put = place.as_posix() if place else source.path
-            rows.append({"put it at": put, "there": state} | _published_columns(source))
+        in_use = source.folder in used
+        if in_use or (raw and source.becomes):
+            place = Path(used[source.folder] if in_use else "", source.path)
+            row = {"put it at": place.as_posix(), "there": _state(source, root / place, raw)}
+            row |= {"what": source.what, "bytes": f"{source.size:,}" if source.size else ""}
+            rows.append(row | {"MD5": source.md5, "licence": source.licence, "page": source.page})
     return pd.DataFrame(rows)
-
-
-def _published_columns(source: Source) -> dict[str, str]:
-    size = f"{source.size:,}" if source.size else ""
-    texts = {"what": source.what, "bytes": size, "MD5": source.md5}
-    return texts | {"licence": source.licence, "page": source.page}
-
-
-def markdown(dataset: str) -> str:
-    """The table of a data set in data/README.md, with the folders that are used there."""
-    rows = [
-        {"put it at": f"`{Path(FOLDERS[dataset][source.folder], source.path).as_posix()}`"}
-        | _published_columns(source)
-        for source in SOURCES[dataset]
-    ]
-    return pd.DataFrame(rows).to_markdown(index=False, tablefmt="pipe")

@@ -8,11 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsol.datasets.images import load_split
-from wsol.datasets.index import rows_of
+from wsol.datasets.index import TEST, TRAIN_FULLSUP, rows_of
 from wsol.evaluation.localize import rank_labels
 from wsol.evaluation.predict import READ_OUTS, predict
 from wsol.evaluation.protocols import PROTOCOLS, Protocol, ProtocolResult, evaluate_under
-from wsol.evaluation.run import FULLSUP, TEST
 from wsol.training.runs import load_network
 
 
@@ -55,7 +54,7 @@ def evaluate_protocols(
     three errors at it, cls_error (of the protocol's frame), and gt_known_loc_error_oracle.
     """
     network, config = load_network(weights)
-    rows = {split: rows_of(index, split) for split in (FULLSUP, TEST)}
+    rows = {split: rows_of(index, split) for split in (TRAIN_FULLSUP, TEST)}
     table = []
     for name in protocols:
         protocol, predicted, ranks = PROTOCOLS[name], {}, {}
@@ -63,7 +62,8 @@ def evaluate_protocols(
             images, labels = frame_images(index, root, split, config.input_size, protocol)
             predicted[split] = predict(network, images, labels)
             _, ranks[split] = rank_labels(predicted[split]["logits"], labels.numpy())
-        tried = _results(protocol, predicted[FULLSUP]["class"], rows[FULLSUP], ranks[FULLSUP])
+        maps = predicted[TRAIN_FULLSUP]["class"]
+        tried = _results(protocol, maps, rows[TRAIN_FULLSUP], ranks[TRAIN_FULLSUP])
         lowest = {key: result.errors["gt_known_loc_error"].min() for key, result in tried.items()}
         read_out = min(lowest, key=lowest.__getitem__)
         tau = tried[read_out].best_tau()

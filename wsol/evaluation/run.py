@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from wsol.datasets.backgrounds.manifest import read_background_set
 from wsol.datasets.images import load_split
-from wsol.datasets.index import rows_of
+from wsol.datasets.index import TEST, TRAIN_FULLSUP, rows_of
 from wsol.evaluation.localize import localize
 from wsol.evaluation.masks import MaskReader
 from wsol.evaluation.metrics import choose_tau, max_box_acc
@@ -26,7 +26,6 @@ from wsol.methods import get_method
 from wsol.training.config import Execution, TrainConfig
 from wsol.training.runs import load_network
 
-FULLSUP, TEST = "train-fullsup", "test"
 PROTOCOL = "choe2020"
 
 
@@ -76,7 +75,7 @@ def evaluate_run(
         memory, and `execution` and `resume_dir` mean nothing
     """
     network, config = load_network(weights)
-    rows = {split: rows_of(index, split) for split in (FULLSUP, TEST)}
+    rows = {split: rows_of(index, split) for split in (TRAIN_FULLSUP, TEST)}
     if maps is None:
         predicted = {
             s: predict(network, *load_split(index, root, s, config.input_size)) for s in rows
@@ -125,13 +124,13 @@ def evaluate_maps(
         )
 
     tried = {
-        key: table(FULLSUP, *key, values)
-        for key, values in read_outs(predicted[FULLSUP], kinds).items()
+        key: table(TRAIN_FULLSUP, *key, values)
+        for key, values in read_outs(predicted[TRAIN_FULLSUP], kinds).items()
     }
     choices = _choose(tried)
     tables = {}
     for kind, name in choices.loc[choices["chosen"], ["map", "read_out"]].itertuples(index=False):
-        tables[kind, FULLSUP] = tried[kind, name]
+        tables[kind, TRAIN_FULLSUP] = tried[kind, name]
         values = read_out_map(predicted[TEST], kind, name)
         tables[kind, TEST] = table(TEST, kind, name, values)
     return RunEvaluation(tables, choices, dict(predicted))

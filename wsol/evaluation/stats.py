@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from wsol.datasets.index import TRAIN_FULLSUP
 from wsol.evaluation.metrics import DELTA, TOP, column_of
 from wsol.evaluation.table import LocalizationTable, in_steps
 
 GT_KNOWN = "gt_known_loc_error"
 # Error -> how many of the first classes may hold the label; None where the class is given.
 ERRORS = {"top1_loc_error": 1, "top5_loc_error": TOP, GT_KNOWN: None}
-TAU_SOURCES = ("train-fullsup", "fixed", "oracle")  # where a tau may come from
+TAU_SOURCES = (TRAIN_FULLSUP, "fixed", "oracle")  # where a tau may come from
 
 BATCH = 32  # resamples at a time: what bounds the memory
 CHUNK = 1024  # images whose booleans are floats at a time

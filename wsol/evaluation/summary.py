@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wsol.datasets.checks import DatasetError
+from wsol.datasets.index import TEST, TRAIN_FULLSUP
 from wsol.datasets.metadata import read_split_metadata
 from wsol.evaluation import metrics, stats
 from wsol.evaluation.failures import failure_reasons, failure_shares
@@ -25,7 +26,7 @@ from wsol.evaluation.masks import MaskReader
 from wsol.evaluation.protocols import CHOE2020, ProtocolResult, evaluate_under, get_protocol
 from wsol.evaluation.table import LocalizationTable
 
-ORACLE, FULLSUP = "oracle", "train-fullsup"
+ORACLE = "oracle"
 MAP_CLASSES = ("label", "predicted")
 UNDEFINED = {  # numbers that maps of the predicted class say nothing of
     "predicted": ("gt_known_loc_error", "top5_loc_error", "maxboxacc", "maxboxacc_v2"),
@@ -97,7 +98,7 @@ def summarize(test: LocalizationTable, fullsup: LocalizationTable | None = None)
     maxboxacc; maxboxacc_v2 (mean and parts at IoU 30, 50, 70); pxap, pixel_iou; failures, the
     shares of the reasons; curves, the errors against tau.
     """
-    source = ORACLE if fullsup is None else FULLSUP
+    source = ORACLE if fullsup is None else TRAIN_FULLSUP
     numbers = metrics.evaluate(test, test if fullsup is None else fullsup)
     tau, undefined = numbers["tau"], UNDEFINED[test.meta["map_class"]]
     v2 = {part: numbers.pop(f"maxboxacc_v2_{part}") for part in metrics.PARTS}
@@ -152,7 +153,7 @@ def summarize_under(test: ProtocolResult, fullsup: ProtocolResult | None = None)
     summary = {
         "protocol": test.protocol.name,
         "n_images": len(test.labels),
-        "tau_source": ORACLE if fullsup is None else FULLSUP,
+        "tau_source": ORACLE if fullsup is None else TRAIN_FULLSUP,
         "tau": chosen,
         **test.at(chosen),
         "averaged_over": test.protocol.average,
@@ -195,19 +196,19 @@ def evaluate_score_maps(
         if masks is not None or map_class != "label":
             raise ValueError(f"{protocol} takes maps of the label's class and no masks")
         as_it_is = dict(score_of=lambda score, protocol: score)
-        chosen_on, rows = None, read_split_metadata(metadata, "test")
+        chosen_on, rows = None, read_split_metadata(metadata, TEST)
         maps, ranks = open_score_maps(score_maps, rows["image_id"]), None
         if predictions is not None:
             ranks, _ = read_predictions(predictions, rows["image_id"], rows["label"])
         test = evaluate_under(preset, maps, rows, ranks, **as_it_is)
         if fullsup is not None:
-            rows = read_split_metadata(fullsup[1], FULLSUP)
+            rows = read_split_metadata(fullsup[1], TRAIN_FULLSUP)
             maps = open_score_maps(fullsup[0], rows["image_id"])
             chosen_on = evaluate_under(preset, maps, rows, **as_it_is)
         return summarize_under(test, chosen_on), None
     common = dict(map_class=map_class, workers=workers, progress=progress)
-    chosen_on = None if fullsup is None else read_table(*fullsup, FULLSUP, **common)
-    table = read_table(score_maps, metadata, "test", predictions=predictions, masks=masks, **common)
+    chosen_on = None if fullsup is None else read_table(*fullsup, TRAIN_FULLSUP, **common)
+    table = read_table(score_maps, metadata, TEST, predictions=predictions, masks=masks, **common)
     return summarize(table, chosen_on), table
 
 
@@ -228,7 +229,7 @@ BEST_TAU = "at the best tau of these images (oracle)"
 
 def format_summary(summary: dict[str, Any]) -> str:
     """The main numbers as text, one per line."""
-    source = "chosen on train-fullsup" if summary["tau_source"] == FULLSUP else "oracle"
+    source = "chosen on train-fullsup" if summary["tau_source"] == TRAIN_FULLSUP else "oracle"
     lines = [
         f"{summary['n_images']} images, protocol {summary['protocol']}, maps of the "
         f"{summary.get('map_class', 'label')} class, tau = {summary['tau']:.3f} ({source})"

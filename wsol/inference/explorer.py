@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wsol.datasets.index import INDEX, read_index, rows_of
+from wsol.datasets.index import INDEX, TEST, read_index, rows_of
 from wsol.evaluation.failures import REASONS, RIGHT, WRONG_CLASS, failure_reasons
 from wsol.evaluation.metrics import choose_tau
 from wsol.inference.export import overlay
@@ -60,8 +60,8 @@ def open_gallery(evaluations: list[Path], data: Path) -> Gallery:
         for file in files:
             kind = file.name.removeprefix(f"{folder.name}-").removesuffix("-test.npz")
             pair = read_pair(file.parent, f"{folder.name}-{kind}")
-            sources[folder.name, kind] = (folder / "maps" / "test", kind, *pair)
-    return Gallery(rows_of(read_index(data / INDEX), "test"), data, sources)
+            sources[folder.name, kind] = (folder / "maps" / TEST, kind, *pair)
+    return Gallery(rows_of(read_index(data / INDEX), TEST), data, sources)
 
 
 def orders(gallery: Gallery) -> list[str]:

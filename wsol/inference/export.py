@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from tqdm.auto import tqdm
 
-from wsol.datasets.files import write_text, written_whole
+from wsol.datasets.files import write_table, write_text, written_whole
 from wsol.inference.localize import Detection, Source, image_files, iterate_images, read_image
 from wsol.inference.published import run_folder
 from wsol.inference.settings import display_name
@@ -41,7 +41,7 @@ def detections_table(detections: Iterable[Detection]) -> pd.DataFrame:
 
 def to_csv(detections: Iterable[Detection], path: str | Path) -> None:
     """Write `detections_table` as CSV; the same detections always give the same bytes."""
-    write_text(path, detections_table(detections).to_csv(index=False, lineterminator="\n"))
+    write_table(detections_table(detections), path)
 
 
 def to_coco(detections: Iterable[Detection], path: str | Path) -> None:

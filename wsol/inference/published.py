@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 
 from wsol.datasets.files import write_text, written_whole
+from wsol.datasets.index import TRAIN_FULLSUP
 from wsol.evaluation.metrics import choose_tau, cls_error, localization_errors
 from wsol.evaluation.stats import error_interval, wilson_interval
 from wsol.evaluation.table import LocalizationTable
@@ -82,7 +83,7 @@ def _error_rows(test: dict[str, LocalizationTable], boxes: dict[str, dict]) -> l
         tau = boxes[kind]["tau"]
         errors = localization_errors(table, tau)
         for name, error in ERRORS.items():
-            low, high = error_interval(table, tau, error, tau_source="train-fullsup")
+            low, high = error_interval(table, tau, error, tau_source=TRAIN_FULLSUP)
             value = rounded(errors[error])
             rows.append(f"| {name}, {kind} map | {value} | {low:.1f} to {high:.1f} |")
     table = test["class"]

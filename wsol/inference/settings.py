@@ -9,10 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from wsol.datasets.index import INDEX, read_index
+from wsol.datasets.index import INDEX, TRAIN_FULLSUP, read_index
 from wsol.evaluation.metrics import choose_tau
 from wsol.evaluation.predict import READ_OUTS, run_network
-from wsol.evaluation.run import FULLSUP
 from wsol.evaluation.table import LocalizationTable
 from wsol.training.config import TrainConfig
 from wsol.training.runs import load_network
@@ -51,7 +50,7 @@ def open_run(
 
 
 def _fullsup_table(folder: Path, run: Path, config: TrainConfig, kind: str) -> LocalizationTable:
-    path = folder / f"{run.resolve().name}-{kind}-{FULLSUP}.npz"
+    path = folder / f"{run.resolve().name}-{kind}-{TRAIN_FULLSUP}.npz"
     if not path.is_file():
         raise ValueError(
             f"no {path}; notebooks/40_evaluate.ipynb with run={run} and out={folder} writes it, "

@@ -82,7 +82,7 @@ def foreground_loss(
 
 
 def negative_score(S: Tensor, A: Tensor, config: Config) -> Tensor:
-    """How much each location looks like an object, (B, h w), of S (B, 1, h, w) and A (B, h2, w2)."""
+    """Likeness to an object (B, h w), of S (B, 1, h, w) and A (B, h2, w2)."""
     score = _standardized(S.flatten(1))
     if config.negative_score == "agreement":
         A = F.interpolate(A[:, None], S.shape[-2:], mode="bilinear", align_corners=False)

@@ -27,8 +27,6 @@ _LONGEST_SOCKET_PATH = 103  # bytes; of the systems that have such sockets, macO
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 
-SMOKE = Path("runs") / "smoke"  # where the defaults of all notebooks write
-
 
 def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> None:
     """Execute a notebook in its own folder and write it, normalized, to `out`.
@@ -150,6 +148,8 @@ def ensure(path: Path, data: Path | None = None) -> None:
     So any notebook can be run first with its defaults. Paths elsewhere belong to the user or to the
     pipeline: raises FileNotFoundError if one is missing.
     """
+    from wsol.datasets.smoke import SMOKE, is_outdated
+
     root, name = project_root(), path.name
     kind = name if name == "references" else path.parent.name
     complete = {"train": "weights.safetensors"} | dict.fromkeys(
@@ -162,8 +162,7 @@ def ensure(path: Path, data: Path | None = None) -> None:
         raise FileNotFoundError(
             f"there is no {path}; `dvc repro` makes the results of the pipeline"
         )
-    newest = max(file.stat().st_mtime for file in Path(__file__).parents[1].rglob("*.py"))
-    if made.exists() and made.stat().st_mtime >= newest:
+    if not is_outdated(made):
         return
     data = data or root / SMOKE / "birds"
     method, _, seed = name.rpartition("-")

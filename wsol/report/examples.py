@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from wsol.datasets.images import load_image
-from wsol.datasets.index import parse_boxes, rows_of
+from wsol.datasets.index import TEST, parse_boxes, rows_of
 from wsol.evaluation.boxes import FRAME, box_iou, largest_box, resize_boxes, score_map
 from wsol.evaluation.metrics import choose_tau, column_of
 from wsol.evaluation.predict import load_maps, read_out_map
@@ -81,7 +81,7 @@ def load_examples(
     titles: Sequence[str] = PLACES,
 ) -> list[Example]:
     """Load images of `test` at equal distances in the ranking by IoU of the map `rule`."""
-    rows, examples = rows_of(index, "test"), []
+    rows, examples = rows_of(index, TEST), []
     ranked = rank_by_iou(*sources[rule][2:])
     places = np.linspace(0, len(ranked) - 1, len(titles))
     for place, title in zip(places, titles, strict=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from wsol.datasets.files import write_text
+from wsol.datasets.files import write_table, write_text
 
 CSV_DIGITS = 4  # decimals of the numbers in a CSV
 KEYS = ["dataset", "method", "backbone"]
@@ -70,7 +70,7 @@ def write_headline(table: pd.DataFrame, out: Path, name: str = "localization_err
 
 def write_csv(table: pd.DataFrame, path: Path, digits: int = CSV_DIGITS) -> None:
     """Write a table of numbers, rounded to `digits`, the same bytes everywhere."""
-    write_text(path, table.round(digits).to_csv(index=False, lineterminator="\n"))
+    write_table(table.round(digits), path)
 
 
 def write_metrics(table: pd.DataFrame, path: Path) -> None:

@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from wsol.datasets.index import TEST, TRAIN_FULLSUP
 from wsol.evaluation.boxes import FRAME
 from wsol.evaluation.metrics import choose_tau, column_of, localization_errors
 from wsol.evaluation.stats import Difference, check_same_images, paired_bootstrap, wrong_images
 from wsol.evaluation.table import LocalizationTable
 from wsol.report.format import HEADERS, rounded
 from wsol.report.tables import (
-    FULLSUP,
-    TEST,
     Pair,
     in_order,
     localization_error,
@@ -76,7 +75,7 @@ def search_table(
     """
     rows = []
     for name, settings in trials.items():
-        (file,) = folders[name].glob(f"*-class-{FULLSUP}.npz")
+        (file,) = folders[name].glob(f"*-class-{TRAIN_FULLSUP}.npz")
         table = LocalizationTable.load(file)
         errors = localization_errors(table, choose_tau(table))
         about = {"method": row_name(table), "trial": name, "settings": _settings_text(settings)}
@@ -221,7 +220,7 @@ def write_crossed(folder: Path, seeds: list[int]) -> None:
     for seed in seeds:
         boxes = read_pair(folder, f"background-{seed}-foreground")
         classes = read_pair(folder, f"cam-{seed}-class")
-        for box, label, split in zip(boxes, classes, (TEST, FULLSUP), strict=True):
+        for box, label, split in zip(boxes, classes, (TEST, TRAIN_FULLSUP), strict=True):
             crossed(box, label).save(folder / f"{CROSSED}-{seed}-foreground-{split}.npz")
 
 

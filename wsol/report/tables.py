@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from wsol.datasets.files import write_text, written_whole
+from wsol.datasets.index import TEST, TRAIN_FULLSUP
 from wsol.evaluation.failures import failure_shares
 from wsol.evaluation.metrics import choose_tau, evaluate
 from wsol.evaluation.stats import paired_bootstrap
@@ -18,7 +19,6 @@ from wsol.evaluation.table import LocalizationTable, one_protocol
 from wsol.report.format import KEYS
 from wsol.report.names import METHODS
 
-FULLSUP, TEST = "train-fullsup", "test"
 STAGES = ("evaluate", "references", "ablate")
 SPREAD = ("top1_loc_error", "top5_loc_error", "gt_known_loc_error", "cls_error")  # mean and sd
 MEAN_AND_SD = (("mean", "mean"), ("sd", "std"))
@@ -55,7 +55,7 @@ def collect(sources: Mapping[str, Sequence[Path]], out: Path) -> None:
 
 def read_pair(folder: Path, name: str) -> Pair:
     """Read the tables of `test` and of `train-fullsup` of a name such as ``cam-0-class``."""
-    test, fullsup = (folder / f"{name}-{split}.npz" for split in (TEST, FULLSUP))
+    test, fullsup = (folder / f"{name}-{split}.npz" for split in (TEST, TRAIN_FULLSUP))
     return LocalizationTable.load(test), LocalizationTable.load(fullsup)
 
 

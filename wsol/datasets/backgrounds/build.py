@@ -68,30 +68,21 @@ def from_folder(folder: str | Path, source: str, licence: str, below: str = "") 
     images = list_images(folder)
     if not images:
         raise DatasetError([f"{folder}: no image in it"])
-    return [
-        Candidate(path, (Path(below) / path.relative_to(folder)).as_posix(), source, licence)
-        for path in images
-    ]
+    files = [(Path(below) / path.relative_to(folder)).as_posix() for path in images]
+    return [Candidate(*pair, source, licence) for pair in zip(images, files, strict=True)]
 
 
 def from_set(folder: str | Path) -> list[Candidate]:
     """All images of a background set, those that are dropped included."""
-    rows = read_manifest(folder)
-    return [
-        Candidate(Path(folder) / row.file, row.file, row.source, row.licence)
-        for row in rows.itertuples()
-    ]
+    rows = read_manifest(folder)[["file", "source", "licence"]].to_numpy()
+    return [Candidate(Path(folder) / row[0], *row) for row in rows]
 
 
 def _added(out: Path, new: Sequence[Candidate]) -> list[Candidate]:
     """The images of the set in `out`, and the new ones unless the same is there."""
     earlier = from_set(out)
-    there = {one.file: one.path for one in earlier}
-    return earlier + [
-        one
-        for one in new
-        if one.file not in there or file_sha256(there[one.file]) != file_sha256(one.path)
-    ]
+    there = {(one.file, file_sha256(one.path)) for one in earlier}
+    return earlier + [one for one in new if (one.file, file_sha256(one.path)) not in there]
 
 
 def _left_out(
@@ -105,23 +96,20 @@ def _left_out(
 
     Images with a decision come before their copies, so that the decision is kept.
     """
-    order = sorted(range(len(hashes)), key=lambda i: hashes[i].sha256 not in decided)
-    files = [candidates[i].file for i in order]
-    ordered = [hashes[i] for i in order]
-    copies = copies_within(files, ordered, distance)
+    pairs = [(one.file, its) for one, its in zip(candidates, hashes, strict=True)]
+    pairs.sort(key=lambda pair: pair[1].sha256 not in decided)
+    copies = copies_within([file for file, _ in pairs], [its for _, its in pairs], distance)
     if data is None:
         return copies
     gone = set(copies["file"])
-    kept = [i for i, file in enumerate(files) if file not in gone]
-    rest = [files[i] for i in kept], [ordered[i] for i in kept]
-    leaks = leakage(*rest, data.index, data.root, distance, data.memo)
+    rest = {file: its for file, its in pairs if file not in gone}
+    leaks = leakage(list(rest), list(rest.values()), data.index, data.root, distance, data.memo)
     return pd.concat([copies, leaks], ignore_index=True)
 
 
 def _write(
     rows: list[tuple[Candidate, ImageHash]], extras: dict[str, dict[str, str]], folder: Path
 ) -> None:
-    """Copy images into a folder and write their manifest."""
     folder.mkdir(parents=True)
     blank, table = dict.fromkeys(EXTRAS, ""), []
     for one, hashes in rows:
@@ -134,7 +122,6 @@ def _write(
 
 
 def _refuse(candidates: Sequence[Candidate], out: Path, replace: bool) -> None:
-    """Raise for what cannot be built, before anything is read."""
     if not candidates:
         raise ValueError("there is no image to build a background set of")
     names = pd.Series([one.file for one in candidates])
@@ -190,7 +177,6 @@ def build_background_set(
 
 
 def _lost(out: Path, sha256s: set[str]) -> pd.DataFrame:
-    """Images of the earlier set that had a decision and that are not in the new one."""
     if not sha256s:
         return table_of([])
     earlier = pd.read_csv(out / MANIFEST, dtype="str", keep_default_na=False)

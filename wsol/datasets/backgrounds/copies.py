@@ -147,13 +147,11 @@ def leakage(
     closest: dict[int, tuple[int, int]] = {}
     for i, j, differ in near_pairs(others, bits, distance)[:, [1, 0, 2]].tolist():
         closest[i] = min(closest.get(i, (differ, j)), (differ, j))
-    rows = []
-    ids, splits = np.asarray(index["image_id"]), np.asarray(index["split"])
+    rows, named = [], index[["image_id", "split"]].to_numpy()
     for i, (file, one) in enumerate(zip(files, hashes, strict=True)):
         if one.sha256 in owner:
-            j = owner[one.sha256]
-            rows.append((file, EXACT, ids[j], splits[j], 0))
+            rows.append((file, EXACT, *named[owner[one.sha256]], 0))
         elif i in closest:
             differ, j = closest[i]
-            rows.append((file, NEAR, ids[j], splits[j], differ))
+            rows.append((file, NEAR, *named[j], differ))
     return table_of(rows)

@@ -25,7 +25,7 @@ import pandas as pd
 from torch import Tensor
 
 from wsol.datasets.checks import OUTSIDE, DatasetError, raise_errors, report
-from wsol.datasets.files import written_whole
+from wsol.datasets.files import write_table
 from wsol.datasets.images import list_images, load_images
 
 MANIFEST = "manifest.csv"
@@ -49,9 +49,7 @@ def write_rows(folder: Path, table: pd.DataFrame) -> Path:
     Extra columns that are empty from top to bottom are left out.
     """
     extras = [name for name in EXTRAS if name in table.columns and (table[name] != "").any()]
-    with written_whole(folder / MANIFEST) as partial:
-        columns = [*COLUMNS, *extras]
-        table[columns].to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
+    write_table(table[[*COLUMNS, *extras]], folder / MANIFEST)
     return folder / MANIFEST
 
 
@@ -98,25 +96,18 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _rows_of(path: Path) -> pd.DataFrame:
-    """All rows of a manifest, `EXTRAS` that it lacks left empty. Raises DatasetError."""
     table = _read_table(path)
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
         raise DatasetError([f"{path}:1: the manifest lacks the columns {', '.join(missing)}"])
-    for name in EXTRAS:
-        if name not in table.columns:
-            table[name] = ""
-    return table[[*COLUMNS, *EXTRAS]]
+    return table.reindex(columns=[*COLUMNS, *EXTRAS], fill_value="")
 
 
-def _difference(row: pd.Series, folder: Path) -> str | None:
-    """What is wrong with the file of a row, if anything."""
-    path = folder / row["file"]
+def _difference(path: Path, sha256: str) -> str | None:
     if not path.is_file():
         return f"missing image {path}"
-    if file_sha256(path) != row["sha256"]:
-        return f"altered image {path}: its sha256 is not the manifest's"
-    return None
+    altered = f"altered image {path}: its sha256 is not the manifest's"
+    return altered if file_sha256(path) != sha256 else None
 
 
 def read_manifest(folder: str | Path) -> pd.DataFrame:
@@ -140,7 +131,8 @@ def read_manifest(folder: str | Path) -> pd.DataFrame:
     unknown = ~rows["decision"].isin(DECISIONS)
     report(rows[unknown], "{file} has the decision {decision!r}; known: keep, drop or none", errors)
     rows = rows[good & ~unknown]
-    different = rows.assign(difference=[_difference(row, folder) for _, row in rows.iterrows()])
+    pairs = zip(rows["file"], rows["sha256"], strict=True)
+    different = rows.assign(difference=[_difference(folder / file, sha) for file, sha in pairs])
     report(different.dropna(subset="difference"), "{difference}", errors)
     report(rows[rows.duplicated("file")], "duplicate file {file}", errors)
     extra = sorted(set(_image_names(folder)) - set(table["file"]))
@@ -200,9 +192,7 @@ def background_paths(folder: str | Path, n: int | None = None) -> list[Path]:
     """
     folder = Path(folder)
     files = list(read_background_set(folder)["file"])
-    if n is None:
-        return [folder / name for name in files]
-    if n < 0 or n > len(files):
+    if n is not None and not 0 <= n <= len(files):
         raise ValueError(f"{n} background images were asked for; {folder} has {len(files)}")
     return [folder / name for name in files[:n]]
 

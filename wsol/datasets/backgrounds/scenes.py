@@ -47,6 +47,10 @@ KNOWN = {
 }
 
 
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
 @dataclass(frozen=True)
 class Rule:
     """Which images are drawn. The same rule on the same folder always draws the same ones."""
@@ -65,17 +69,13 @@ class Rule:
 
     def takes(self, category: str) -> bool:
         """Whether images of a category may be drawn."""
-
-        def fits(patterns: Sequence[str]) -> bool:
-            return any(fnmatchcase(category, pattern) for pattern in patterns)
-
-        return fits(self.include) and not fits(self.exclude)
+        return _fits(category, self.include) and not _fits(category, self.exclude)
 
 
 def category_of(path: str, kind: str) -> str:
     """The category of an image from its path below the root; "" if it lies in none."""
     known, parts = KNOWN[kind], path.split("/")[:-1]
-    while parts and any(fnmatchcase(parts[0], pattern) for pattern in known.holders):
+    while parts and _fits(parts[0], known.holders):
         parts = parts[1:]
     if known.letters and parts and len(parts[0]) == 1:
         parts = parts[1:]
@@ -83,20 +83,15 @@ def category_of(path: str, kind: str) -> str:
 
 
 def _categories(root: Path, kind: str, rule: Rule) -> dict[str, list[str]]:
-    """Paths of the images of every category that the rule takes, sorted.
-
-    Raises DatasetError if there is none.
-    """
-    found, seen = defaultdict(list), set()
+    """Sorted paths of the images of every category that the rule takes, at least one."""
+    categories = defaultdict(list)
     for path in sorted(p.relative_to(root).as_posix() for p in list_images(root)):
-        category = category_of(path, kind)
-        seen.add(category)
-        if category and rule.takes(category):
-            found[category].append(path)
-    if not found:
-        some = ", ".join(sorted(seen - {""})[:5]) or "no category at all"
+        categories[category_of(path, kind)].append(path)
+    taken = {name: paths for name, paths in categories.items() if name and rule.takes(name)}
+    if not taken:
+        some = ", ".join(sorted(set(categories) - {""})[:5]) or "no category at all"
         raise DatasetError([f"{root}: no category that the rule takes; it has {some}"])
-    return found
+    return taken
 
 
 def sample_scenes(

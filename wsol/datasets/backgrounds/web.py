@@ -29,7 +29,7 @@ from urllib3.util.retry import Retry
 from wsol.datasets.backgrounds.build import Candidate
 from wsol.datasets.backgrounds.manifest import file_sha256
 from wsol.datasets.checks import DatasetError, raise_errors
-from wsol.datasets.files import written_whole
+from wsol.datasets.files import write_table, written_whole
 from wsol.datasets.memo import MEMO, Memo, State
 
 CHUNK = 1 << 16  # bytes read at a time
@@ -104,7 +104,6 @@ def resolve(host: str, port: int, networks: tuple[str, ...] = ()) -> list[str]:
 
 
 def _split(url: str) -> tuple[SplitResult, int]:
-    """The parts of a URL and its port. Raises Refused."""
     try:
         parts = urlsplit(url)
         port = parts.port or PORTS.get(parts.scheme, 0)
@@ -154,7 +153,6 @@ def _request(url: str, limits: Limits, attempt: int, deadline: float) -> tuple[s
 
 
 def _body(response: urllib3.BaseHTTPResponse, limits: Limits, deadline: float) -> bytes:
-    """The whole body. Raises Refused if it is too large, TryLater if it takes too long."""
     length, body = response.headers.get("Content-Length", ""), bytearray()
     too_large = length.isdigit() and int(length) > limits.max_bytes
     while not too_large and (chunk := response.read1(CHUNK, decode_content=False)):
@@ -219,13 +217,11 @@ def read_urls(path: str | Path) -> pd.DataFrame:
     table = table.apply(lambda column: column.str.strip())
     bad = {f"no {name}": table[name] == "" for name in ("url", "licence")}
     bad["duplicate url"] = table.duplicated("url") & table["url"].ne("")
-    raise_errors(
-        [f"{path}:{i + 2}: {why} {table['url'][i]}" for why in bad for i in table.index[bad[why]]]
-    )
-    source = table["source"] if "source" in table.columns else table["url"]
-    return table.assign(source=source.where(source != "", table["url"]))[
-        ["url", "source", "licence"]
-    ]
+    urls = table["url"]
+    raise_errors([f"{path}:{i + 2}: {why} {urls[i]}" for why in bad for i in urls.index[bad[why]]])
+    source = table.get("source", urls)
+    source = source.where(source != "", urls)
+    return table.assign(source=source)[["url", "source", "licence"]]
 
 
 def check_image(data: bytes, limits: Limits) -> str:
@@ -279,6 +275,5 @@ def download(
                 memo.put("download", state, [path.name, hashlib.sha256(data).hexdigest()])
             images.append(Candidate(path, f"web/{path.name}", row.source, row.licence))
     table = pd.DataFrame(failed, columns=["url", "reason"])
-    with written_whole(folder / "failed.csv") as partial:
-        table.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
+    write_table(table, folder / "failed.csv")
     return images, table

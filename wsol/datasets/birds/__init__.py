@@ -14,14 +14,14 @@ on the number of workers, and a longer set begins like a shorter one.
 
 from wsol.datasets.birds.dataset import BirdsConfig, draw_birds
 from wsol.datasets.birds.head import SPECIES, Species
-from wsol.datasets.birds.picture import Picture, background_picture, bird_picture
+from wsol.datasets.birds.image import DrawnImage, background_image, bird_image
 
 __all__ = [
     "SPECIES",
     "BirdsConfig",
-    "Picture",
+    "DrawnImage",
     "Species",
-    "background_picture",
-    "bird_picture",
+    "background_image",
+    "bird_image",
     "draw_birds",
 ]

@@ -7,6 +7,7 @@ feathers on it. Plumage is drawn per image, half of the time from the very colou
 import numpy as np
 
 from wsol.datasets.birds.canvas import (
+    Rng,
     ellipse,
     fill,
     fill_both,
@@ -28,7 +29,7 @@ _PLUMAGE = np.array(
 
 
 def paint_bird(
-    rng: np.random.Generator,
+    rng: Rng,
     sitter: Sitter,
     species: Species,
     scene_palette: np.ndarray,
@@ -57,7 +58,7 @@ def paint_bird(
 
 
 def _paint_body(
-    rng: np.random.Generator,
+    rng: Rng,
     layer: np.ndarray,
     mask: np.ndarray,
     sitter: Sitter,
@@ -91,9 +92,7 @@ def _paint_body(
     _paint_feathers(rng, layer, sitter, feathered, wing)
 
 
-def _paint_legs(
-    rng: np.random.Generator, layer: np.ndarray, mask: np.ndarray, sitter: Sitter
-) -> None:
+def _paint_legs(rng: Rng, layer: np.ndarray, mask: np.ndarray, sitter: Sitter) -> None:
     colour = jitter(rng, np.array([92, 74, 56]), 18)
     for hip in (-0.06, 0.06):
         down = np.array([[hip, 0.15], [hip + rng.normal(0, 0.04), 0.3 + rng.uniform(0.05, 0.12)]])
@@ -103,11 +102,7 @@ def _paint_legs(
 
 
 def _paint_belly(
-    rng: np.random.Generator,
-    layer: np.ndarray,
-    torso: np.ndarray,
-    sitter: Sitter,
-    coat: np.ndarray,
+    rng: Rng, layer: np.ndarray, torso: np.ndarray, sitter: Sitter, coat: np.ndarray
 ) -> None:
     """A lighter underside, sometimes spotted or barred; clipped to the torso."""
     axis = rotation(sitter.pose.tilt)
@@ -139,11 +134,7 @@ def _paint_scallops(
 
 
 def _paint_feathers(
-    rng: np.random.Generator,
-    layer: np.ndarray,
-    sitter: Sitter,
-    region: np.ndarray,
-    wing: np.ndarray,
+    rng: Rng, layer: np.ndarray, sitter: Sitter, region: np.ndarray, wing: np.ndarray
 ) -> None:
     """Streaks along a wing: darker quills, and a bar on some birds."""
     centre = region.mean(axis=0)

@@ -1,6 +1,6 @@
 """Brushes shared by scenes and birds: both are painted with the same strokes, light and texture.
 
-A picture is painted twice as large as it is written (``SUPERSAMPLING``) and averaged down, so that
+An image is painted twice as large as it is written (``SUPERSAMPLING``) and averaged down, so that
 the edge of a bird and the edge of a leaf are anti-aliased in the same way. All functions paint in
 place on an (H, W, 3) uint8 canvas and take coordinates in canvas pixels.
 """
@@ -11,11 +11,12 @@ import numpy as np
 SUPERSAMPLING = 2
 _SUBPIXEL = 4  # OpenCV takes fixed-point coordinates with this many fractional bits
 
+Rng = np.random.Generator
 Canvas = np.ndarray  # (H, W, 3) uint8, RGB
 Colour = np.ndarray  # (3,) float, 0-255
 
 
-def jitter(rng: np.random.Generator, colour: Colour, amount: float = 12.0) -> Colour:
+def jitter(rng: Rng, colour: Colour, amount: float = 12.0) -> Colour:
     """Return the colour with a common and a per-channel random offset, clipped to 0-255."""
     offset = rng.normal(0, amount) + rng.normal(0, amount / 2, 3)
     return np.clip(np.asarray(colour, float) + offset, 0, 255)
@@ -73,7 +74,7 @@ def tube(spine: np.ndarray, radii: np.ndarray) -> np.ndarray:
     return np.concatenate([spine + normal, (spine - normal)[::-1]])
 
 
-def blob(rng: np.random.Generator, centre: np.ndarray, radius: float, rough: float) -> np.ndarray:
+def blob(rng: Rng, centre: np.ndarray, radius: float, rough: float) -> np.ndarray:
     """Return an irregular closed outline (24, 2) around a centre: a stone, a fruit, a bush."""
     t = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     waves = sum(
@@ -84,7 +85,7 @@ def blob(rng: np.random.Generator, centre: np.ndarray, radius: float, rough: flo
     return local @ rotation(rng.uniform(-0.6, 0.6)).T + centre
 
 
-def noise(rng: np.random.Generator, shape: tuple[int, int], cell: float) -> np.ndarray:
+def noise(rng: Rng, shape: tuple[int, int], cell: float) -> np.ndarray:
     """Return smooth noise (H, W) float32 of unit variance with features of ``cell`` pixels."""
     grid = [max(2, round(side / cell) + 1) for side in shape]
     coarse = rng.standard_normal(grid, dtype=np.float32)

@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from wsol.datasets.backgrounds.manifest import write_manifest
+from wsol.datasets.birds.canvas import Rng
 from wsol.datasets.birds.head import SPECIES
-from wsol.datasets.birds.picture import Picture, background_picture, bird_picture, noise_picture
+from wsol.datasets.birds.image import DrawnImage, background_image, bird_image, noise_image
 from wsol.datasets.files import write_text
 
 _STREAMS = {"train": 0, "test": 1, "fullsup": 2, "background": 3}
@@ -59,26 +60,25 @@ class _Job(NamedTuple):
     def draw(self) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
         """Draw and write it; return its (width, height) and box (x, y, width, height)."""
         seed = np.random.SeedSequence([self.config.seed, _STREAMS[self.stream], self.number])
-        picture = self._picture(np.random.default_rng(seed))
-        image = self.folder / self.name
-        if self.stream != "background":
-            image = self.folder / "images" / self.name
-        image.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture.image).save(image, quality=92, subsampling=0)
+        drawn = self._draw_image(np.random.default_rng(seed))
+        below = self.folder if self.stream == "background" else self.folder / "images"
+        path = below / self.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(drawn.image).save(path, quality=92, subsampling=0)
         if self.stream in ("train", "test"):
             mask = (self.folder / "segmentations" / self.name).with_suffix(".png")
             mask.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture.mask.astype(np.uint8) * 255).save(mask)
-        return picture.image.shape[1::-1], picture.box
+            Image.fromarray(drawn.mask.astype(np.uint8) * 255).save(mask)
+        return drawn.image.shape[1::-1], drawn.box
 
-    def _picture(self, rng: np.random.Generator) -> Picture:
+    def _draw_image(self, rng: Rng) -> DrawnImage:
         if self.stream != "background":
-            return bird_picture(rng, SPECIES[self.label], self.config.cue)
+            return bird_image(rng, SPECIES[self.label], self.config.cue)
         if rng.random() < self.config.contamination:
-            return bird_picture(rng, SPECIES[rng.integers(len(SPECIES))], self.config.cue)
+            return bird_image(rng, SPECIES[rng.integers(len(SPECIES))], self.config.cue)
         if self.config.background == "noise":
-            return noise_picture(rng)
-        return background_picture(rng, self.config.gap)
+            return noise_image(rng)
+        return background_image(rng, self.config.gap)
 
 
 def _jobs(config: BirdsConfig, stream: str, folder: Path) -> list[_Job]:
@@ -104,7 +104,7 @@ def draw_birds(root: Path, config: BirdsConfig, workers: int = 2) -> None:
     jobs = cub + fullsup + background
     with ProcessPoolExecutor(workers) as pool:
         drawn = list(pool.map(_Job.draw, jobs, chunksize=16))
-    tables = {
+    tables: dict[str, list] = {
         "images.txt": [job.name for job in cub],
         "classes.txt": CLASSES,
         "image_class_labels.txt": [job.label + 1 for job in cub],

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wsol.datasets.birds.canvas import ellipse, fill, fill_both, jitter, rotation
+from wsol.datasets.birds.canvas import Rng, ellipse, fill, fill_both, jitter, rotation
 from wsol.datasets.birds.pose import Sitter
 
 RED, YELLOW, BLUE = (186, 52, 44), (226, 190, 64), (64, 92, 170)
@@ -82,11 +82,7 @@ _PATTERNS: dict[str, list[np.ndarray]] = {
 
 
 def paint_head(
-    rng: np.random.Generator,
-    layer: np.ndarray,
-    mask: np.ndarray,
-    sitter: Sitter,
-    species: Species,
+    rng: Rng, layer: np.ndarray, mask: np.ndarray, sitter: Sitter, species: Species
 ) -> None:
     """Crest, bill, skull and the pattern clipped to the skull, in the frame of the gaze."""
     radius, turn = sitter.head_radius, rotation(sitter.pose.gaze)

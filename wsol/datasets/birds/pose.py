@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from wsol.datasets.birds.canvas import ellipse, rotation, tube
+from wsol.datasets.birds.canvas import Rng, ellipse, rotation, tube
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,13 @@ class Pose:
         return np.stack([points.min(axis=0), points.max(axis=0)])
 
 
-def draw_pose(rng: np.random.Generator) -> Pose:
+def draw_pose(rng: Rng) -> Pose:
     """Draw a pose: perched, standing, stretching or flying, looking left or right."""
     flying = rng.random() < 0.18
     tilt = rng.uniform(-0.35, 0.25) if flying else rng.uniform(-1.15, 0.1)
-    neck = (
-        0.05
-        if flying
-        else rng.choice([0.04, 0.12, 0.3], p=[0.45, 0.35, 0.2]) * rng.uniform(0.7, 1.3)
-    )
+    neck = 0.05
+    if not flying:
+        neck = rng.choice([0.04, 0.12, 0.3], p=[0.45, 0.35, 0.2]) * rng.uniform(0.7, 1.3)
     plump, tail = rng.uniform(0.24, 0.33), rng.uniform(0.35, 0.8)
     axis = np.array([np.cos(tilt), np.sin(tilt)])
     rise = tilt - rng.uniform(0.1, 0.9) if not flying else tilt - rng.uniform(0, 0.4)
@@ -49,12 +47,10 @@ def draw_pose(rng: np.random.Generator) -> Pose:
     chest = 0.42 * axis
     head = chest + (0.2 + neck) * np.array([np.cos(rise), np.sin(rise)])
     droop = rotation(rng.normal(0, 0.15)) @ -axis
-    knots = np.stack(
-        [-0.45 * axis + tail * droop, -0.45 * axis, -0.12 * axis, 0.2 * axis, chest, head]
-    )
-    width = np.array(
-        [rng.uniform(0.05, 0.1), 0.1, 0.88 * plump, plump, 0.8 * plump, 0.8 * head_radius]
-    )
+    rump = -0.45 * axis
+    knots = np.stack([rump + tail * droop, rump, -0.12 * axis, 0.2 * axis, chest, head])
+    tip = rng.uniform(0.05, 0.1)
+    width = np.array([tip, 0.1, 0.88 * plump, plump, 0.8 * plump, 0.8 * head_radius])
     s = np.linspace(0, 5, 41)
     radii = np.maximum(CubicSpline(range(6), width)(s), 0.03)
     gaze = rng.normal(0.05, 0.3) + (tilt * 0.3 if flying else 0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wsol.datasets.birds.canvas import Canvas, fill, noise
+from wsol.datasets.birds.canvas import Canvas, Rng, fill, noise
 from wsol.datasets.birds.elements import ELEMENTS, Scene, paint_blade, paint_branch, paint_leaves
 
 
@@ -66,7 +66,7 @@ FOLIAGE = {"forest": "leaves", "orchard": "leaves", "marsh": "reeds", "meadow": 
 
 
 def paint_scene(
-    rng: np.random.Generator,
+    rng: Rng,
     habitat: Habitat,
     shape: tuple[int, int],
     scale: float = 1.0,
@@ -95,7 +95,7 @@ def paint_scene(
     return scene
 
 
-def _backdrop(rng: np.random.Generator, palette: np.ndarray, shape: tuple[int, int]) -> Canvas:
+def _backdrop(rng: Rng, palette: np.ndarray, shape: tuple[int, int]) -> Canvas:
     far, near = palette[rng.permutation(len(palette))[:2]]
     slope = np.linspace(0, 1, shape[0], dtype=np.float32)[:, None] + 0.25 * noise(rng, shape, 40)
     slope = np.clip(slope, 0, 1)[..., None]
@@ -103,7 +103,7 @@ def _backdrop(rng: np.random.Generator, palette: np.ndarray, shape: tuple[int, i
     return np.clip(far * (1 - slope) + near * slope + texture, 0, 255).astype(np.uint8)
 
 
-def foliage(scene: Scene, rng: np.random.Generator, near: np.ndarray | None = None) -> np.ndarray:
+def foliage(scene: Scene, rng: Rng, near: np.ndarray | None = None) -> np.ndarray:
     """Paint something in front of everything; return the (H, W) uint8 mask that it covers.
 
     It grows near a point (x, y) if one is given, else anywhere: background images have foliage in
@@ -127,15 +127,15 @@ def foliage(scene: Scene, rng: np.random.Generator, near: np.ndarray | None = No
     return covered
 
 
-def habitat_scene(rng: np.random.Generator, shape: tuple[int, int]) -> Scene:
+def habitat_scene(rng: Rng, shape: tuple[int, int]) -> Scene:
     """Paint a scene in which birds live."""
     return paint_scene(rng, HABITATS[rng.integers(len(HABITATS))], shape)
 
 
-def background_scene(rng: np.random.Generator, shape: tuple[int, int], gap: float) -> Scene:
+def background_scene(rng: Rng, shape: tuple[int, int], gap: float) -> Scene:
     """Paint a scene of a background image set, as an Internet search would return it.
 
-    ``gap`` in [0, 1] is the distance from the birds' own habitats: that share of the pictures is of
+    ``gap`` in [0, 1] is the distance from the birds' own habitats: that share of the images is of
     foreign scenes, one sixth to all of the habitats are missing, and palette and scale of the rest
     drift. 0 draws exactly what stands behind the birds, 1 only what never does.
     """

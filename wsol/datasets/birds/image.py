@@ -1,4 +1,4 @@
-"""Finished pictures: a bird in a scene behind foliage, or a scene alone, through one camera."""
+"""Finished images: a bird in a scene behind foliage, or a scene alone, through one camera."""
 
 from dataclasses import dataclass
 
@@ -6,61 +6,61 @@ import cv2
 import numpy as np
 
 from wsol.datasets.birds.bird import paint_bird
-from wsol.datasets.birds.canvas import SUPERSAMPLING, Canvas, composite
+from wsol.datasets.birds.canvas import SUPERSAMPLING, Canvas, Rng, composite
 from wsol.datasets.birds.elements import Scene, paint_branch
 from wsol.datasets.birds.head import Species
 from wsol.datasets.birds.pose import Sitter, draw_pose
 from wsol.datasets.birds.scenes import background_scene, foliage, habitat_scene
 
-SHAPES = ((108, 144), (144, 108), (128, 128), (116, 140), (140, 116))  # (H, W) of the pictures
-MIN_MASK_SHARE, MAX_BOX_SHARE = 0.08, 0.60  # visible object, as share of the picture
-MIN_HEAD_SHARE = 13 / 96  # width of the head, as share of the picture's longer side
+SHAPES = ((108, 144), (144, 108), (128, 128), (116, 140), (140, 116))  # (H, W) of the images
+MIN_MASK_SHARE, MAX_BOX_SHARE = 0.08, 0.60  # visible object, as share of the image
+MIN_HEAD_SHARE = 13 / 96  # width of the head, as share of the image's longer side
 FOLIAGE_PROBABILITY = 0.5
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One finished picture; mask and box hold the visible bird only."""
+class DrawnImage:
+    """One finished image; mask and box hold the visible bird only."""
 
     image: np.ndarray  # (H, W, 3) uint8 RGB
     mask: np.ndarray  # (H, W) bool
     box: tuple[int, int, int, int]  # x, y, width, height in pixels; zeros without a bird
 
 
-def bird_picture(rng: np.random.Generator, species: Species, cue: str = "head") -> Picture:
-    """Draw one picture of a bird, again until the visible bird has a fair size and shows its head.
+def bird_image(rng: Rng, species: Species, cue: str = "head") -> DrawnImage:
+    """Draw one image of a bird, again until the visible bird has a fair size and shows its head.
 
     ``cue`` is ``"head"`` or ``"body"``, see :func:`wsol.datasets.birds.bird.paint_bird`.
     """
     while True:
-        picture = _try_bird_picture(rng, species, cue)
-        if picture is not None:
-            return picture
+        image = _try_bird_image(rng, species, cue)
+        if image is not None:
+            return image
 
 
-def background_picture(rng: np.random.Generator, gap: float) -> Picture:
+def background_image(rng: Rng, gap: float) -> DrawnImage:
     """Draw one background image, ``gap`` in [0, 1] away from the habitats of the birds."""
     shape = _canvas_shape(rng)
     scene = background_scene(rng, shape, gap)
     if rng.random() < FOLIAGE_PROBABILITY:
         foliage(scene, rng)
     image = _photograph(rng, scene.canvas)
-    return Picture(image, np.zeros(image.shape[:2], bool), (0, 0, 0, 0))
+    return DrawnImage(image, np.zeros(image.shape[:2], bool), (0, 0, 0, 0))
 
 
-def noise_picture(rng: np.random.Generator) -> Picture:
-    """A picture of independent uniform pixels: it has no object, nor anything that scenes have."""
+def noise_image(rng: Rng) -> DrawnImage:
+    """An image of independent uniform pixels: it has no object, nor anything that scenes have."""
     shape = SHAPES[rng.integers(len(SHAPES))]
     image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
-    return Picture(image, np.zeros(shape, bool), (0, 0, 0, 0))
+    return DrawnImage(image, np.zeros(shape, bool), (0, 0, 0, 0))
 
 
-def _canvas_shape(rng: np.random.Generator) -> tuple[int, int]:
+def _canvas_shape(rng: Rng) -> tuple[int, int]:
     h, w = SHAPES[rng.integers(len(SHAPES))]
     return h * SUPERSAMPLING, w * SUPERSAMPLING
 
 
-def _try_bird_picture(rng: np.random.Generator, species: Species, cue: str) -> Picture | None:
+def _try_bird_image(rng: Rng, species: Species, cue: str) -> DrawnImage | None:
     shape = _canvas_shape(rng)
     sitter = _place_sitter(rng, shape)
     if sitter is None:
@@ -76,15 +76,15 @@ def _try_bird_picture(rng: np.random.Generator, species: Species, cue: str) -> P
     box = _bounding_box(small)
     if small.mean() < MIN_MASK_SHARE or box[2] * box[3] > MAX_BOX_SHARE * small.size:
         return None
-    return Picture(_photograph(rng, scene.canvas), small, box)
+    return DrawnImage(_photograph(rng, scene.canvas), small, box)
 
 
-def _place_sitter(rng: np.random.Generator, shape: tuple[int, int]) -> Sitter | None:
-    """Choose pose, size and place; None when the head would be too small or out of the picture."""
+def _place_sitter(rng: Rng, shape: tuple[int, int]) -> Sitter | None:
+    """Choose pose, size and place; None when the head would be too small or out of the image."""
     canvas = np.array(shape[::-1], float)  # width, height
     pose = draw_pose(rng)
     low, high = pose.extent()
-    share = np.exp(rng.uniform(np.log(0.13), np.log(0.62)))  # of the box in the picture
+    share = np.exp(rng.uniform(np.log(0.13), np.log(0.62)))  # of the box in the image
     size = np.sqrt(share * canvas.prod() / (high - low).prod())
     margin = 0.3 * (high - low) * size * (rng.random() < 0.35)  # how far it may be cut off
     start, stop = -low * size - margin, canvas - high * size + margin
@@ -98,16 +98,14 @@ def _place_sitter(rng: np.random.Generator, shape: tuple[int, int]) -> Sitter | 
     return sitter
 
 
-def _paint_perch(scene: Scene, rng: np.random.Generator, sitter: Sitter) -> None:
+def _paint_perch(scene: Scene, rng: Rng, sitter: Sitter) -> None:
     feet = sitter.origin + np.array([0, 0.42]) * sitter.size
     angle, length = rng.normal(0, 0.25), scene.canvas.shape[1] * rng.uniform(0.6, 1.6)
     start = feet - length * rng.uniform(0.3, 0.7) * np.array([np.cos(angle), np.sin(angle)])
     paint_branch(scene, rng, start, angle, length, rng.uniform(0.03, 0.09) * sitter.size)
 
 
-def _occlude(
-    scene: Scene, rng: np.random.Generator, sitter: Sitter, mask: np.ndarray
-) -> np.ndarray:
+def _occlude(scene: Scene, rng: Rng, sitter: Sitter, mask: np.ndarray) -> np.ndarray:
     """Let foliage grow over the bird's border, undone where it would hide the head or too much."""
     yy, xx = np.nonzero(mask)
     head = np.zeros_like(mask)
@@ -136,8 +134,8 @@ def _bounding_box(mask: np.ndarray) -> tuple[int, int, int, int]:
     return int(x[0]), int(y[0]), int(x[-1] - x[0] + 1), int(y[-1] - y[0] + 1)
 
 
-def _photograph(rng: np.random.Generator, canvas: Canvas) -> np.ndarray:
-    """Average down, tint, expose and add sensor noise: the same camera for every picture."""
+def _photograph(rng: Rng, canvas: Canvas) -> np.ndarray:
+    """Average down, tint, expose and add sensor noise: the same camera for every image."""
     image = _shrink(canvas).astype(np.float32)
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.35, 0.7))
     tint = rng.normal(1, 0.05, 3) * rng.uniform(0.85, 1.12)

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import photos_sets
 from ruamel.yaml import YAML
 
 from wsol import project_root
@@ -52,16 +53,17 @@ def prepare_dataset(name: str, settings: dict) -> Path:
     return out
 
 
-def background_paths(folders: list[str], count: int | None) -> list[Path]:
-    """Images of a background set: those below folders of data/raw; the first n at equal steps."""
-    paths = [path for folder in folders for path in list_images(RAW / folder)]
+def background_paths(name: str, folders: list[str], count: int | None) -> list[Path]:
+    """Images of a background set, below folders of data/raw or made; of them n at equal steps."""
+    folders = [RAW / folder for folder in folders] or [photos_sets.make_set(name)]
+    paths = [path for folder in folders for path in list_images(folder)]
     return paths if count is None else paths[:: max(1, len(paths) // count)][:count]
 
 
 def run(name: str, data: Path, config: TrainConfig, paths: list[Path], about: dict) -> Path:
     """Train and evaluate one network; returns the folder of its localization tables."""
     out = RUNS / name
-    record = json.dumps([config.settings(), [str(p.relative_to(RAW)) for p in paths]])
+    record = json.dumps([config.settings(), [str(p.relative_to(ROOT)) for p in paths]])
     done = out / "done.json"
     if done.is_file() and done.read_text() == record:
         return out / "localization"
@@ -99,12 +101,13 @@ def main(groups: list[str]) -> int:
         data = prepare_dataset(settings["data"], params["data"][settings["data"]])
         for row, own in settings["rows"].items():
             values = params["train"] | settings.get("train", {}) | own
-            folders = params["background"][values.pop("background_set", "scenes")]
+            name = values.pop("background_set", "scenes")
             count = values.pop("n_background", None)
             for seed in values.pop("seeds", settings.get("seeds", [0])):
                 config = config_from(values | {"seed": seed})
                 used = get_method(config.method).USES_BACKGROUND
-                paths = background_paths(folders, count) if used else []
+                folders = params["background"][name]
+                paths = background_paths(name, folders, count) if used else []
                 about = {"dataset": settings["data"], "row": row}
                 run(f"{group}/{row}-{seed}", data, config, paths, about)
                 show(group, row, seed)

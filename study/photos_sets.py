@@ -8,12 +8,14 @@ Every set is a folder of images below runs/photos/sets, made once from what lies
     google         BACKGROUND_Google as it is
     google_audit   the same without the quarter that a trained run takes for objects most
     pets           squares of pet photographs without a pixel of the animal, by their trimaps
+    objects        the training images of the birds themselves: nothing to learn
     corners        the corner of each training image of the birds that its own class map and
-                   foreground map claim least, by a run trained on `scenes_near`; no boxes
+                   foreground map claim least, by a run trained on `scenes`; no boxes
     surroundings   squares beside the true boxes of the training images: a ceiling, since it
                    takes boxes
 """
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +25,24 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from scipy.linalg import sqrtm
 
+from wsol import project_root
 from wsol.backbones import Backbone
 from wsol.datasets.images import as_input, decoded, list_images, load_images
-from wsol.datasets.index import TRAIN_FULLSUP, TRAIN_WEAKSUP, parse_boxes, rows_of
+from wsol.datasets.index import (
+    INDEX,
+    TRAIN_FULLSUP,
+    TRAIN_WEAKSUP,
+    parse_boxes,
+    read_index,
+    rows_of,
+)
 from wsol.evaluation.predict import run_network
 from wsol.inference.audit import object_scores
-from wsol.training.runs import load_network
+from wsol.training.runs import WEIGHTS, load_network
 
+ROOT = project_root()
+RAW, RUNS = ROOT / "data" / "raw", ROOT / "runs" / "photos"
+RUN = RUNS / "main" / "background_plus-0" / "train" / WEIGHTS  # that audits and chooses corners
 SIDE = 224  # of the images that are written
 SMALLEST = 0.2  # of an image's shorter side that a square has at least
 CORNER = 0.3  # of an image's shorter side that a corner has
@@ -123,6 +136,35 @@ def corners(out: Path, index: pd.DataFrame, root: Path, run: Path) -> None:
             left, top = (w - side if x else 0), (h - side if y else 0)
             square = (left, top, left + side, top + side)
             image.convert("RGB").crop(square).resize((SIDE, SIDE)).save(out / f"{i:04}.png")
+
+
+def objects(out: Path, index: pd.DataFrame, root: Path) -> None:
+    """The training images."""
+    for row in rows_of(index, TRAIN_WEAKSUP).itertuples():
+        (out / f"{row.Index:04}.jpg").symlink_to(root.resolve() / row.path)
+
+
+def make_set(name: str) -> Path:
+    """The folder of a set, made if it is not there."""
+    out = RUNS / "sets" / name
+    if out.is_dir():
+        return out
+    partial = out.with_name(f"{name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    data = RUNS / "data" / ("pets" if name == "pets" else "cub27")
+    index = read_index(data / INDEX) if (data / INDEX).is_file() else None
+    {
+        "noise": lambda: noise(partial),
+        "scenes_near": lambda: scenes_near(partial, RAW / "scenes"),
+        "google_audit": lambda: google_audit(partial, RAW / "BACKGROUND_Google", RUN.parent),
+        "pets": lambda: pets(partial, index, data),
+        "corners": lambda: corners(partial, index, data, RUN),
+        "objects": lambda: objects(partial, index, data),
+        "surroundings": lambda: surroundings(partial, index, data),
+    }[name]()
+    partial.replace(out)
+    return out
 
 
 def statistics(features: NDArray) -> tuple[NDArray, NDArray]:

@@ -298,3 +298,17 @@ def test_text_that_holds_no_boxes_is_refused():
         parse_boxes("1 2 3")
     with pytest.raises(ValueError, match="not finite"):
         format_boxes([[0, 0, np.inf, 1]])
+
+
+def test_a_subset_of_the_classes_is_numbered_anew_and_has_its_own_fullsup(root):
+    change(root / "classes.txt", 3, "3 003.Absent")
+    index = read_cub(root)
+    assert set(index["class_name"]) == {"001.Crested", "002.Plain"}
+    index = read_cub(root, classes=["002.Plain"], fullsup_count=1)
+    assert index[["split", "label", "class_name"]].to_numpy().tolist() == [
+        ["train-fullsup", 0, "002.Plain"]
+    ]
+    with pytest.raises(DatasetError, match="no class 004.Nobody"):
+        read_cub(root, classes=["004.Nobody"])
+    with pytest.raises(ValueError, match="no classes"):
+        read_cub(root, root / "fullsup", classes=["002.Plain"])

@@ -75,19 +75,20 @@ def _read(root: Path, errors: list[str]) -> list[pd.DataFrame]:
 
 
 def _rows(
-    root: Path, check: bool | ImageCheck, errors: list[str], wanted: Sequence[str]
+    root: Path, check: bool | ImageCheck, errors: list[str], wanted: Sequence[str], subset: bool
 ) -> tuple[pd.DataFrame, list[str]]:
     """Rows of `train-weaksup` and `test`, and the class names by label.
 
-    Classes without any image are left out, and those that are not wanted where some are.
+    subset : leave out classes without any image, and those that are not wanted where some are
     """
     images, classes, labels, training, boxes = _read(root, errors)
     unknown = sorted({*wanted} - {*classes["class_name"]})
     errors += [f"{root / 'classes.txt'}: there is no class {name}" for name in unknown]
-    keep = classes["class_name"].isin(wanted) if wanted else classes["id"].isin(labels["class_id"])
-    classes = classes[keep]
-    of_class = labels.loc[labels["class_id"].isin(classes["id"]), "id"]
-    images, labels, boxes = (t[t["id"].isin(of_class)] for t in (images, labels, boxes))
+    if subset:
+        with_images = classes["id"].isin(labels["class_id"])
+        classes = classes[classes["class_name"].isin(wanted) if wanted else with_images]
+        of_class = labels.loc[labels["class_id"].isin(classes["id"]), "id"]
+        images, labels, boxes = (t[t["id"].isin(of_class)] for t in (images, labels, boxes))
     classes = classes.assign(label=range(len(classes)), class_id=classes["id"])
     images = with_sizes(images, root / "images", check, errors)
     boxes = boxes.merge(images.drop(columns="where"), on="id")
@@ -135,7 +136,7 @@ def read_cub(
     check_images : decode every image and mask, or only read the images' headers if False; an
         `ImageCheck` can keep the results
     fullsup_images : images of that split; by default fullsup/images, masks beside it
-    classes : names of the classes to read, by default all that have images
+    classes : names of the classes to read; without a fullsup, by default all that have images
     fullsup_count : without that split, the last so many training images of each class are taken
         for it, and not trained on
 
@@ -143,10 +144,12 @@ def read_cub(
     by up to one pixel, as a few of CUB's do, and is clipped.
     """
     root = Path(root)
+    if fullsup is not None and (len(classes) or fullsup_count):
+        raise ValueError("fullsup has images of all classes: give no classes and no fullsup_count")
     if not (root / "images.txt").exists() and not (root / "images").exists():
         raise DatasetError([f"{root}: no data set here. {WHERE_FROM}"])
     errors: list[str] = []
-    rows, names = _rows(root, check_images, errors, classes)
+    rows, names = _rows(root, check_images, errors, classes, subset=fullsup is None)
     if fullsup_count:
         training = rows[rows["split"] == TRAIN_WEAKSUP]
         last = training.groupby("label").tail(fullsup_count).index

@@ -38,7 +38,7 @@ class Config(background.Config):
     mask_weight: float = 10.0
     head_width: int = 96  # channels of the layers of the foreground head
     background_weight: float = 1.0  # b; 0 for the control without background images
-    negative_share: float = 0.3  # q, of the locations of an object image
+    negative_share: float = 0.4  # q, of the locations of an object image
     negative_score: str = "agreement"  # or "foreground": what the lowest locations are lowest in
     negative_level: float = 0.0  # above 0: negatives are locations below it, not a share of all
     centre_prior: float = 0.0  # weight of the distance from the centre in the score

@@ -308,7 +308,7 @@ def test_a_subset_of_the_classes_is_numbered_anew_and_has_its_own_fullsup(root):
     assert index[["split", "label", "class_name"]].to_numpy().tolist() == [
         ["train-fullsup", 0, "002.Plain"]
     ]
-    with pytest.raises(DatasetError, match="no class 004.Nobody"):
+    with pytest.raises(DatasetError, match="no class 004"):
         read_cub(root, classes=["004.Nobody"])
     with pytest.raises(ValueError, match="no classes"):
         read_cub(root, root / "fullsup", classes=["002.Plain"])

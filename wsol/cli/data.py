@@ -8,15 +8,22 @@ import click
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
+DATA_SETS = ("cub", "ilsvrc", "openimages", "pets", "folder", "birds")
+SCENES = ("places365", "dtd", "google", "scenes8", "folder")
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["cub", "ilsvrc", "openimages", "folder", "birds"]))
+@click.argument(
+    "kind", type=click.Choice(["cub", "ilsvrc", "openimages", "pets", "folder", "birds"])
+)
 @click.argument("folders", nargs=-1, required=True, metavar="[RAW] OUT", type=FOLDER)
 @click.option("--archives", type=FOLDER, help="cub, ilsvrc: unpack the archives here into RAW.")
 @click.option("--checksums", type=FILE, help="md5sum file, if archives are not the published ones.")
 @click.option("--fullsup", type=FOLDER, help="cub, ilsvrc: metadata of train-fullsup.")
 @click.option("--fullsup-images", type=FOLDER, help="Its images; FULLSUP/images by default.")
+@click.option("--download", is_flag=True, help="pets: download it into RAW, 800 MB.")
+@click.option("--class", "classes", multiple=True, help="cub, pets: only these classes.")
+@click.option("--fullsup-count", type=int, help="cub, pets: training images a class for it.")
 @click.option("--metadata", type=FOLDER, help="openimages: RAW/metadata by default.")
 @click.option("--boxes", type=FILE, help="folder: image,x0,y0,x1,y1 as CSV, or COCO's JSON.")
 @click.option("--masks", type=FOLDER, help="folder: object masks, the images' paths as .png.")
@@ -28,7 +35,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--headers-only", is_flag=True, help="Do not decode every image.")
 @click.option("--workers", type=int, help="Threads that decode; all cores by default.")
 def prepare(
-    kind, folders, shares, backgrounds, source, licence, headers_only, workers, seed, **fields
+    kind, folders, seed, shares, backgrounds, source, licence, headers_only, workers, **fields
 ) -> None:
     """Check a data set and write its index table into OUT.
 
@@ -38,6 +45,7 @@ def prepare(
     \b
     wsol prepare cub data/raw/CUB_200_2011 data/cub --archives data/raw/archives \\
         --fullsup data/raw/CUBV2
+    wsol prepare pets data/raw data/pets --download
     wsol prepare folder photos data/mine --boxes boxes.csv
     wsol prepare birds data/birds
     """
@@ -51,9 +59,15 @@ def prepare(
         return _report_splits(index, folders[0])
     from wsol.datasets.checks import ImageCheck
     from wsol.datasets.index import INDEX
-    from wsol.datasets.prepare import Plan, prepare_background, prepared_index, unpack
+    from wsol.datasets.prepare import LEFT_OUT, Plan, prepare_background, prepared_index, unpack
     from wsol.datasets.prepare import prepare as prepare_plan
 
+    if fields.pop("download"):
+        from wsol.datasets.pets import download_pets
+
+        if kind != "pets":
+            raise ValueError(f"{kind} has no --download; data/README.md says where it is from")
+        download_pets(folders[0])
     check = ImageCheck(not headers_only, workers=workers)
     plan = Plan(kind, *folders, **fields, shares=shares, seed=seed, leave=backgrounds, check=check)
     if plan.has_archives():
@@ -61,6 +75,8 @@ def prepare(
         click.echo(f"{done.written} files unpacked, {done.kept} were there")
     prepare_plan(plan)
     _report_splits(prepared_index(plan.out), plan.out / INDEX)
+    if (left_out := plan.out / LEFT_OUT).is_file():
+        click.echo(f"{len(left_out.read_text().splitlines())} images left out, see {left_out}")
     if backgrounds or (plan.out / "background").is_dir():
         n = prepare_background(plan.out, backgrounds, source, licence)
         click.echo(f"{n} background images")
@@ -147,7 +163,9 @@ def urls(out, table, downloads, max_bytes, tries, interval, allow_network, **opt
 @background.command()
 @click.argument("out", type=FOLDER)
 @click.argument("root", type=FOLDER)
-@click.option("--kind", type=click.Choice(["places365", "dtd", "folder"]), required=True)
+@click.option(
+    "--kind", type=click.Choice(["places365", "dtd", "google", "scenes8", "folder"]), required=True
+)
 @click.option("--include", multiple=True, default=("*",), help="Patterns of categories.")
 @click.option("--exclude", multiple=True, help="Patterns of categories.")
 @click.option("--per-category", type=int, help="Images at most.")
@@ -159,7 +177,11 @@ def urls(out, table, downloads, max_bytes, tries, interval, allow_network, **opt
 def sample(
     out, root, kind, include, exclude, per_category, total, seed, source, licence, **options
 ) -> None:
-    """Images drawn from a data set of scenes or textures."""
+    """Images drawn from a data set of scenes or textures.
+
+    \b
+    wsol background sample data/cub/background data/raw --kind google
+    """
     from wsol.datasets.backgrounds.scenes import Rule, sample_scenes
 
     rule = Rule(tuple(include), tuple(exclude), per_category, total, seed)

@@ -29,14 +29,16 @@ from wsol.datasets.ilsvrc import read_ilsvrc
 from wsol.datasets.index import INDEX, SPLITS, parse_boxes, read_index, write_index
 from wsol.datasets.memo import MEMO
 from wsol.datasets.openimages import read_openimages
+from wsol.datasets.pets import FULLSUP_COUNT, read_pets
 from wsol.datasets.sources import published
 
 ERRORS = "errors.csv"
 COLUMNS = ("place", "error")
+LEFT_OUT = "left_out.txt"  # images of pets that are not in the index, and why
 MASKS = "masks"  # folder of united masks in a prepared folder
 RECORD = "birds.json"  # what was drawn; marks a folder that may be replaced
 UNPACK = {"cub": unpack_cub, "ilsvrc": unpack_ilsvrc}
-KINDS = (*UNPACK, "openimages", "folder")
+KINDS = (*UNPACK, "openimages", "pets", "folder")
 
 
 def error_table(errors: Sequence[str]) -> pd.DataFrame:
@@ -90,7 +92,7 @@ def prepared_index(out: Path) -> pd.DataFrame:
 class Plan:
     """One data set to prepare.
 
-    kind : "cub", "ilsvrc", "openimages" or "folder"
+    kind : "cub", "ilsvrc", "openimages", "pets" or "folder"
     raw : folder of the data set
     out : folder to prepare, the notebooks' parameter `data`
     fullsup : metadata of `train-fullsup`; those of CUB and ILSVRC are data sets of their own
@@ -98,6 +100,8 @@ class Plan:
     metadata : text files of OpenImages30k, by default raw/metadata
     archives : folder of archives to unpack into raw
     checksums : file of md5sum for archives that are not the published ones
+    classes : names of the classes of CUB or pets to read; all if empty
+    fullsup_count : training images of each class of CUB or pets that become `train-fullsup`
     boxes, masks, shares, seed, leave : of a folder of images, see `folder.read_folder`
     check : how images are checked; without a memo of its own, out/memo.sqlite is used
     """
@@ -110,6 +114,8 @@ class Plan:
     metadata: Path | None = None
     archives: Path | None = None
     checksums: Path | None = None
+    classes: Sequence[str] = ()
+    fullsup_count: int | None = None
     boxes: Path | None = None
     masks: Path | None = None
     shares: Sequence[float] = SHARES
@@ -120,6 +126,8 @@ class Plan:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind is {self.kind!r}; there are {', '.join(KINDS)}")
+        if self.kind not in ("cub", "pets") and (self.classes or self.fullsup_count is not None):
+            raise ValueError(f"{self.kind} takes neither classes nor fullsup_count")
         if self.archives and self.kind not in UNPACK:
             raise ValueError(f"the archives of {self.kind} have no published checksum: unpack them")
         if self.check.memo is None:
@@ -154,8 +162,16 @@ def _read(plan: Plan) -> pd.DataFrame:
     if plan.kind == "folder":
         draw = dict(shares=plan.shares, seed=plan.seed, leave=[plan.out, *plan.leave])
         return read_folder(plan.raw, plan.boxes, plan.masks, **draw, check_images=plan.check)
-    read = {"cub": read_cub, "ilsvrc": read_ilsvrc}[plan.kind]
-    return read(plan.raw, plan.fullsup, plan.check, plan.fullsup_images)
+    if plan.kind == "pets":
+        count = FULLSUP_COUNT if plan.fullsup_count is None else plan.fullsup_count
+        options = dict(classes=plan.classes, fullsup_count=count)
+        index, left_out = read_pets(plan.raw, plan.out / MASKS, plan.check, **options)
+        write_text(plan.out / LEFT_OUT, "".join(f"{line}\n" for line in left_out))
+        return index
+    if plan.kind == "ilsvrc":
+        return read_ilsvrc(plan.raw, plan.fullsup, plan.check, plan.fullsup_images)
+    options = dict(classes=plan.classes, fullsup_count=plan.fullsup_count or 0)
+    return read_cub(plan.raw, plan.fullsup, plan.check, plan.fullsup_images, **options)
 
 
 def prepare_background(

@@ -1,6 +1,6 @@
 """Background images drawn from a data set of scenes or textures that the user has.
 
-Two are known by name, with their layout and terms; any other folder of categories is "folder".
+Some are known by name, with their layout and terms; any other folder of categories is "folder".
 A category is the folder of an image below the data set's root, without what only holds the
 categories: `data_256/f/field/wild/00000001.jpg` is of the category "field/wild".
 """
@@ -28,6 +28,7 @@ class SceneData:
     licence: str  # its terms, in their words as far as they are short
     holders: tuple[str, ...]  # patterns of leading folders that are no category
     letters: bool = False  # categories lie below a folder of their first letter
+    category: str = "*"  # the only ones that are background
 
 
 KNOWN = {
@@ -42,6 +43,17 @@ KNOWN = {
         source="https://www.robots.ox.ac.uk/~vgg/data/dtd/",
         licence="DTD: available to the computer vision community for research purposes",
         holders=("dtd*", "images"),
+    ),
+    "google": SceneData(
+        source="Caltech-101 BACKGROUND_Google https://data.caltech.edu/records/mzrjq-6wc02",
+        licence="CC BY 4.0",
+        holders=("caltech*", "101_ObjectCategories"),
+        category="BACKGROUND_Google",
+    ),
+    "scenes8": SceneData(
+        source="https://people.csail.mit.edu/torralba/code/spatialenvelope/",
+        licence="MIT 8-scene set (Oliva and Torralba 2001): research",
+        holders=("spatial_envelope*", "scenes"),
     ),
     "folder": SceneData(source="", licence="", holders=()),
 }
@@ -87,7 +99,9 @@ def _categories(root: Path, kind: str, rule: Rule) -> dict[str, list[str]]:
     categories = defaultdict(list)
     for path in sorted(p.relative_to(root).as_posix() for p in list_images(root)):
         categories[category_of(path, kind)].append(path)
-    taken = {name: paths for name, paths in categories.items() if name and rule.takes(name)}
+    own = KNOWN[kind].category
+    names = (name for name in categories if fnmatchcase(name, own) and rule.takes(name))
+    taken = {name: categories[name] for name in names if name}
     if not taken:
         some = ", ".join(sorted(set(categories) - {""})[:5]) or "no category at all"
         raise DatasetError([f"{root}: no category that the rule takes; it has {some}"])

@@ -16,6 +16,14 @@ import photos_sets
 from ruamel.yaml import YAML
 
 from wsol import project_root
+from wsol.baselines.few_shot import FewShotConfig, evaluate_few_shot
+from wsol.baselines.posthoc import evaluate_posthoc
+from wsol.baselines.references import (
+    centre_gaussian_maps,
+    constant_box_maps,
+    reference_tables,
+    save_references,
+)
 from wsol.datasets.cub import read_cub
 from wsol.datasets.files import relative, write_text
 from wsol.datasets.images import list_images, open_images
@@ -31,6 +39,8 @@ from wsol.training.runs import WEIGHTS
 ROOT = project_root()
 RAW, RUNS = ROOT / "data" / "raw", ROOT / "runs" / "photos"
 PARAMS = ROOT / "study" / "params" / "photos.yaml"
+RAW_FOLDERS = ("CUB_200_2011", "oxford-iiit-pet", "BACKGROUND_Google", "scenes")
+POSTHOC = ("gradcam-early", "layercam-early")
 EXECUTION = Execution(cache=str(RUNS / "cache"), device="cpu")
 
 
@@ -93,10 +103,35 @@ def run(name: str, data: Path, config: TrainConfig, paths: list[Path], about: di
     return out / "localization"
 
 
+def references(out: Path) -> None:
+    """Localization tables of what takes no training of its own, and of the few-shot localizer."""
+    data = RUNS / "data" / "cub27"
+    index, cam = read_index(data / INDEX), RUNS / "main" / "cam-0" / "train" / WEIGHTS
+    about = {"meta": {"dataset": "cub27"}, "workers": 2}
+    for name, maps in {
+        "constant-box": constant_box_maps(index),
+        "centre-gaussian": centre_gaussian_maps(index),
+    }.items():
+        tables = reference_tables(name, *maps, index, data, **about)
+        save_references(tables, out / f"{name}-0" / "localization")
+    posthoc = evaluate_posthoc(cam, index, data, POSTHOC, device="cpu", **about)
+    posthoc.save_tables(out / "posthoc-0" / "localization", "run")
+    few_shot = FewShotConfig(tune_backbone=False, epochs=20, learning_rate=0.003)
+    result = evaluate_few_shot(cam, index, data, few_shot, device="cpu", **about)
+    result.evaluation.save_tables(out / "few_shot-0" / "localization", "run")
+
+
 def main(groups: list[str]) -> int:
     """Run the groups."""
     params = YAML(typ="safe", pure=True).load(PARAMS.read_text(encoding="utf-8"))
-    for group in groups or params["groups"]:
+    missing = [name for name in RAW_FOLDERS if not (RAW / name).is_dir()]
+    if missing:
+        print(f"the study on photographs is skipped: no {' and no '.join(missing)} in {RAW}")
+        return 0
+    for group in groups or [*params["groups"], "references"]:
+        if group == "references":
+            references(RUNS / "references")
+            continue
         settings = params["groups"][group]
         data = prepare_dataset(settings["data"], params["data"][settings["data"]])
         for row, own in settings["rows"].items():

@@ -26,7 +26,7 @@ PIXEL_METHODS = {"has", "cutmix"}  # they change pixels, so they take no feature
 
 def config_of(method: str, **options) -> TrainConfig:
     values = dict(backbone=NAME, weights="DEFAULT", input_size=SIDE, freeze="all", crop_grid=1)
-    values |= dict(epochs=1, batch_size=4, background_batch=3, threads=1, width=8)
+    values |= dict(epochs=1, batch_size=4, background_batch=3, threads=1, acol_width=8, spg_width=8)
     return config_from(values | {"method": method} | options)
 
 
@@ -127,8 +127,7 @@ def test_features_are_those_of_the_crops_that_the_pixels_have(tmp_path):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_on_a_frozen_backbone(method, tmp_path):
-    options = {"attach": "late"} if method == "background" else {}
-    network = train(config_of(method, **options), data_of(), tmp_path)
+    network = train(config_of(method, attach="late"), data_of(), tmp_path)
     outputs = network(torch.rand(2, 3, SIDE, SIDE))
     assert outputs.class_maps.shape == (2, 3, 4, 4)
     assert torch.isfinite(outputs.class_maps).all()

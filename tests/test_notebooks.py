@@ -64,6 +64,7 @@ def test_defaults_are_literals_and_stay_below_the_smoke_folder(name: str) -> Non
     assert all(inside), paths
 
 
+FIELDS = "__dataclass_fields__"
 NESTED = {"method_config", "combine_config"}  # a notebook gives their entries, flat
 
 
@@ -74,8 +75,14 @@ def test_every_setting_of_a_training_is_a_parameter_of_the_notebook_that_trains(
 
 
 def test_no_two_methods_have_a_setting_of_the_same_name() -> None:
-    """A notebook hands over all its parameters, and each method takes its own."""
-    names = [field.name for method in METHODS for field in fields(get_method(method).Config)]
+    """A notebook hands over all its parameters, and each method takes its own or inherited ones."""
+    configs = [get_method(method).Config for method in METHODS]
+    names = [
+        field.name
+        for config in configs
+        for field in fields(config)
+        if not any(field.name in getattr(base, FIELDS, ()) for base in config.__bases__)
+    ]
     assert len(names) == len(set(names))
     assert set(names).isdisjoint(field.name for field in fields(TrainConfig))
 

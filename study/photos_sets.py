@@ -8,7 +8,6 @@ Every set is a folder of images below runs/photos/sets, made once from what lies
     google         BACKGROUND_Google as it is
     google_audit   the same without the quarter that a trained run takes for objects most
     pets           squares of pet photographs without a pixel of the animal, by their trimaps
-    objects        the training images of the birds themselves: nothing to learn
     corners        the corner of each training image of the birds that its own class map and
                    foreground map claim least, by a run trained on `scenes`; no boxes
     surroundings   squares beside the true boxes of the training images: a ceiling, since it
@@ -58,17 +57,16 @@ def noise(out: Path, count: int = 400) -> None:
 
 
 def scenes_near(out: Path, folder: Path) -> None:
-    """Two crops of each scene, blurred."""
+    """A crop of each scene, blurred."""
     rng = np.random.default_rng(0)
     for i, path in enumerate(list_images(folder)):
         with decoded(path) as image:
             image = image.convert("RGB")
-        for j in range(2):
-            side = round(min(image.size) * rng.uniform(0.25, 0.7))
-            x, y = (int(rng.integers(0, full - side + 1)) for full in image.size)
-            crop = image.crop((x, y, x + side, y + side)).resize((SIDE, SIDE))
-            blur = ImageFilter.GaussianBlur(rng.uniform(0, 9) * SIDE / 256)
-            crop.filter(blur).save(out / f"{i:04}-{j}.png")
+        side = round(min(image.size) * rng.uniform(0.25, 0.7))
+        x, y = (int(rng.integers(0, full - side + 1)) for full in image.size)
+        crop = image.crop((x, y, x + side, y + side)).resize((SIDE, SIDE))
+        blur = ImageFilter.GaussianBlur(rng.uniform(0, 9) * SIDE / 256)
+        crop.filter(blur).save(out / f"{i:04}.png")
 
 
 def google_audit(out: Path, folder: Path, run: Path) -> None:
@@ -138,12 +136,6 @@ def corners(out: Path, index: pd.DataFrame, root: Path, run: Path) -> None:
             image.convert("RGB").crop(square).resize((SIDE, SIDE)).save(out / f"{i:04}.png")
 
 
-def objects(out: Path, index: pd.DataFrame, root: Path) -> None:
-    """The training images."""
-    for row in rows_of(index, TRAIN_WEAKSUP).itertuples():
-        (out / f"{row.Index:04}.jpg").symlink_to(root.resolve() / row.path)
-
-
 def make_set(name: str) -> Path:
     """The folder of a set, made if it is not there."""
     out = RUNS / "sets" / name
@@ -160,7 +152,6 @@ def make_set(name: str) -> Path:
         "google_audit": lambda: google_audit(partial, RAW / "BACKGROUND_Google", RUN.parent),
         "pets": lambda: pets(partial, index, data),
         "corners": lambda: corners(partial, index, data, RUN),
-        "objects": lambda: objects(partial, index, data),
         "surroundings": lambda: surroundings(partial, index, data),
     }[name]()
     partial.replace(out)

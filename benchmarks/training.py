@@ -5,6 +5,8 @@
 * step: every method against CAM on the same object images per step, taken in turns. The background
   method passes n_bg images more through the network: 1 + n_bg / n_objects is to be expected of it.
 * loader: batches per second from the cache and from the files, against what the network takes.
+* frozen: EfficientNet-Lite0 at 224 px, images trained per second with its frozen part computed in
+  every step and from the cache of features, which is there already.
 * inference: milliseconds per image of every backbone.
 * gpu, where there is one: ResNet50 at 224 px in bf16, trained by `wsol train` from its cache,
   against the bare torchvision network stepping on a resident tensor in the same run.
@@ -17,6 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -36,7 +39,7 @@ from wsol.training.optimizer import build_optimizer
 from wsol.training.runs import build_network
 
 BACKBONES = ("small16", "vgg16", "vgg16-28", "resnet50", "resnet50-28")
-BACKBONES += ("inceptionv3", "inceptionv3-28", "deit-s")
+BACKBONES += ("inceptionv3", "inceptionv3-28", "deit-s", "efficientnet-lite0")
 SMALL = dict(backbone="small16", input_size=96, batch_size=32, background_batch=16)
 LARGE = dict(backbone="resnet50", input_size=224, batch_size=8, background_batch=4)
 Row = dict[str, object]
@@ -141,6 +144,27 @@ def loader_rows(
                 yield row(full, rate, "images/s", rate / network, f"network_{name}")
 
 
+def frozen_rows(count: int, device: torch.device) -> Iterator[Row]:
+    """CAM on a frozen backbone, an epoch of `count` images, and on one that is trained whole."""
+    images = np.random.default_rng(0).integers(0, 256, (count, 3, 224, 224), np.uint8)
+    data = TrainData(ArrayImages(images), torch.arange(count) % 20, 20)
+    settings = dict(backbone="efficientnet-lite0", weights="DEFAULT", input_size=224, epochs=1)
+    whole = TrainConfig(method="cam", crop_grid=1, **settings)
+    with tempfile.TemporaryDirectory() as folder:
+        run, cached = Path(folder) / "run", Execution(device.type, cache=folder)
+        rate = count / seconds(lambda: train(whole, data, run), device)
+        yield row("frozen_none", rate, "images/s")
+        for part in ("early", "all"):
+            config = replace(whole, freeze=part)
+            plain = count / seconds(lambda c=config: train(c, data, run), device)
+            yield row(f"frozen_{part}_computed", plain, "images/s", plain / rate, "frozen_none")
+            train(config, data, run, execution=cached)
+            fast = seconds(lambda c=config: train(c, data, run, execution=cached), device)
+            ratio = count / fast / plain
+            to = f"frozen_{part}_computed"
+            yield row(f"frozen_{part}_cache", count / fast, "images/s", ratio, to)
+
+
 @torch.inference_mode()
 def inference_rows(backbones: tuple[str, ...], batch: int, device: torch.device) -> Iterator[Row]:
     """CAM of every backbone at 224 px (small16: 96 px), from uint8 images to maps."""
@@ -204,6 +228,7 @@ def main() -> None:
     if not given.quick:
         rows += step_rows("resnet50", LARGE, ("cam", "background"), 6, device)
         rows += loader_rows("resnet50", LARGE, (500, 375), 400, device)
+    rows += frozen_rows(32 if given.quick else 256, device)
     rows += inference_rows(BACKBONES[:1] if given.quick else BACKBONES, 8, device)
     if device.type == "cuda":
         rows += gpu_rows(device)

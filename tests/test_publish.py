@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import skimage.data
 from PIL import Image
 
 import wsol
@@ -21,12 +22,15 @@ from wsol.report.format import rounded
 TABLES = Path(__file__).parents[1] / "reports" / "localization" / "evaluate"
 NAMES = ["birds/background-0", "birds/cam-0"]
 RUNS = [FOLDER / name for name in NAMES]
+CAT = (0, 0, 400, 300)  # x0, y0, x1, y1 by eye
+PHOTOS = ["photos/cub27", "photos/pets"]  # heads alone: the backbone is installed
 
 
 def test_there_is_a_small_run_of_each_method_of_the_report() -> None:
-    assert sorted(path.parent for path in FOLDER.rglob("weights.safetensors")) == RUNS
-    assert [wsol.published(name) for name in NAMES] == RUNS
-    assert all((run / "weights.safetensors").stat().st_size < 500_000 for run in RUNS)
+    runs = RUNS + [FOLDER / name for name in PHOTOS]
+    assert sorted(path.parent for path in FOLDER.rglob("weights.safetensors")) == runs
+    assert [wsol.published(name) for name in NAMES + PHOTOS] == runs
+    assert all((run / "weights.safetensors").stat().st_size < 700_000 for run in runs)
     with pytest.raises(ValueError, match=r"'birds/cam'; there are: birds/background-0, birds/cam"):
         wsol.published("birds/cam")
 
@@ -45,6 +49,21 @@ def test_thresholds_and_card_follow_from_the_committed_tables(run: Path) -> None
         error = rounded(localization_errors(test, tau)["top1_loc_error"])
         assert f"| Top-1 localization, {kind} map | {error} |" in card
     assert hashlib.sha256((run / "weights.safetensors").read_bytes()).hexdigest() in card
+
+
+def test_a_photograph_of_a_cat_is_localized() -> None:
+    cat = skimage.data.chelsea()
+    (detection,) = wsol.localize(cat, wsol.published("photos/pets"))
+    truth = np.array([CAT])
+    assert box_iou(detection.box[None], truth, plus=0)[0, 0] >= 0.5
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_card_of_a_photographs_run_has_its_digest_and_terms(name: str) -> None:
+    folder = FOLDER / name
+    card = (folder / "card.md").read_text("utf-8")
+    assert hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest() in card
+    assert "## Terms" in card
 
 
 def test_the_background_run_localizes_birds_better_than_cam() -> None:

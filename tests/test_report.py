@@ -221,3 +221,15 @@ def test_the_readme_quotes_the_report() -> None:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         quoted = [cells[1], *cells[4:9]]  # method, and errors from Top-1 to the oracle's
         assert f"| {' | '.join(quoted)} |" in readme
+
+
+def test_the_readme_quotes_the_photographs() -> None:
+    committed = ROOT / "reports" / "tables" / "photos.csv"
+    if not committed.is_file():
+        pytest.skip("there is no study of photographs yet")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").replace("*", "")
+    table = pd.read_csv(committed).query("dataset == 'cub27'").fillna({"backbone": ""})
+    text = tables.readable(table).set_index("Method")
+    for method in ("CAM", "Background images", "Background images and negatives"):
+        row = text.loc[method, ["Top-1 loc.", "GT-known loc.", "Classification", "MaxBoxAccV2"]]
+        assert f"| {method} | {text.loc[method, 'Seeds']} | {' | '.join(row)} |" in readme

@@ -56,15 +56,15 @@ SPACE: dict[str, dict[str, Draw]] = {
 
 def trials(seed: int = 0) -> dict[str, Mapping[str, object]]:
     """Settings of every trial by its name ``<method>_<number>``; the same seed, the same trials."""
-    found: dict[str, Mapping[str, object]] = {}
+    trials: dict[str, Mapping[str, object]] = {}
     for method, space in SPACE.items():
-        found[f"{method}_0"] = {"method": method, "learning_rate": DEFAULT_RATE}
+        trials[f"{method}_0"] = {"method": method, "learning_rate": DEFAULT_RATE}
         for number in range(1, DRAWN + 1):
             name = f"{method}_{number}"  # a trial does not depend on how many others there are
             rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
             drawn = {key: draw(rng) for key, draw in (RATE | space).items()}
-            found[name] = {"method": method} | drawn
-    return found
+            trials[name] = {"method": method} | drawn
+    return trials
 
 
 def main() -> int:

@@ -1,8 +1,10 @@
 """Tiny data and runs that several test files share, made once per session."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 TINY_BIRDS = dict(n_train=40, n_fullsup=20, n_test=20, n_background=12)
 TINY_TRAIN = dict(
@@ -40,3 +42,12 @@ def tiny_runs(tiny_birds: Path) -> Path:
         evaluated = evaluate_run(weights, index, tiny_birds, meta=meta, maps=out / "maps")
         evaluated.save_tables(out / "localization", key)
     return folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _torch_settings_restored() -> Iterator[None]:
+    """Training sets threads and determinism for its whole process."""
+    threads = torch.get_num_threads()
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(threads)

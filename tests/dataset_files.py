@@ -1,5 +1,6 @@
 """Files that the tests of data sets write, damage and compare."""
 
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,11 @@ import pytest
 from PIL import Image
 
 from wsol.datasets.checks import DatasetError
+from wsol.datasets.index import INDEX, read_index
+from wsol.evaluation.metrics import evaluate
+from wsol.evaluation.run import evaluate_run
+from wsol.training.config import config_from
+from wsol.training.loop import train_from_disk
 
 
 def noise_image(path: Path, size: tuple[int, int] = (30, 20), seed: int = 0) -> Path:
@@ -35,3 +41,25 @@ def errors_of(call: Callable, *arguments: object, **options: object) -> list[str
     with pytest.raises(DatasetError) as caught:
         call(*arguments, **options)
     return caught.value.errors
+
+
+def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    """A member of an archive that is no file, such as a link."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+def sparse(name: str) -> tarfile.TarInfo:
+    """A file of a terabyte that takes no room in the archive."""
+    info = tarfile.TarInfo(name)
+    info.pax_headers = {"GNU.sparse.size": str(2**40), "GNU.sparse.map": f"0,0,{2**40},0"}
+    return info
+
+
+def trained_and_evaluated(data: Path, method: str) -> dict:
+    """Metrics after one epoch of a small network on a prepared data set."""
+    settings = dict(method=method, backbone="small16", epochs=1, batch_size=2, input_size=32)
+    train_from_disk(config_from(settings | dict(background_batch=2, threads=1)), data, data / "run")
+    tables = evaluate_run(data / "run/weights.safetensors", read_index(data / INDEX), data).tables
+    return evaluate(tables["class", "test"], tables["class", "train-fullsup"])

@@ -52,10 +52,10 @@ def test_features_have_the_channels_and_strides_that_are_announced(name, channel
     assert (backbone.early_stride, backbone.late_stride) == strides
     with torch.inference_mode():
         features = backbone(torch.rand(1, 3, 224, 224))  # maps of 28 x 28 and 14 x 14, mostly
-    for found, width, stride in zip(features, channels, strides, strict=True):
-        assert found.shape == (1, width, 224 // stride, 224 // stride)
-        assert torch.isfinite(found).all()
-        assert (found >= 0).all() or name == "deit-s"  # the others end in a ReLU
+    for feature, width, stride in zip(features, channels, strides, strict=True):
+        assert feature.shape == (1, width, 224 // stride, 224 // stride)
+        assert torch.isfinite(feature).all()
+        assert (feature >= 0).all() or name == "deit-s"  # the others end in a ReLU
 
 
 @pytest.mark.parametrize("name", ["small8", "vgg16", "resnet50-28", "inceptionv3"])

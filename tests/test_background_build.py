@@ -1,4 +1,4 @@
-"""Background sets are built from folders, scene data sets and earlier sets, each picture once."""
+"""Background sets are built from folders, scene data sets and earlier sets, each image once."""
 
 import shutil
 from pathlib import Path
@@ -31,15 +31,15 @@ from wsol.datasets.index import index_table, write_index
 
 
 def blobs(seed: int) -> Image.Image:
-    """A picture like no other: smooth random colours."""
+    """An image like no other: smooth random colours."""
     pixels = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
     return Image.fromarray(pixels).resize((96, 72), Image.Resampling.BICUBIC)
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Four pictures, an exact copy of the first and a near copy of the second."""
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    """Four images, an exact copy of the first and a near copy of the second."""
+    folder = tmp_path / "images"
     (folder / "deeper").mkdir(parents=True)
     for i, name in enumerate(["a.png", "b.png", "c.png", "deeper/d.png"]):
         blobs(i).save(folder / name)
@@ -50,7 +50,7 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A prepared data set whose two images are the pictures c and 50."""
+    """A prepared data set of the images c and 50."""
     root = tmp_path / "data"
     root.mkdir()
     rows = []
@@ -69,58 +69,58 @@ def files(folder: Path) -> list[str]:
 KEPT = ["a.png", "b.png", "c.png", "deeper/d.png"]
 
 
-def test_a_folder_becomes_a_set_without_copies(pictures: Path, tmp_path: Path) -> None:
+def test_a_folder_becomes_a_set_without_copies(images: Path, tmp_path: Path) -> None:
     out = tmp_path / "set"
-    left_out = build_background_set(from_folder(pictures, "a walk", "CC0-1.0"), out)
+    left_out = build_background_set(from_folder(images, "a walk", "CC0-1.0"), out)
     assert left_out[["file", "reason", "of"]].values.tolist() == [
         ["exact-copy-of-a.png", "exact copy", "a.png"],
         ["near-copy-of-b.jpg", "near copy", "b.png"],
     ]
     assert files(out) == KEPT
-    assert (out / "deeper/d.png").read_bytes() == (pictures / "deeper/d.png").read_bytes()
+    assert (out / "deeper/d.png").read_bytes() == (images / "deeper/d.png").read_bytes()
     rows = read_manifest(out)
     assert set(rows["source"]) == {"a walk"}
     assert rows["phash"].str.len().tolist() == [16] * 4
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["pictures", "set"]  # nothing is left
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["images", "set"]  # nothing is left
 
 
-def test_what_is_in_the_data_set_is_left_out(pictures: Path, data: Path, tmp_path: Path) -> None:
+def test_what_is_in_the_data_set_is_left_out(images: Path, data: Path, tmp_path: Path) -> None:
     index = pd.read_csv(data / "index.csv", keep_default_na=False)
     out = tmp_path / "set"
     left_out = build_background_set(
-        from_folder(pictures, "x", "y"), out, data=DataSet(index, data, tmp_path / "hashes.sqlite")
+        from_folder(images, "x", "y"), out, data=DataSet(index, data, tmp_path / "hashes.sqlite")
     )
     last = left_out.iloc[-1]
     assert [last["file"], last["of"], last["split"]] == ["c.png", "id-2", "test"]
     assert files(out) == ["a.png", "b.png", "deeper/d.png"]
 
 
-def test_the_distance_is_a_parameter(pictures: Path, tmp_path: Path) -> None:
-    left_out = build_background_set(from_folder(pictures, "x", "y"), tmp_path / "1", distance=64)
+def test_the_distance_is_a_parameter(images: Path, tmp_path: Path) -> None:
+    left_out = build_background_set(from_folder(images, "x", "y"), tmp_path / "1", distance=64)
     assert len(left_out) == 5  # all are near copies of the first
 
 
-def test_what_does_not_decode_is_listed_and_nothing_is_written(pictures: Path, tmp_path) -> None:
-    (pictures / "cut-off.png").write_bytes((pictures / "a.png").read_bytes()[:100])
-    (pictures / "text.jpg").write_text("no picture")
+def test_what_does_not_decode_is_listed_and_nothing_is_written(images: Path, tmp_path) -> None:
+    (images / "cut-off.png").write_bytes((images / "a.png").read_bytes()[:100])
+    (images / "text.jpg").write_text("no image")
     with pytest.raises(DatasetError) as caught:
-        build_background_set(from_folder(pictures, "x", "y"), tmp_path / "set")
+        build_background_set(from_folder(images, "x", "y"), tmp_path / "set")
     assert len(caught.value.errors) == 2
     assert not (tmp_path / "set").exists()
 
 
 @pytest.mark.parametrize("replace", [False, True])
-def test_a_folder_that_is_no_set_is_never_replaced(pictures: Path, tmp_path, replace) -> None:
+def test_a_folder_that_is_no_set_is_never_replaced(images: Path, tmp_path, replace) -> None:
     out = tmp_path / "holiday"
     out.mkdir()
     (out / "me.jpg").write_bytes(b"")
     with pytest.raises(FileExistsError, match="is there already"):
-        build_background_set(from_folder(pictures, "x", "y"), out, replace=replace)
+        build_background_set(from_folder(images, "x", "y"), out, replace=replace)
     assert (out / "me.jpg").exists()
 
 
-def test_two_pictures_of_one_name_are_refused(pictures: Path, tmp_path: Path) -> None:
-    two = [Candidate(pictures / name, "one.png", "x", "y") for name in ("a.png", "b.png")]
+def test_two_images_of_one_name_are_refused(images: Path, tmp_path: Path) -> None:
+    two = [Candidate(images / name, "one.png", "x", "y") for name in ("a.png", "b.png")]
     with pytest.raises(DatasetError, match=r"one\.png: two images would get this name"):
         build_background_set(two, tmp_path / "set")
 
@@ -129,15 +129,15 @@ def test_two_pictures_of_one_name_are_refused(pictures: Path, tmp_path: Path) ->
 
 
 @pytest.fixture
-def decided(pictures: Path, tmp_path: Path) -> Path:
+def decided(images: Path, tmp_path: Path) -> Path:
     """A set of which b.png is dropped and c.png kept."""
     out = tmp_path / "set"
-    build_background_set(from_folder(pictures, "x", "y"), out)
+    build_background_set(from_folder(images, "x", "y"), out)
     decide(out, drop=["b.png"], keep=["c.png"], note="looked at")
     return out
 
 
-def test_a_dropped_picture_stays_and_is_not_used(decided: Path) -> None:
+def test_a_dropped_image_stays_and_is_not_used(decided: Path) -> None:
     assert (decided / "b.png").is_file()
     assert "b.png" in set(read_manifest(decided)["file"])
     assert files(decided) == ["a.png", "c.png", "deeper/d.png"]
@@ -146,10 +146,10 @@ def test_a_dropped_picture_stays_and_is_not_used(decided: Path) -> None:
         background_paths(decided, 4)
 
 
-def test_decisions_survive_rebuilding_and_follow_the_bytes(decided: Path, pictures: Path) -> None:
-    (pictures / "b.png").rename(pictures / "renamed.png")
-    shutil.copyfile(pictures / "deeper/d.png", pictures / "b.png")  # other bytes, the old name
-    left_out = build_background_set(from_folder(pictures, "new", "y"), decided, replace=True)
+def test_decisions_survive_rebuilding_and_follow_the_bytes(decided: Path, images: Path) -> None:
+    (images / "b.png").rename(images / "renamed.png")
+    shutil.copyfile(images / "deeper/d.png", images / "b.png")  # other bytes, the old name
+    left_out = build_background_set(from_folder(images, "new", "y"), decided, replace=True)
     rows = read_manifest(decided).set_index("file")
     # The near copy comes first by name, but its original was decided about and so stands for both.
     assert "near-copy-of-b.jpg" in set(left_out["file"])
@@ -166,24 +166,24 @@ def test_decisions_survive_a_new_manifest_of_the_same_folder(decided: Path) -> N
     assert set(rows["source"]) == {"elsewhere"}
 
 
-def test_a_decision_about_a_picture_that_is_gone_is_reported(decided: Path, pictures) -> None:
+def test_a_decision_about_an_image_that_is_gone_is_reported(decided: Path, images) -> None:
     for name in ("b.png", "near-copy-of-b.jpg"):
-        (pictures / name).unlink()
-    left_out = build_background_set(from_folder(pictures, "x", "y"), decided, replace=True)
+        (images / name).unlink()
+    left_out = build_background_set(from_folder(images, "x", "y"), decided, replace=True)
     gone = left_out[left_out["reason"] == "gone, and its decision with it"]
     assert gone["file"].tolist() == ["b.png"]
 
 
-def test_a_manifest_from_before_reads_and_takes_decisions(pictures: Path) -> None:
-    write_manifest(pictures, "x", "y")
-    text = (pictures / "manifest.csv").read_text()
+def test_a_manifest_from_before_reads_and_takes_decisions(images: Path) -> None:
+    write_manifest(images, "x", "y")
+    text = (images / "manifest.csv").read_text()
     assert text.startswith("file,sha256,source,licence\n")
-    assert len(read_background_set(pictures)) == 6
-    assert set(read_manifest(pictures)["decision"]) == {""}
-    decide(pictures, drop=["a.png"])
-    assert len(read_background_set(pictures)) == 5
-    decide(pictures, keep=["a.png"])
-    assert len(read_background_set(pictures)) == 6
+    assert len(read_background_set(images)) == 6
+    assert set(read_manifest(images)["decision"]) == {""}
+    decide(images, drop=["a.png"])
+    assert len(read_background_set(images)) == 5
+    decide(images, keep=["a.png"])
+    assert len(read_background_set(images)) == 6
 
 
 def test_what_is_no_decision_is_refused(decided: Path) -> None:
@@ -270,8 +270,8 @@ def test_a_rule_that_fits_nothing_says_what_there_is(tmp_path: Path) -> None:
 # The whole way
 
 
-def test_a_set_is_built_added_to_checked_and_decided_about(pictures, data, tmp_path) -> None:
-    out, candidates = tmp_path / "set", from_folder(pictures, "a walk", "CC0-1.0")
+def test_a_set_is_built_added_to_checked_and_decided_about(images, data, tmp_path) -> None:
+    out, candidates = tmp_path / "set", from_folder(images, "a walk", "CC0-1.0")
     assert len(build_background_set(candidates, out)) == 2
     with pytest.raises(FileExistsError, match="is there already"):
         build_background_set(candidates, out)

@@ -1,4 +1,4 @@
-"""Pictures come from a server that one must not trust, over a network that one cannot trust."""
+"""Images come from a server that one must not trust, over a network that one cannot trust."""
 
 import io
 import shutil
@@ -47,7 +47,7 @@ LIMITS = Limits(
 )
 
 
-def picture(seed: int = 0, form: str = "PNG", side: int = 48) -> bytes:
+def image(seed: int = 0, form: str = "PNG", side: int = 48) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 255, (side, side, 3), dtype=np.uint8)
     data = io.BytesIO()
     Image.fromarray(pixels).save(data, form)
@@ -55,7 +55,7 @@ def picture(seed: int = 0, form: str = "PNG", side: int = 48) -> bytes:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Good pictures under /good/N; every other path has a error of its own."""
+    """Good images under /good/N; every other path has an error of its own."""
 
     def log_message(self, *_: object) -> None:
         pass
@@ -74,13 +74,13 @@ class Handler(BaseHTTPRequestHandler):
         times = sum(path == self.path for path, _ in self.server.asked)
         kind, _, rest = self.path.strip("/").partition("/")
         if kind == "good":
-            self.send(picture(int(rest)))
+            self.send(image(int(rest)))
         elif kind == "jpeg":
-            self.send(picture(5, "JPEG"), Content_Type="application/octet-stream")
+            self.send(image(5, "JPEG"), Content_Type="application/octet-stream")
         elif kind == "fails-twice":
-            self.send(b"" if times < 3 else picture(1), 503 if times < 3 else 200)
+            self.send(b"" if times < 3 else image(1), 503 if times < 3 else 200)
         elif kind == "asks-to-wait":
-            self.send(picture(2) if times > 1 else b"", 200 if times > 1 else 429, Retry_After="7")
+            self.send(image(2) if times > 1 else b"", 200 if times > 1 else 429, Retry_After="7")
         elif kind == "gone":
             self.send(b"", 404)
         elif kind == "always-fails":
@@ -90,22 +90,22 @@ class Handler(BaseHTTPRequestHandler):
         elif kind == "sends-too-much":
             self.send(bytes(300_000), length=-1)
         elif kind == "sends-less-than-said":
-            self.send(picture(3), length=len(picture(3)) + 50)
+            self.send(image(3), length=len(image(3)) + 50)
         elif kind == "sends-more-than-said":
-            self.send(picture(3), length=len(picture(3)) - 50)
+            self.send(image(3), length=len(image(3)) - 50)
         elif kind == "drips":
             self.send(b"", length=1000)
             for _ in range(40):
                 self.wfile.write(b"x")
                 time.sleep(0.1)
         elif kind == "page":
-            self.send(b"<html>no picture</html>", Content_Type="image/png")
+            self.send(b"<html>no image</html>", Content_Type="image/png")
         elif kind == "gif":
-            self.send(picture(4, "GIF"))
+            self.send(image(4, "GIF"))
         elif kind == "icon":
-            self.send(picture(4, side=8))
+            self.send(image(4, side=8))
         elif kind == "cut-off":
-            self.send(picture(4)[:-400])
+            self.send(image(4)[:-400])
         elif kind == "redirect":
             hops, _, to = rest.partition("/")
             to = f"/redirect/{int(hops) - 1}/{to}" if int(hops) > 1 else "/" + to
@@ -171,13 +171,13 @@ def test_a_public_address_is_told(address: str) -> None:
 def test_by_default_no_such_host_is_asked(host: str, monkeypatch) -> None:
     monkeypatch.setattr(web, "_pool", lambda *_: pytest.fail("a connection was made"))
     with pytest.raises(Refused, match=r"no public address|has no address"):
-        fetch(f"http://{host}/picture.png")
+        fetch(f"http://{host}/image.png")
 
 
 def answers(monkeypatch, *addresses: str) -> None:
     """Every name has these addresses."""
-    found = [(2 if "." in a else 10, 1, 6, "", (a, 80)) for a in addresses]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    resolved = [(2 if "." in a else 10, 1, 6, "", (a, 80)) for a in addresses]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: resolved)
 
 
 @pytest.mark.parametrize("addresses", [["10.0.0.1"], ["93.184.215.14", "192.168.0.1"], ["::1"]])
@@ -186,7 +186,7 @@ def test_a_name_that_leads_inside_is_refused_even_if_it_leads_outside_too(
 ) -> None:
     answers(monkeypatch, *addresses)
     with pytest.raises(Refused, match="which is no public address"):
-        fetch("http://pictures.example.org/1.png")
+        fetch("http://images.example.org/1.png")
 
 
 def test_the_connection_goes_to_the_address_that_was_checked(server, monkeypatch) -> None:
@@ -195,13 +195,13 @@ def test_the_connection_goes_to_the_address_that_was_checked(server, monkeypatch
     def once(host: str, *_: object, **__: object):
         """A name server that first gives the allowed address and later one further inside."""
         asked.append(host)
-        inside = "127.0.0.1" if asked.count("pictures.example.org") <= 1 else "127.9.9.9"
+        inside = "127.0.0.1" if asked.count("images.example.org") <= 1 else "127.9.9.9"
         address = host if host[0].isdigit() else inside
         return [(2, 1, 6, "", (address, port))]
 
     monkeypatch.setattr(socket, "getaddrinfo", once)
-    assert fetch(f"http://pictures.example.org:{port}/good/1", LIMITS) == picture(1)
-    assert asked.count("pictures.example.org") == 1
+    assert fetch(f"http://images.example.org:{port}/good/1", LIMITS) == image(1)
+    assert asked.count("images.example.org") == 1
 
 
 def test_addresses_are_tried_in_turn(monkeypatch) -> None:
@@ -221,13 +221,13 @@ def test_addresses_are_tried_in_turn(monkeypatch) -> None:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A key, and a certificate of pictures.example.org that it signed itself."""
+    """A key, and a certificate of images.example.org that it signed itself."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     key, own = tmp_path / "key.pem", tmp_path / "own.pem"
     words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    words += ["-keyout", key, "-out", own, "-subj", "/CN=pictures.example.org"]
-    words += ["-addext", "subjectAltName=DNS:pictures.example.org"]
+    words += ["-keyout", key, "-out", own, "-subj", "/CN=images.example.org"]
+    words += ["-addext", "subjectAltName=DNS:images.example.org"]
     subprocess.run(words, check=True, capture_output=True)
     return key, own
 
@@ -245,10 +245,10 @@ def test_tls_is_checked_against_the_name_not_the_address(server, certificate, mo
             "127.0.0.1" if host.endswith(".org") else host, *rest, **more
         ),
     )
-    with pytest.raises(Refused, match="certificate of pictures"):  # nobody knows it
-        fetch(f"https://pictures.example.org:{port}/good/1", LIMITS)
+    with pytest.raises(Refused, match="certificate of images"):  # nobody knows it
+        fetch(f"https://images.example.org:{port}/good/1", LIMITS)
     monkeypatch.setenv("SSL_CERT_FILE", str(own))
-    assert fetch(f"https://pictures.example.org:{port}/good/1", LIMITS) == picture(1)
+    assert fetch(f"https://images.example.org:{port}/good/1", LIMITS) == image(1)
     with pytest.raises(Refused, match="certificate of other"):
         fetch(f"https://other.example.org:{port}/good/1", LIMITS)
 
@@ -259,7 +259,7 @@ def test_tls_is_checked_against_the_name_not_the_address(server, certificate, mo
         ("file:///etc/passwd", "the scheme is 'file'"),
         ("ftp://example.org/1.png", "the scheme is 'ftp'"),
         ("gopher://example.org/", "the scheme is 'gopher'"),
-        ("picture.png", "the scheme is ''"),
+        ("image.png", "the scheme is ''"),
         ("http://name:word@example.org/", "has a user name"),
         ("http:///1.png", "has no host"),
         ("http://example.org:99999/", "is no URL"),
@@ -271,11 +271,11 @@ def test_what_is_no_address_of_the_web_is_refused(url: str, why: str) -> None:
         fetch(url)
 
 
-# One picture
+# One image
 
 
-def test_a_good_picture_comes_as_it_is(server) -> None:
-    assert fetch(f"{server.url}/good/7", LIMITS) == picture(7)
+def test_a_good_image_comes_as_it_is(server) -> None:
+    assert fetch(f"{server.url}/good/7", LIMITS) == image(7)
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_what_cannot_be_had_is_listed_with_its_reason(
 
 
 def test_more_pixels_than_allowed_are_not_decoded(monkeypatch) -> None:
-    data = picture()
+    data = image()
     monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("it was decoded"))
     with pytest.raises(Refused, match="48 x 48 are more than 1000 pixels"):
         check_image(data, Limits(max_pixels=1000))
@@ -313,13 +313,13 @@ def test_more_pixels_than_allowed_are_not_decoded(monkeypatch) -> None:
 
 def test_redirects_within_the_limit_are_followed(server, tmp_path: Path) -> None:
     had, failed = download(table(server, "redirect/3/good/1"), tmp_path, LIMITS)
-    assert had[0].path.read_bytes() == picture(1)
+    assert had[0].path.read_bytes() == image(1)
     assert len(failed) == 0
 
 
 def test_a_server_that_fails_twice_is_asked_a_third_time(server, tmp_path: Path) -> None:
     had, _ = download(table(server, "fails-twice"), tmp_path, LIMITS)
-    assert had[0].path.read_bytes() == picture(1)
+    assert had[0].path.read_bytes() == image(1)
     assert len(server.asked) == 3
 
 
@@ -338,7 +338,7 @@ def test_a_host_is_not_asked_more_often_than_is_polite(server, tmp_path: Path) -
     assert np.diff(times).min() >= 0.14
 
 
-# Many pictures
+# Many images
 
 
 def test_a_failure_does_not_stop_the_others_and_nothing_is_fetched_twice(server, tmp_path) -> None:
@@ -353,7 +353,7 @@ def test_a_failure_does_not_stop_the_others_and_nothing_is_fetched_twice(server,
     assert [path for path, _ in server.asked] == ["/gone", "/page"]
 
 
-def test_a_picture_that_was_altered_or_removed_is_fetched_again(server, tmp_path: Path) -> None:
+def test_an_image_that_was_altered_or_removed_is_fetched_again(server, tmp_path: Path) -> None:
     urls = table(server, "good/1", "good/2", "good/3")
     had, _ = download(urls, tmp_path, LIMITS)
     had[0].path.write_bytes(b"altered")
@@ -361,7 +361,7 @@ def test_a_picture_that_was_altered_or_removed_is_fetched_again(server, tmp_path
     server.asked.clear()
     again, _ = download(urls, tmp_path, LIMITS)
     assert [path for path, _ in server.asked] == ["/good/1", "/good/2"]
-    assert [one.path.read_bytes() for one in again] == [picture(i) for i in (1, 2, 3)]
+    assert [one.path.read_bytes() for one in again] == [image(i) for i in (1, 2, 3)]
 
 
 DOWNLOAD = """
@@ -385,7 +385,7 @@ def test_a_download_that_was_killed_goes_on(server, tmp_path: Path) -> None:
     process.wait()
     for path in folder.glob("*.png"):  # whatever has its name is complete
         Image.open(path).load()
-    (folder / "left.png.partial").write_bytes(b"half a picture")
+    (folder / "left.png.partial").write_bytes(b"half an image")
     before = len(server.asked)
     assert 5 <= before < 40
     images, _ = download(read_urls(tmp_path / "urls.csv"), folder, LIMITS)

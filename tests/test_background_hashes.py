@@ -1,4 +1,4 @@
-"""Copies of a picture are found, other pictures are not taken for copies, and hashes are kept."""
+"""Copies of an image are found, other images are not taken for copies, and hashes are kept."""
 
 import io
 from functools import cache
@@ -31,7 +31,7 @@ N = 60  # habitats and birds drawn for the distances
 
 @cache
 def scene(i: int) -> Image.Image:
-    """The i-th picture: two of three are scenes of all gaps, the third has a bird."""
+    """The i-th image: two of three are scenes of all gaps, the third has a bird."""
     rng = np.random.default_rng([11, i])
     if i % 3:
         return Image.fromarray(background_image(rng, (0.0, 0.3, 1.0)[i % 2 + i % 3 - 1]).image)
@@ -72,7 +72,7 @@ def test_a_copy_is_within_the_distance(how: str) -> None:
     assert max(differ) <= DISTANCE
 
 
-def test_different_pictures_are_not_taken_for_copies() -> None:
+def test_different_images_are_not_taken_for_copies() -> None:
     hashes = np.array([bits(scene(i)) for i in range(N)])
     differ = np.bitwise_count(hashes[:, None] ^ hashes)[np.triu_indices(N, 1)]
     assert len(differ) == N * (N - 1) // 2
@@ -80,7 +80,7 @@ def test_different_pictures_are_not_taken_for_copies() -> None:
     assert np.median(differ) >= 28
 
 
-def test_a_picture_stored_turned_has_the_hash_of_the_upright_one() -> None:
+def test_an_image_stored_turned_has_the_hash_of_the_upright_one() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees when shown
     turned = encoded(scene(0).transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
@@ -99,8 +99,8 @@ def test_near_pairs_are_those_of_two_loops(some: list, others: list, distance: i
         for j, b in enumerate(others)
         if (a ^ b).bit_count() <= distance
     ]
-    found = near_pairs(np.array(some, np.uint64), np.array(others, np.uint64), distance)
-    assert sorted(map(tuple, found.tolist())) == oracle
+    pairs = near_pairs(np.array(some, np.uint64), np.array(others, np.uint64), distance)
+    assert sorted(map(tuple, pairs.tolist())) == oracle
 
 
 def test_blocks_do_not_show_in_the_pairs(monkeypatch) -> None:
@@ -167,18 +167,18 @@ def test_a_second_check_reads_no_image_that_has_not_changed(data, tmp_path, monk
     )
     assert hash_files(paths, cache_file) == first
     assert read == []
-    scene(5).save(paths[1])  # another picture under an old name
+    scene(5).save(paths[1])  # another image under an old name
     again = hash_files(paths, cache_file)
     assert [path.name for path in read] == ["1.png"]
     assert again[1] == hash_file(paths[1])
     assert [again[0], again[2]] == [first[0], first[2]]
 
 
-def test_all_pictures_that_do_not_decode_come_in_one_error(data, tmp_path: Path) -> None:
+def test_all_images_that_do_not_decode_come_in_one_error(data, tmp_path: Path) -> None:
     _, root = data
     (root / "cut-off.png").write_bytes((root / "1.png").read_bytes()[:200])
     (root / "empty.png").write_bytes(b"")
-    (root / "text.png").write_text("no picture")
+    (root / "text.png").write_text("no image")
     names = ["0.png", "cut-off.png", "empty.png", "text.png", "missing.png"]
     with pytest.raises(DatasetError) as caught:
         hash_files([root / name for name in names], tmp_path / "hashes.sqlite")

@@ -88,8 +88,8 @@ def test_with_adl_its_layers_are_in_the_backbone():
     assert [layer.config.drop_rate for layer in layers] == [1.0] * 3
     plain = network_of(background)
     batch = batch_of()
-    found, expected = network.eval()(batch.images), plain.eval()(batch.images)
-    assert torch.equal(found.class_maps, expected.class_maps)  # nothing at test time
+    outputs, expected = network.eval()(batch.images), plain.eval()(batch.images)
+    assert torch.equal(outputs.class_maps, expected.class_maps)  # nothing at test time
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ def test_an_unknown_combination_is_refused():
 
 def test_settings_of_both_methods_are_found_among_flat_names():
     values = {"method": "background", "combine": "has", "patch_size": 8, "mask_weight": 2.0}
-    found = config_from(values | {"drop_rate": 0.1}).method_config
-    assert found == {"combine": "has", "combine_config": {"patch_size": 8}, "mask_weight": 2.0}
+    settings = config_from(values | {"drop_rate": 0.1}).method_config
+    assert settings == {"combine": "has", "combine_config": {"patch_size": 8}, "mask_weight": 2.0}
 
 
 def head_gradient(config: background.Config) -> torch.Tensor:
@@ -174,12 +174,12 @@ def test_a_teacher_without_a_foreground_map_is_refused(tmp_path):
 
 def test_as_a_class_background_images_are_the_last_of_k_plus_1():
     network, batch = network_of(background_class), batch_of()
-    found = network.eval()(batch.images)
-    assert found.logits.shape == (B, K)
-    assert found.class_maps.shape[:2] == (B, K)
+    outputs = network.eval()(batch.images)
+    assert outputs.logits.shape == (B, K)
+    assert outputs.class_maps.shape[:2] == (B, K)
     every = network(batch.images, every=True)
-    assert torch.equal(every.logits[:, :K], found.logits)
-    assert torch.equal(found.foreground, -every.class_maps[:, K:])
+    assert torch.equal(every.logits[:, :K], outputs.logits)
+    assert torch.equal(outputs.foreground, -every.class_maps[:, K:])
     network.train()
     loss = background_class.losses(network, batch, background_class.Config())["loss"]
     both = torch.cat([batch.images, batch.background])

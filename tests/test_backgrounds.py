@@ -1,4 +1,4 @@
-"""Background image sets: the manifest accounts for every picture, and says so when it does not."""
+"""Background image sets: the manifest accounts for every image, and says so when it does not."""
 
 import hashlib
 from pathlib import Path
@@ -13,12 +13,12 @@ FILES = {"b.jpg": b"second", "a.jpg": b"first", "deeper/c.PNG": b"third"}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three pictures, a note that is none, and their manifest."""
+    """Three images, a note that is none, and their manifest."""
     folder = tmp_path / "background set"
     (folder / "deeper").mkdir(parents=True)
     for name, content in FILES.items():
         (folder / name).write_bytes(content)
-    (folder / "notes.txt").write_text("not a picture")
+    (folder / "notes.txt").write_text("not an image")
     write_manifest(folder, "https://example.org/set", "CC0-1.0")
     return folder
 
@@ -36,7 +36,7 @@ def edit(folder: Path, old: str, new: str) -> None:
     manifest.write_text(text.replace(old, new, 1))
 
 
-def test_a_manifest_reads_back_as_one_row_per_picture(folder):
+def test_a_manifest_reads_back_as_one_row_per_image(folder):
     table = read_background_set(folder)
     assert list(table.columns) == ["file", "sha256", "source", "licence"]
     assert list(table["file"]) == ["a.jpg", "b.jpg", "deeper/c.PNG"]
@@ -46,7 +46,7 @@ def test_a_manifest_reads_back_as_one_row_per_picture(folder):
     assert set(table["licence"]) == {"CC0-1.0"}
 
 
-def test_the_same_pictures_give_the_same_bytes(folder, tmp_path):
+def test_the_same_images_give_the_same_bytes(folder, tmp_path):
     before = (folder / "manifest.csv").read_bytes()
     other = tmp_path / "other"
     (other / "deeper").mkdir(parents=True)
@@ -68,7 +68,7 @@ def test_the_first_n_are_those_of_the_manifest(folder):
 
 
 @pytest.mark.parametrize("n", [4, -1])
-def test_more_pictures_than_there_are_is_an_error_in_plain_words(folder, n):
+def test_more_images_than_there_are_is_an_error_in_plain_words(folder, n):
     with pytest.raises(ValueError, match=rf"{n} background images were asked for; .* has 3"):
         background_paths(folder, n)
 
@@ -85,7 +85,7 @@ def test_all_errors_come_in_one_error(folder):
     ]
 
 
-def test_a_picture_listed_twice_is_a_error(folder):
+def test_an_image_listed_twice_is_an_error(folder):
     manifest = folder / "manifest.csv"
     lines = manifest.read_text().splitlines()
     manifest.write_text("\n".join([*lines, lines[1]]) + "\n")
@@ -100,7 +100,7 @@ def test_a_picture_listed_twice_is_a_error(folder):
         ("\na.jpg", "\n../a.jpg", "../a.jpg leads out of the folder"),
     ],
 )
-def test_a_row_without_its_facts_is_a_error(folder, old, new, what):
+def test_a_row_without_its_facts_is_an_error(folder, old, new, what):
     edit(folder, old, new)
     assert f"{folder / 'manifest.csv'}:2: {what}" in errors_of(folder)
 

@@ -157,17 +157,17 @@ def test_each_threshold_knows_its_level():
 
 
 def assert_contours_are_opencvs(levels: np.ndarray) -> None:
-    found = contours(levels)
+    result = contours(levels)
     last = 0
     for v in np.unique(levels[levels > 0]).tolist():  # between two of them nothing changes
         boxes, best = contour_boxes((levels >= v).astype(np.uint8))
-        assert (found.largest[last + 1 : v + 1] == boxes[best]).all()
+        assert (result.largest[last + 1 : v + 1] == boxes[best]).all()
         for level in {last + 1, v}:
-            there = (found.low <= level) & (level <= found.high)
-            assert sorted(map(tuple, found.boxes[there].tolist())) == sorted(boxes)
+            there = (result.low <= level) & (level <= result.high)
+            assert sorted(map(tuple, result.boxes[there].tolist())) == sorted(boxes)
         last = v
-    assert not found.largest[last + 1 :].any()
-    assert not (found.high > last).any()
+    assert not result.largest[last + 1 :].any()
+    assert not (result.high > last).any()
 
 
 def made_maps(seed: int, count: int, sizes: tuple[int, int], most_levels: int) -> list[np.ndarray]:
@@ -241,8 +241,8 @@ def test_of_equal_contours_opencvs_first_is_taken():
 
 
 def test_a_constant_map_is_one_box_of_the_whole_frame():
-    found = contours(np.full((9, 12), 7, np.uint8))
-    assert found.largest[[1, 7, 8]].tolist() == [[0, 0, 11, 8], [0, 0, 11, 8], [0, 0, 0, 0]]
+    result = contours(np.full((9, 12), 7, np.uint8))
+    assert result.largest[[1, 7, 8]].tolist() == [[0, 0, 11, 8], [0, 0, 11, 8], [0, 0, 0, 0]]
 
 
 @settings(max_examples=25, deadline=None)
@@ -287,8 +287,8 @@ def test_every_box_is_the_peers(peer):
 def test_the_contours_are_as_many_as_the_peers(peer):
     for scores, counted in zip(peer["scoremap_x1024"], peer["contours"], strict=True):
         levels = quantize(scores / 1024.0)
-        found = contours(levels)
+        result = contours(levels)
         v = levels_of(TAUS, levels.max())[:, None]
-        counts = ((found.low <= v) & (v <= found.high)).sum(axis=1)
+        counts = ((result.low <= v) & (v <= result.high)).sum(axis=1)
         # The peer counts the box (0, 0, 0, 0) that it takes where there is no contour.
         assert (np.maximum(counts, 1) == np.maximum(counted, 1)).all()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from dataset_files import change, errors_of, noise_image
 
 from wsol.datasets.checks import DatasetError
 from wsol.datasets.cub import read_cub
@@ -34,12 +34,6 @@ FULLSUP = {
 }
 
 
-def draw(path: Path, size: tuple[int, int] = (30, 20)) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(0).integers(0, 255, size=(size[1], size[0]), dtype=np.uint8)
-    Image.fromarray(noise).save(path)
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A data set of three images, with `fullsup/` of two."""
@@ -49,20 +43,8 @@ def root(tmp_path: Path) -> Path:
         for name, lines in files.items():
             (folder / name).write_text("\n".join(lines))  # the last line without its newline
         for path in PATHS if folder == root else FULLSUP["image_ids.txt"]:
-            draw(folder / "images" / path)
+            noise_image(folder / "images" / path)
     return root
-
-
-def change(file: Path, line: int, text: str) -> None:
-    """Put other text on a line, counted from 1; one past the end appends."""
-    lines = file.read_text().splitlines()
-    file.write_text("\n".join(lines[: line - 1] + [text] + lines[line:]) + "\n")
-
-
-def errors_of(root: Path, **options: object) -> list[str]:
-    with pytest.raises(DatasetError) as caught:
-        read_cub(root, **options)
-    return caught.value.errors
 
 
 def test_a_data_set_without_error_becomes_an_index_table(root):
@@ -74,13 +56,8 @@ def test_a_data_set_without_error_becomes_an_index_table(root):
     assert table["label"].tolist() == [0, 0, 1]
     assert table["class_name"].tolist() == ["001.Crested", "001.Crested", "002.Plain"]
     assert table["boxes"].tolist() == ["2 3 12 15", "0 0 30 20", "5.5 1 9.5 5"]
-    assert (table["width"] == 30).all()
-    assert (table["height"] == 20).all()
-    assert (table["mask"] == "").all()
-
-
-def test_the_images_need_not_be_decoded(root):
-    pd.testing.assert_frame_equal(read_cub(root, check_images=False), read_cub(root))
+    assert set(zip(table["width"], table["height"], table["mask"], strict=True)) == {(30, 20, "")}
+    pd.testing.assert_frame_equal(read_cub(root, check_images=False), table)
 
 
 def test_train_fullsup_is_appended(root):
@@ -101,8 +78,8 @@ def test_images_of_train_fullsup_may_lie_elsewhere(root):
 
 
 def test_masks_are_found_where_they_exist(root):
-    draw(root / "segmentations/002.Plain/d.png")
-    draw(root / "fullsup/segmentations/001.Crested/z.png")
+    noise_image(root / "segmentations/002.Plain/d.png")
+    noise_image(root / "fullsup/segmentations/001.Crested/z.png")
     table = read_cub(root, fullsup=root / "fullsup")
     masks = ["", "", "segmentations/002.Plain/d.png", ""]
     assert table["mask"].tolist() == masks + ["fullsup/segmentations/001.Crested/z.png"]
@@ -137,62 +114,54 @@ LINE_ERRORS = [
 
 
 @pytest.mark.parametrize(("name", "line", "text", "number", "message"), LINE_ERRORS)
-def test_a_faulty_line_is_named(root, name, line, text, number, message):
+def test_a_bad_line_is_named(root, name, line, text, number, message):
     change(root / name, line, text)
-    errors = errors_of(root)
+    errors = errors_of(read_cub, root)
     assert any(f.startswith(f"{root / name}:{number}: ") and message in f for f in errors), errors
 
 
 @pytest.mark.parametrize(
-    ("name", "what"),
-    [
-        ("image_class_labels.txt", "label"),
-        ("train_test_split.txt", "split"),
-        ("bounding_boxes.txt", "box"),
-    ],
+    ("name", "what"), zip(list(FILES)[2:], ["label", "split", "box"], strict=True)
 )
 def test_an_image_without_its_line_is_named(root, name, what):
     change(root / name, 2, "")
-    errors = errors_of(root)
+    errors = errors_of(read_cub, root)
     assert errors == [f"{root / 'images.txt'}:2: image {PATHS[1]} without {what}"]
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_missing_and_an_empty_file_are_named(root, name):
+def test_a_missing_an_empty_and_a_binary_file_are_named(root, name):
     (root / name).write_text("\n")
-    assert f"{root / name}: empty file" in errors_of(root)
+    assert f"{root / name}: empty file" in errors_of(read_cub, root)
+    (root / name).write_bytes(b"1 \xff\xfe\n")
+    assert any(f.startswith(f"{root / name}: cannot be read") for f in errors_of(read_cub, root))
     (root / name).unlink()
-    assert f"{root / name}: missing file" in errors_of(root)
-
-
-def test_a_file_of_other_bytes_is_named(root):
-    (root / "classes.txt").write_bytes(b"1 \xff\xfe\n")
-    assert any(f.startswith(f"{root / 'classes.txt'}: cannot be read") for f in errors_of(root))
+    assert f"{root / name}: missing file" in errors_of(read_cub, root)
 
 
 def test_an_image_that_does_not_decode_is_named(root):
     image = root / "images" / PATHS[1]
     image.write_bytes(image.read_bytes()[:200])
-    (error,) = errors_of(root)
+    (error,) = errors_of(read_cub, root)
     assert error.startswith(f"{root / 'images.txt'}:2: image does not decode: {image}")
     assert len(read_cub(root, check_images=False)) == 3  # its header is sound
     image.write_text("no image")
-    assert len(errors_of(root, check_images=False)) == 1
+    assert len(errors_of(read_cub, root, check_images=False)) == 1
 
 
 def test_a_mask_of_another_size_is_named(root):
-    draw(root / "segmentations/002.Plain/d.png", size=(20, 30))
-    (error,) = errors_of(root)
+    noise_image(root / "segmentations/002.Plain/d.png", size=(20, 30))
+    (error,) = errors_of(read_cub, root)
     assert error.endswith("mask of 20 x 30 pixels for an image of 30 x 20")
 
 
 def test_missing_images_altogether_are_one_error(root):
-    (root / "images").rename(root / "pictures")
-    assert errors_of(root) == [f"{root / 'images'}: missing folder of 3 images"]
+    (root / "images").rename(root / "photographs")
+    assert errors_of(read_cub, root) == [f"{root / 'images'}: missing folder of 3 images"]
 
 
 def test_no_data_set_at_all_says_where_to_get_it(tmp_path):
-    (error,) = errors_of(tmp_path)
+    (error,) = errors_of(read_cub, tmp_path)
     assert "no data set here" in error
     assert re.search(r"https://\S+cub_200_2011", error)
 
@@ -209,33 +178,34 @@ def test_all_errors_are_told_at_once(root):
     assert isinstance(caught.value, ValueError)
 
 
+Z = "001.Crested/z.png"
 SPLIT_ERRORS = [
-    ("image_ids.txt", 3, "001.Crested/z.png", "3: duplicate id 001.Crested/z.png, first on line 2"),
+    ("image_ids.txt", 3, Z, f"3: duplicate id {Z}, first on line 2"),
     ("image_ids.txt", 3, "9.png", "3: image 9.png without label"),
-    ("class_labels.txt", 2, "001.Crested/z.png,2", "2: label 2 without class"),
-    ("class_labels.txt", 2, "001.Crested/z.png,-1", "2: malformed line"),
+    ("class_labels.txt", 2, f"{Z},2", "2: label 2 without class"),
+    ("class_labels.txt", 2, f"{Z},-1", "2: malformed line"),
     ("class_labels.txt", 3, "9.png,0", "3: image 9.png is not in image_ids.txt"),
-    ("image_sizes.txt", 2, "001.Crested/z.png,30,0", "2: malformed line"),
-    ("image_sizes.txt", 2, "001.Crested/z.png,40,20", " 001.Crested/z.png is listed with 40 x 20"),
-    ("localization.txt", 3, "001.Crested/z.png,1,2,3", "3: malformed line"),
-    ("localization.txt", 3, "001.Crested/z.png,1,2,1,9", "3: box of zero size"),
-    ("localization.txt", 3, "001.Crested/z.png,1,2,50,9", "3: box 1 2 50 9 outside the image"),
+    ("image_sizes.txt", 2, f"{Z},30,0", "2: malformed line"),
+    ("image_sizes.txt", 2, f"{Z},40,20", f" {Z} is listed with 40 x 20"),
+    ("localization.txt", 3, f"{Z},1,2,3", "3: malformed line"),
+    ("localization.txt", 3, f"{Z},1,2,1,9", "3: box of zero size"),
+    ("localization.txt", 3, f"{Z},1,2,50,9", "3: box 1 2 50 9 outside the image"),
     ("localization.txt", 4, "9.png,1,2,50,9", "4: image 9.png is not in image_ids.txt"),
 ]
 
 
 @pytest.mark.parametrize(("name", "line", "text", "message"), SPLIT_ERRORS)
-def test_a_faulty_line_of_a_split_is_named(root, name, line, text, message):
+def test_a_bad_line_of_a_split_is_named(root, name, line, text, message):
     file = root / "fullsup" / name
     change(file, line, text)
-    errors = errors_of(root, fullsup=root / "fullsup")
+    errors = errors_of(read_cub, root, fullsup=root / "fullsup")
     assert any(f.startswith(f"{file}:{message}") for f in errors), errors
 
 
 def test_an_image_of_a_split_without_a_box_is_named(root):
     change(root / "fullsup" / "localization.txt", 3, "")
-    (error,) = errors_of(root, fullsup=root / "fullsup")
-    assert error.endswith("image_ids.txt:2: image 001.Crested/z.png without box")
+    (error,) = errors_of(read_cub, root, fullsup=root / "fullsup")
+    assert error.endswith(f"image_ids.txt:2: image {Z} without box")
 
 
 def test_a_split_can_be_read_without_its_images(root):
@@ -278,12 +248,13 @@ def test_an_index_table_comes_back_as_it_went(root, tmp_path):
 
 def test_an_index_table_that_cannot_be_right_is_refused(root, tmp_path):
     table = read_cub(root)
-    with pytest.raises(ValueError, match="lacks the columns boxes"):
-        write_index(table.drop(columns="boxes"), tmp_path / "index.csv")
-    with pytest.raises(ValueError, match="unknown split val"):
-        write_index(table.assign(split="val"), tmp_path / "index.csv")
-    with pytest.raises(ValueError, match=r"a b\.png is listed more than once"):
-        write_index(pd.concat([table, table.iloc[:1]]), tmp_path / "index.csv")
+    for bad, message in (
+        (table.drop(columns="boxes"), "lacks the columns boxes"),
+        (table.assign(split="val"), "unknown split val"),
+        (pd.concat([table, table.iloc[:1]]), r"a b\.png is listed more than once"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write_index(bad, tmp_path / "index.csv")
 
 
 def test_boxes_keep_their_numbers():

@@ -76,11 +76,11 @@ def test_a_mean_has_the_denominator_of_all_processes_and_its_gradient(tmp_path, 
     w = torch.tensor(1.5, requires_grad=True)
     expected = (w * squares).mean() ** 2
     expected.backward()
-    found = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("*.json"))]
-    assert len(found) == processes
-    assert [value for value, _ in found] == pytest.approx([expected.item()] * processes)
+    results = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("*.json"))]
+    assert len(results) == processes
+    assert [value for value, _ in results] == pytest.approx([expected.item()] * processes)
     # DDP averages: the mean of the processes' gradients is the gradient.
-    gradient = sum(grad for _, grad in found) / processes
+    gradient = sum(grad for _, grad in results) / processes
     assert gradient == pytest.approx(w.grad.item())
 
 

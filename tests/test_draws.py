@@ -20,12 +20,12 @@ def drawn_one_by_one(seed: int, epoch: int, n: int, batch: int, size: int, bg: i
     where = torch.stack([y, x, x])
 
     def augmented(rows):
-        found = []
+        draws = []
         for row in rows:
             out = flip(crop(where))
             top, left = int(out[0].min()), int(out[1].min())
-            found.append((int(row), top, left, bool(out[1, 0, 0] > out[1, 0, 1])))
-        return found
+            draws.append((int(row), top, left, bool(out[1, 0, 0] > out[1, 0, 1])))
+        return draws
 
     order = torch.randperm(n)
     steps = []

@@ -52,7 +52,7 @@ def hills(metadata: Path) -> np.ndarray:
 
 
 @pytest.fixture
-def given(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     """Metadata, score maps and predictions of 12 test and 7 train-fullsup images."""
     for split, count in (("test", 12), ("val", 7)):
         np.save(tmp_path / f"{split}.npy", hills(write_metadata(tmp_path / split, count)))
@@ -64,12 +64,12 @@ def given(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(given: Path, *more: str) -> tuple[Result, dict]:
+def run(folder: Path, *more: str) -> tuple[Result, dict]:
     """The command and its numbers; {folder} in an argument is that of the files."""
     arguments = ["{folder}/test.npy --metadata {folder}/test --json {folder}/out.json", *more]
-    out = given / "out.json"
+    out = folder / "out.json"
     out.unlink(missing_ok=True)
-    result = CliRunner().invoke(main, "evaluate " + " ".join(arguments).format(folder=given))
+    result = CliRunner().invoke(main, "evaluate " + " ".join(arguments).format(folder=folder))
     assert result.exit_code == (0 if out.exists() else 2)
     return result, json.loads(out.read_text()) if out.exists() else {}
 
@@ -78,88 +78,90 @@ FULLSUP = "--fullsup {folder}/val.npy {folder}/val"
 PREDICTIONS = "--predictions {folder}/predictions.csv"
 
 
-def test_the_numbers_are_those_of_the_library(given):
-    result, found = run(given, FULLSUP, PREDICTIONS)
+def test_the_numbers_are_those_of_the_library(folder):
+    result, report = run(folder, FULLSUP, PREDICTIONS)
     own = [
-        localize(hills(given / n), read_split_metadata(given / n, s), score_of=np.float64)
+        localize(hills(folder / n), read_split_metadata(folder / n, s), score_of=np.float64)
         for n, s in (("test", "test"), ("val", "train-fullsup"))
     ]
     own[0].rows["rank"] = [5 if i % 2 else 0 for i in range(12)]
     numbers = metrics.evaluate(*own)
     for name in ("tau", "tau_oracle", "maxboxacc", "top1_loc_error", "cls_error"):
-        assert found[name] == numbers[name]
+        assert report[name] == numbers[name]
     parts = {part: numbers[f"maxboxacc_v2_{part}"] for part in metrics.PARTS}
-    assert found["maxboxacc_v2"] == {"mean": numbers["maxboxacc_v2"], **parts}
-    assert (found["tau_source"], found["cls_error"]) == ("train-fullsup", 50)
-    assert len(found["curves"]["gt_known_loc_error"]) == 1000
-    low, high = found["intervals"]["gt_known_loc_error"]
-    assert low <= found["gt_known_loc_error"] <= high
+    assert report["maxboxacc_v2"] == {"mean": numbers["maxboxacc_v2"], **parts}
+    assert (report["tau_source"], report["cls_error"]) == ("train-fullsup", 50)
+    assert len(report["curves"]["gt_known_loc_error"]) == 1000
+    low, high = report["intervals"]["gt_known_loc_error"]
+    assert low <= report["gt_known_loc_error"] <= high
     first, *lines = result.stdout.splitlines()
     assert "chosen on train-fullsup" in first
     oracle = [line.split()[0] for line in lines if line.endswith(BEST_TAU)]
     assert oracle == ["maxboxacc", "maxboxacc_v2"]
 
 
-def test_without_fullsup_the_tau_is_the_oracle_and_has_no_interval(given):
-    _, found = run(given)
-    assert (found["tau_source"], found["intervals"]) == ("oracle", {})
-    assert found["gt_known_loc_error"] == pytest.approx(100 - found["maxboxacc"])
-    assert not any(name.endswith("_oracle") and name != "tau_oracle" for name in found)
-    assert found["top1_loc_error"] is None
+def test_without_fullsup_the_tau_is_the_oracle_and_has_no_interval(folder):
+    _, report = run(folder)
+    assert (report["tau_source"], report["intervals"]) == ("oracle", {})
+    assert report["gt_known_loc_error"] == pytest.approx(100 - report["maxboxacc"])
+    assert not any(name.endswith("_oracle") and name != "tau_oracle" for name in report)
+    assert report["top1_loc_error"] is None
 
 
-def test_a_folder_of_maps_gives_the_same_as_one_file(given):
-    ids = read_split_metadata(given / "test", "test")["image_id"]
-    for name, score in zip(ids, np.load(given / "test.npy"), strict=True):
-        file = given / "folder" / f"{name}.npy"
+def test_a_folder_of_maps_gives_the_same_as_one_file(folder):
+    ids = read_split_metadata(folder / "test", "test")["image_id"]
+    for name, score in zip(ids, np.load(folder / "test.npy"), strict=True):
+        file = folder / "folder" / f"{name}.npy"
         file.parent.mkdir(parents=True, exist_ok=True)
         np.save(file, score)
-    one, other = (evaluate_score_maps(given / p, given / "test")[0] for p in ("test.npy", "folder"))
+    one, other = (
+        evaluate_score_maps(folder / p, folder / "test")[0] for p in ("test.npy", "folder")
+    )
     assert one == other
 
 
-def test_failures_add_up_to_the_errors_and_predicted_maps_give_top1_alone(given):
-    _, found = run(given, PREDICTIONS)
-    for error, shares in found["failures"].items():
+def test_failures_add_up_to_the_errors_and_predicted_maps_give_top1_alone(folder):
+    _, report = run(folder, PREDICTIONS)
+    for error, shares in report["failures"].items():
         assert sum(shares.values()) == pytest.approx(100)
-        assert 100 - shares["right"] == pytest.approx(found[error])
-    _, found = run(given, "--map-class predicted", PREDICTIONS)
-    assert found["map_class"] == "predicted"
-    assert found["top1_loc_error"] >= found["cls_error"] == 50
+        assert 100 - shares["right"] == pytest.approx(report[error])
+    _, report = run(folder, "--map-class predicted", PREDICTIONS)
+    assert report["map_class"] == "predicted"
+    assert report["top1_loc_error"] >= report["cls_error"] == 50
     for name in ("gt_known_loc_error", "top5_loc_error", "maxboxacc", "maxboxacc_v2"):
-        assert found[name] is None
-    assert list(found["failures"]) == ["top1_loc_error"]
+        assert report[name] is None
+    assert list(report["failures"]) == ["top1_loc_error"]
 
 
-def test_masks_give_pixel_scores(given):
-    for i, name in enumerate(read_split_metadata(given / "test", "test")["image_id"]):
-        file = given / "masks" / f"{name[:-4]}.png"
+def test_masks_give_pixel_scores(folder):
+    for i, name in enumerate(read_split_metadata(folder / "test", "test")["image_id"]):
+        file = folder / "masks" / f"{name[:-4]}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((20, 30), 255, np.uint8)).save(file)
         if i == 0:
             Image.fromarray(np.full((20, 30), 0, np.uint8)).save(file.with_name("im_0_ignore.png"))
-    assert run(given, "--masks {folder}/masks")[1]["pxap"] == pytest.approx(100)
+    assert run(folder, "--masks {folder}/masks")[1]["pxap"] == pytest.approx(100)
     file.unlink()
-    assert "im_11.jpg" in run(given, "--masks {folder}/masks")[0].stderr
+    assert "im_11.jpg" in run(folder, "--masks {folder}/masks")[0].stderr
 
 
-def test_the_table_has_a_row_per_image(given):
-    _, found = run(given, "--table {folder}/images.csv")
-    images = pd.read_csv(given / "images.csv")
-    assert 100 * (images["iou"] < 0.5).mean() == pytest.approx(found["gt_known_loc_error"])
+def test_the_table_has_a_row_per_image(folder):
+    _, report = run(folder, "--table {folder}/images.csv")
+    images = pd.read_csv(folder / "images.csv")
+    assert 100 * (images["iou"] < 0.5).mean() == pytest.approx(report["gt_known_loc_error"])
     assert ((images["outcome"] == "right") == (images["iou"] >= 0.5)).all()
-    run(given, "--table {folder}/table.npz")
-    table = LocalizationTable.load(given / "table.npz")
-    assert summarize(table)["maxboxacc"] == found["maxboxacc"]
+    run(folder, "--table {folder}/table.npz")
+    table = LocalizationTable.load(folder / "table.npz")
+    assert summarize(table)["maxboxacc"] == report["maxboxacc"]
 
 
 @pytest.mark.parametrize("name", ["bas2022", "psol2020", "tscam2021"])
-def test_another_protocol_gives_its_own_errors(given, name):
-    _, found = run(given, f"--protocol {name}", FULLSUP, PREDICTIONS)
-    assert found["protocol"] == name
-    assert found["top1_loc_error"] >= found["gt_known_loc_error"] >= 0
-    assert found["gt_known_loc_error_oracle"] <= found["gt_known_loc_error"]
-    assert "maxboxacc" not in found
+def test_another_protocol_gives_its_own_errors(folder, name):
+    _, report = run(folder, f"--protocol {name}", FULLSUP, PREDICTIONS)
+    assert report["protocol"] == name
+    assert report["top1_loc_error"] >= report["gt_known_loc_error"] >= 0
+    assert report["gt_known_loc_error_oracle"] <= report["gt_known_loc_error"]
+    assert "maxboxacc" not in report
 
 
 @pytest.mark.parametrize(
@@ -177,25 +179,25 @@ def test_another_protocol_gives_its_own_errors(given, name):
         ("--fullsup missing.npy {folder}/val", "missing.npy"),
     ],
 )
-def test_what_cannot_be_evaluated_is_refused_in_one_message(given, spoil, message):
-    boxes, more = given / "test" / "localization.txt", ""
+def test_what_cannot_be_evaluated_is_refused_in_one_message(folder, spoil, message):
+    boxes, more = folder / "test" / "localization.txt", ""
     if callable(spoil):
-        np.save(given / "test.npy", spoil(np.load(given / "test.npy")))
+        np.save(folder / "test.npy", spoil(np.load(folder / "test.npy")))
     elif spoil.startswith("--"):
         more = spoil
     else:
         boxes.write_text(f"{boxes.read_text()}\n{spoil}")
-    result, found = run(given, more)
-    assert not found
+    result, report = run(folder, more)
+    assert not report
     assert message in result.stderr
 
 
-def test_memory_does_not_grow_with_the_maps(given):
-    rows = read_split_metadata(given / "test", "test")
+def test_memory_does_not_grow_with_the_maps(folder):
+    rows = read_split_metadata(folder / "test", "test")
     peaks = []
     for count in (10, 40):
         many = pd.concat([rows] * count, ignore_index=True)[: 10 * count]
-        file, shape = given / f"{count}.npy", (len(many), 28, 28)
+        file, shape = folder / f"{count}.npy", (len(many), 28, 28)
         maps = np.lib.format.open_memmap(file, "w+", np.float32, shape)
         maps[:] = np.random.default_rng(0).random((1, 28, 28))
         tracemalloc.start()

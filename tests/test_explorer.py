@@ -61,8 +61,8 @@ def test_orders_are_rankings_and_failures_are_those_of_the_report(shown) -> None
     shares = failure_shares(test.level_boxes.at(tau), test.level_boxes.ground_truth())
     for reason, share in shares["gt_known_loc_error"].items():
         if reason not in ("right", "wrong class"):
-            found = explorer.numbers(gallery, "cam-0", "class", f"failure: {reason}")
-            assert len(found) == round(share * images / 100)
+            numbers = explorer.numbers(gallery, "cam-0", "class", f"failure: {reason}")
+            assert len(numbers) == round(share * images / 100)
     wrong = explorer.numbers(gallery, "cam-0", "class", "failure: wrong class")
     assert set(wrong) == set(np.flatnonzero(test.rows["rank"] > 0))
     with pytest.raises(ValueError, match="unknown order"):

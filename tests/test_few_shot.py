@@ -79,9 +79,9 @@ def test_an_image_and_its_mask_are_flipped_together():
     rows = pd.DataFrame({"boxes": ["0 2 3 4"], "width": 8, "height": 8})
     pairs = few_shot._Pairs(ArrayImages(marked), rows)
     torch.manual_seed(0)
-    found = [pairs[0] for _ in range(20)]
-    assert all((image[0] == 255 * mask[0]).all() for image, mask in found)
-    left = [bool(mask[0, 2, 0]) for _, mask in found]
+    pairs_drawn = [pairs[0] for _ in range(20)]
+    assert all((image[0] == 255 * mask[0]).all() for image, mask in pairs_drawn)
+    left = [bool(mask[0, 2, 0]) for _, mask in pairs_drawn]
     assert any(left)
     assert not all(left)
 
@@ -111,9 +111,9 @@ def test_it_learns_where_bright_squares_are(classifier, attach):
     localizer, history = fit_localizer(classifier.backbone, images, rows, config)
     assert len(history) == 15
     assert history[-1] < 0.5 * history[0]
-    found = predict_few_shot(localizer, classifier, images)["foreground"]
-    assert found.shape == (40, *[32 // (4 if attach == "early" else 8)] * 2)
-    assert (localize(found, rows).iou_largest >= 0.5).mean(axis=0).max() > 0.9
+    maps = predict_few_shot(localizer, classifier, images)["foreground"]
+    assert maps.shape == (40, *[32 // (4 if attach == "early" else 8)] * 2)
+    assert (localize(maps, rows).iou_largest >= 0.5).mean(axis=0).max() > 0.9
 
 
 @pytest.mark.parametrize("tune", [True, False])

@@ -4,28 +4,19 @@ import json
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
+from dataset_files import errors_of, noise_image
 from PIL import Image
 
 import wsol
-from wsol.datasets.checks import DatasetError
 from wsol.datasets.folder import draw_splits, read_folder
 from wsol.datasets.index import read_index
 from wsol.datasets.prepare import Plan, prepare, prepare_background
 from wsol.training.config import TrainConfig
 from wsol.training.loop import train_from_disk
 
-W, H = 40, 30
+W, H = SIZE = 40, 30
 NAMES = [f"{split}/{c}/{i}.png" for split in ("train", "val", "test") for c in "ab" for i in (0, 1)]
-
-
-def draw(path: Path, size: tuple[int, int] = (W, H), seed: int = 0) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
-    Image.fromarray(noise).save(path)
-    return path
 
 
 def coco(box: list[float]) -> dict[str, list]:
@@ -54,7 +45,7 @@ def write_json(path: Path, content: object) -> Path:
 def root(tmp_path: Path) -> Path:
     """Two images of each of two classes in each of three splits."""
     for number, name in enumerate(NAMES):
-        draw(tmp_path / "my set" / name, seed=number)
+        noise_image(tmp_path / "my set" / name, SIZE, number)
     return tmp_path / "my set"
 
 
@@ -62,12 +53,6 @@ def root(tmp_path: Path) -> Path:
 def boxes(tmp_path: Path) -> Path:
     """One box for every image."""
     return write_csv(tmp_path / "boxes.csv", [f"{name},1,2,11.5,22" for name in NAMES])
-
-
-def errors_of(root: Path, boxes: Path | None = None, **options: object) -> list[str]:
-    with pytest.raises(DatasetError) as caught:
-        read_folder(root, boxes, **options)
-    return caught.value.errors
 
 
 # --- what a folder without error becomes
@@ -85,35 +70,24 @@ def test_folders_of_splits_and_classes_become_an_index_table(root, boxes):
         assert (row.width, row.height, row.boxes) == (W, H, "1 2 11.5 22")
 
 
-def test_csv_and_coco_say_the_same(root, boxes, tmp_path):
+def test_csv_and_coco_say_the_same_and_crowd_regions_are_left_out(root, boxes, tmp_path):
     content = coco([1, 2, 10.5, 20])
+    content["annotations"].append(content["annotations"][0] | dict(bbox=[0, 0, 5, 5], iscrowd=1))
     table = write_json(tmp_path / "boxes.json", content)
     assert read_folder(root, table).equals(read_folder(root, boxes))
 
 
-def test_an_image_may_have_several_boxes_and_a_name_with_a_comma(root, tmp_path):
-    draw(root / "test/a/x, y.png")
-    rows = [f"{name},0,0,9,9" for name in NAMES]
-    rows += ['"test/a/x, y.png",0,0,5,5', '"test/a/x, y.png",6,6,9,9']
-    index = read_folder(root, write_csv(tmp_path / "b.csv", rows)).set_index("image_id")
-    assert index.loc["test/a/x, y.png", "boxes"] == "0 0 5 5;6 6 9 9"
-
-
-def test_crowd_regions_of_coco_are_left_out(root, tmp_path):
-    content = coco([1, 2, 10, 20])
-    content["annotations"].append(content["annotations"][0] | dict(bbox=[0, 0, 5, 5], iscrowd=1))
-    index = read_folder(root, write_json(tmp_path / "b.json", content))
-    assert set(index["boxes"]) == {"1 2 11 22"}
-
-
-def test_training_images_need_no_box(root, tmp_path):
+def test_images_may_have_commas_and_several_boxes_and_training_images_none(root, tmp_path):
+    noise_image(root / "test/a/x, y.png", SIZE)
     rows = [f"{name},0,0,9,9" for name in NAMES if not name.startswith("train")]
-    index = read_folder(root, write_csv(tmp_path / "b.csv", rows))
-    assert set(index.loc[index["split"] == "train-weaksup", "boxes"]) == {""}
+    rows += ['"test/a/x, y.png",0,0,5,5', '"test/a/x, y.png",6,6,9,9']
+    boxes = read_folder(root, write_csv(tmp_path / "b.csv", rows)).set_index("image_id")["boxes"]
+    assert boxes["test/a/x, y.png"] == "0 0 5 5;6 6 9 9"
+    assert set(boxes[[name for name in NAMES if name.startswith("train")]]) == {""}
 
 
 def test_masks_are_found_by_the_path_of_their_image(root):
-    draw(root / "masks/test/a/0.png")
+    noise_image(root / "masks/test/a/0.png", SIZE)
     index = read_folder(root, masks=root / "masks").set_index("image_id")["mask"]
     assert index.pop("test/a/0.png") == "masks/test/a/0.png"
     assert set(index) == {""}
@@ -171,12 +145,12 @@ def test_class_folders_without_splits_are_split(root):
 
 
 def test_all_errors_come_at_once(root, boxes):
-    (root / "train/a/0.png").write_bytes(b"no picture")
+    (root / "train/a/0.png").write_bytes(b"no image")
     (root / "train/c").mkdir()
     rows = boxes.read_text().splitlines()[1:]
     rows[1] = "train/a/1.png,1,2,11"
     rows += ["test/a/9.png,0,0,5,5", "test/a/0.png,30,2,50,22", rows[-1]]
-    errors = errors_of(root, write_csv(boxes, rows))
+    errors = errors_of(read_folder, root, write_csv(boxes, rows))
     expected = [
         f"{root}/train/c: class without image",
         f"{root}/train/a/0.png: image does not decode",
@@ -191,15 +165,15 @@ def test_all_errors_come_at_once(root, boxes):
 
 
 def test_an_empty_folder_is_named(tmp_path):
-    assert errors_of(tmp_path) == [f"{tmp_path}: no folder of a class in it"]
-    assert errors_of(tmp_path / "none") == [f"{tmp_path / 'none'}: missing folder"]
+    assert errors_of(read_folder, tmp_path) == [f"{tmp_path}: no folder of a class in it"]
+    assert errors_of(read_folder, tmp_path / "none") == [f"{tmp_path / 'none'}: missing folder"]
 
 
 def test_classes_must_be_learned_and_images_lie_in_one(root):
-    draw(root / "test/c/0.png")
-    draw(root / "val/loose.png")
+    noise_image(root / "test/c/0.png", SIZE)
+    noise_image(root / "val/loose.png")
     (root / "extra").mkdir()
-    assert errors_of(root) == [
+    assert errors_of(read_folder, root) == [
         f"{root}/extra: none of train, val and test, but beside them",
         f"{root}/val/loose.png: image outside the folder of any class",
         f"{root}/train/c: class c has no image to learn from",
@@ -208,41 +182,37 @@ def test_classes_must_be_learned_and_images_lie_in_one(root):
 
 def test_evaluated_images_without_box_are_named(root, boxes):
     rows = [line for line in boxes.read_text().splitlines()[1:] if "val/b/1" not in line]
-    errors = errors_of(root, write_csv(boxes, rows))
+    errors = errors_of(read_folder, root, write_csv(boxes, rows))
     assert errors == [f"{root}/val/b/1.png: image of train-fullsup without box"]
 
 
 def test_a_mask_of_another_size_is_named(root):
-    draw(root.parent / "masks/test/a/0.png", (20, 30))
-    (error,) = errors_of(root, masks=root.parent / "masks")
+    noise_image(root.parent / "masks/test/a/0.png", (20, 30))
+    (error,) = errors_of(read_folder, root, masks=root.parent / "masks")
     assert error.endswith("masks/test/a/0.png: mask of 20 x 30 pixels for an image of 40 x 30")
 
 
-def test_a_picture_that_is_stored_turned_cannot_have_a_box(root, boxes):
+def test_an_image_that_is_stored_turned_cannot_have_a_box(root, boxes):
     exif = Image.Exif()
     exif[0x0112] = 6
     with Image.open(root / "test/a/0.png") as image:
         image.copy().save(root / "test/a/0.png", exif=exif)
-    (error,) = errors_of(root, boxes)
+    (error,) = errors_of(read_folder, root, boxes)
     assert error.startswith(f"{root}/test/a/0.png: the image is stored rotated")
     assert len(read_folder(root)) == len(NAMES)
 
 
-def test_a_csv_without_its_header_is_named(root, tmp_path):
-    table = tmp_path / "b.csv"
-    table.write_text("test/a/0.png,0,0,5,5\n")
-    (error,) = errors_of(root, table)
-    assert error == f"{table}:1: the first line must be image,x0,y0,x1,y1"
-
-
-def test_bad_json_is_named_with_its_line(root, tmp_path):
-    table = tmp_path / "b.json"
-    table.write_text('{"images": [],\n "annotations": [1,],\n')
-    (error,) = errors_of(root, table)
-    assert error.startswith(f"{table}:2: no JSON: ")
-    (error,) = errors_of(root, write_json(table, {"images": [], "annotations": []}))
-    assert error == f"{table}: no list of categories, so this is not COCO's format"
-    (error,) = errors_of(root, tmp_path / "none.json")
+def test_a_table_in_another_format_is_named_with_its_line(root, tmp_path):
+    bad = {
+        "a.csv": ("test/a/0.png,0,0,5,5\n", ":1: the first line must be image,x0,y0,x1,y1"),
+        "a.json": ('{"images": [],\n "annotations": [1,],\n', ":2: no JSON: "),
+        "b.json": ('{"images": [], "annotations": []}', ": no list of categories"),
+    }
+    for name, (text, message) in bad.items():
+        (tmp_path / name).write_text(text)
+        (error,) = errors_of(read_folder, root, tmp_path / name)
+        assert error.startswith(f"{tmp_path / name}{message}")
+    (error,) = errors_of(read_folder, root, tmp_path / "none.json")
     assert error == f"{tmp_path}/none.json: missing file"
 
 
@@ -262,41 +232,31 @@ COCO_ERRORS = [
 
 
 @pytest.mark.parametrize(("entries", "change", "expected"), COCO_ERRORS)
-def test_a_error_in_coco_is_named_with_its_place(root, tmp_path, entries, change, expected):
+def test_an_error_in_coco_is_named_with_its_place(root, tmp_path, entries, change, expected):
     content = coco([1, 2, 10, 20])
     content[entries][0] |= change
     table = write_json(tmp_path / "b.json", content)
-    assert [f for f in errors_of(root, table) if f.startswith(f"{table}: {expected}")]
+    assert [f for f in errors_of(read_folder, root, table) if f.startswith(f"{table}: {expected}")]
 
 
 # --- prepared
 
 
-def test_a_prepared_index_leads_to_the_images(root, boxes, tmp_path):
-    draw(tmp_path / "moor/1.png")
-    out = tmp_path / "data"
-    assert prepare(Plan("folder", root, out, boxes=boxes)).empty
-    assert prepare_background(out, [tmp_path / "moor"], "me", "CC0") == 1
-    index = read_index(out / "index.csv")
-    assert all((out / path).is_file() for path in index["path"])
-    assert (out / "background/0/1.png").read_bytes() == (tmp_path / "moor/1.png").read_bytes()
-    with pytest.raises(FileExistsError, match="is there already"):
-        prepare_background(out, [tmp_path / "moor"], "me", "CC0")
-
-
-def test_from_a_folder_to_boxes_in_pictures(root, boxes, tmp_path):
-    data, run, threads = tmp_path / "data", tmp_path / "cam-0", torch.get_num_threads()
+def test_from_a_folder_to_boxes_in_images(root, boxes, tmp_path):
+    data, run = tmp_path / "data", tmp_path / "cam-0"
     assert prepare(Plan("folder", root, data, boxes=boxes)).empty
+    noise_image(tmp_path / "moor/1.png")
+    assert prepare_background(data, [tmp_path / "moor"], "me", "CC0") == 1
+    assert (data / "background/0/1.png").read_bytes() == (tmp_path / "moor/1.png").read_bytes()
+    with pytest.raises(FileExistsError, match="is there already"):
+        prepare_background(data, [tmp_path / "moor"], "me", "CC0")
+    assert all((data / path).is_file() for path in read_index(data / "index.csv")["path"])
     config = TrainConfig("cam", input_size=32, epochs=1, batch_size=4, threads=1)
-    try:
-        train_from_disk(config, data, run)
-    finally:
-        torch.use_deterministic_algorithms(False)
-        torch.set_num_threads(threads)
-    found = wsol.localize(root / "test", run, tau=0.5, data=data)
-    assert [one.image for one in found] == [(root / n).as_posix() for n in NAMES if "test" in n]
-    for one in found:
-        assert one.class_name == "ab"[one.label]
-        x0, y0, x1, y1 = one.box
+    train_from_disk(config, data, run)
+    detections = wsol.localize(root / "test", run, tau=0.5, data=data)
+    assert [d.image for d in detections] == [(root / n).as_posix() for n in NAMES if "test" in n]
+    for d in detections:
+        assert d.class_name == "ab"[d.label]
+        x0, y0, x1, y1 = d.box
         assert 0 <= x0 < x1 <= W
         assert 0 <= y0 < y1 <= H

@@ -45,10 +45,10 @@ META = {"dataset": "birds"}
 
 
 def _digest(*files: Path) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in files:
-        found.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
-    return found.hexdigest()[:16]
+        digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:16]
 
 
 def _trainings() -> dict[str, dict[str, object]]:
@@ -64,15 +64,15 @@ def measure(folder: Path) -> dict[str, str]:
     """Digests by what was made: data, weights, tables, exported boxes."""
     data = folder / "birds"
     prepare_birds(data, BirdsConfig(**SIZES), workers=1)
-    found = {"birds": _digest(*sorted(file for file in data.rglob("*") if file.is_file()))}
+    digests = {"birds": _digest(*sorted(file for file in data.rglob("*") if file.is_file()))}
     index = read_index(data / INDEX)
     for name, settings in _trainings().items():
         run = folder / "train" / name
         train_from_disk(config_from(TRAIN | settings | {"seed": 0}), data, run)
-        found[f"train/{name}"] = _digest(run / "weights.safetensors", run / "history.csv")
+        digests[f"train/{name}"] = _digest(run / "weights.safetensors", run / "history.csv")
         tables = folder / "evaluate" / name
         evaluate_run(run / "weights.safetensors", index, data, meta=META).save_tables(tables, name)
-        found[f"evaluate/{name}"] = _digest(*sorted(tables.glob("*.npz")))
+        digests[f"evaluate/{name}"] = _digest(*sorted(tables.glob("*.npz")))
     cam = folder / "train" / "cam" / "weights.safetensors"
     kinds = ("gradcam-early", "gradcampp-middle", "layercam-late", "scorecam-late")
     evaluate_posthoc(cam, index, data, kinds, meta=META).save_tables(folder / "posthoc", "cam")
@@ -88,13 +88,13 @@ def measure(folder: Path) -> dict[str, str]:
         tables = reference_tables(name, by_split, fitted, index, data, META)
         save_references(tables, folder / "references")
     for name in ("posthoc", "few_shot", "references"):
-        found[name] = _digest(*sorted((folder / name).glob("*.npz")))
+        digests[name] = _digest(*sorted((folder / name).glob("*.npz")))
     protocols = [
         evaluate_protocols(folder / "train" / name / "weights.safetensors", index, data)
         for name in ("cam", "background")
     ]
     pd.concat(protocols).to_csv(folder / "protocols.csv", index=False)
-    found["protocols"] = _digest(folder / "protocols.csv")
+    digests["protocols"] = _digest(folder / "protocols.csv")
     rng = np.random.default_rng(3)
     images = [bird_image(rng, SPECIES[i]).image for i in range(4)]
     boxes = [
@@ -104,8 +104,8 @@ def measure(folder: Path) -> dict[str, str]:
     ]
     to_csv(boxes, folder / "boxes.csv")
     to_coco(boxes, folder / "boxes.json")
-    found["localize"] = _digest(folder / "boxes.csv", folder / "boxes.json")
-    return found
+    digests["localize"] = _digest(folder / "boxes.csv", folder / "boxes.json")
+    return digests
 
 
 @pytest.mark.slow
@@ -113,11 +113,11 @@ def test_small_runs_have_the_recorded_bytes(tmp_path: Path) -> None:
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     if PROCESSOR not in golden:
         pytest.skip(f"golden.json has no bytes of this processor and PyTorch: {PROCESSOR}")
-    found = measure(tmp_path)
+    digests = measure(tmp_path)
     assert {
-        name for name in golden[PROCESSOR] if found.get(name) != golden[PROCESSOR][name]
+        name for name in golden[PROCESSOR] if digests.get(name) != golden[PROCESSOR][name]
     } == set()
-    assert found.keys() == golden[PROCESSOR].keys()
+    assert digests.keys() == golden[PROCESSOR].keys()
 
 
 if __name__ == "__main__":

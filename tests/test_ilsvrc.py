@@ -4,9 +4,16 @@ import io
 import tarfile
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
+from dataset_files import (
+    errors_of,
+    files_below,
+    noise_image,
+    sparse,
+    special,
+    trained_and_evaluated,
+)
 from miniatures import pack_ilsvrc as pack
 from miniatures import put, write_checksums
 from miniatures import tar_bytes as tar
@@ -16,12 +23,8 @@ from PIL import Image
 from wsol.datasets.archives import BOXES, TRAIN, VAL, Limits, unpack_ilsvrc
 from wsol.datasets.checks import DatasetError
 from wsol.datasets.ilsvrc import read_ilsvrc
-from wsol.datasets.index import COLUMNS, INDEX, read_index
+from wsol.datasets.index import COLUMNS
 from wsol.datasets.prepare import Plan, prepare, prepare_background, unpack
-from wsol.evaluation.metrics import evaluate
-from wsol.evaluation.run import evaluate_run
-from wsol.training.config import config_from
-from wsol.training.loop import train_from_disk
 
 TENCH, GOLDFISH = "n01440764", "n01443537"
 TRAINING = [f"{TENCH}/{TENCH}_{i}.JPEG" for i in (2, 10)] + [f"{GOLDFISH}/{GOLDFISH}_7.JPEG"]
@@ -42,21 +45,14 @@ XML = Path("ILSVRC/Annotations/CLS-LOC/val")
 DEVKIT = Path("ILSVRC/devkit/data")
 
 
-def jpeg(seed: int = 0, size: tuple[int, int] = (30, 20)) -> bytes:
-    noise = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(noise).save(buffer, format="JPEG")
-    return buffer.getvalue()
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Three images to train with, three of `val`, two of ImageNetV2, and all the lists."""
     root = tmp_path / "ILSVRC 2012"
     for i, name in enumerate(TRAINING):
-        put(root / DATA / "train" / name, jpeg(i))
+        noise_image(root / DATA / "train" / name, seed=i)
     for i, (name, (wnid, boxes)) in enumerate(zip(VALIDATION, OBJECTS, strict=True)):
-        put(root / DATA / "val" / name, jpeg(10 + i))
+        noise_image(root / DATA / "val" / name, seed=10 + i)
         put((root / XML / name).with_suffix(".xml"), xml(wnid, boxes, Path(name).stem))
     lines = [f"{Path(name).with_suffix('')} {i}" for i, name in enumerate(TRAINING, start=1)]
     put(root / LISTS / "train_cls.txt", "\n".join(lines))
@@ -70,14 +66,8 @@ def root(tmp_path: Path) -> Path:
     for name, text in FULLSUP.items():
         put(root / "v2" / name, text)
     for i, name in enumerate(FULLSUP["image_ids.txt"].split()):
-        put(root / "v2" / "images" / name, jpeg(20 + i))
+        noise_image(root / "v2" / "images" / name, seed=20 + i)
     return root
-
-
-def errors_of(root: Path, **options: object) -> list[str]:
-    with pytest.raises(DatasetError) as caught:
-        read_ilsvrc(root, **options)
-    return caught.value.errors
 
 
 def test_a_data_set_without_error_becomes_an_index_table(root):
@@ -92,10 +82,7 @@ def test_a_data_set_without_error_becomes_an_index_table(root):
     assert table["boxes"].tolist() == [""] * 3 + ["3 2 11 12;0 0 29 19", "5 1 30 20", "4 4 8 9"]
     assert set(zip(table["width"], table["height"], strict=True)) == {(30, 20)}
     assert all((root / path).is_file() for path in table["path"])
-
-
-def test_the_images_need_not_be_decoded(root):
-    pd.testing.assert_frame_equal(read_ilsvrc(root, check_images=False), read_ilsvrc(root))
+    pd.testing.assert_frame_equal(read_ilsvrc(root, check_images=False), table)
 
 
 def test_imagenetv2_is_appended_as_train_fullsup(root):
@@ -140,12 +127,11 @@ TEXT_ERRORS = [
 
 
 @pytest.mark.parametrize(("name", "line", "message"), TEXT_ERRORS)
-def test_a_faulty_line_of_a_list_is_named(root, name, line, message):
+def test_a_bad_line_of_a_list_is_named(root, name, line, message):
     path = root / name
     path.write_text(path.read_text().rstrip("\n") + f"\n{line}\n")
-    errors = errors_of(root)
-    assert len(errors) == 1, errors
-    assert errors[0].startswith(f"{path}{message}")
+    (error,) = errors_of(read_ilsvrc, root)
+    assert error.startswith(f"{path}{message}")
 
 
 XML_ERRORS = [
@@ -165,27 +151,28 @@ XML_ERRORS = [
 
 
 @pytest.mark.parametrize(("content", "message"), XML_ERRORS)
-def test_a_faulty_annotation_is_named(root, content, message):
+def test_a_bad_annotation_is_named(root, content, message):
     (root / DEVKIT / "ILSVRC2012_validation_ground_truth.txt").unlink()
     path = root / XML / f"{FIRST}.xml"
     put(path, content)
-    errors = errors_of(root)
-    assert len(errors) == 1, errors
-    assert errors[0].startswith(f"{path}{message}")
+    (error,) = errors_of(read_ilsvrc, root)
+    assert error.startswith(f"{path}{message}")
 
 
 def test_an_annotation_in_another_encoding_cannot_smuggle_entities(root):
     text = '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a><annotation/>'
     put(root / XML / f"{FIRST}.xml", text.encode("utf-16"))
-    assert any(f"{FIRST}.xml: cannot be read" in error for error in errors_of(root))
+    assert any(f"{FIRST}.xml: cannot be read" in error for error in errors_of(read_ilsvrc, root))
 
 
-def test_two_classes_in_one_annotation_are_a_error(root):
+def test_two_classes_in_one_annotation_are_an_error(root):
     path = root / XML / f"{FIRST}.xml"
     text = path.read_text()
     second = text.rindex(GOLDFISH)
     put(path, text[:second] + TENCH + text[second + len(TENCH) :])
-    assert errors_of(root) == [f"{path}:16: object of {TENCH} in an image of {GOLDFISH}"]
+    assert errors_of(read_ilsvrc, root) == [
+        f"{path}:16: object of {TENCH} in an image of {GOLDFISH}"
+    ]
 
 
 def test_a_box_may_pass_the_border_by_a_pixel_and_is_clipped(root):
@@ -194,19 +181,21 @@ def test_a_box_may_pass_the_border_by_a_pixel_and_is_clipped(root):
     assert boxes[f"val/{VALIDATION[0]}"] == "0 0 30 20"
 
 
-def test_annotations_and_ground_truth_that_disagree_are_a_error(root):
+def test_annotations_and_ground_truth_that_disagree_are_an_error(root):
     path = root / DEVKIT / "ILSVRC2012_validation_ground_truth.txt"
     put(path, "1\n1\n1\n")
-    assert errors_of(root) == [f"{path}:2: the class is {GOLDFISH}, the annotation says {TENCH}"]
+    assert errors_of(read_ilsvrc, root) == [
+        f"{path}:2: the class is {GOLDFISH}, the annotation says {TENCH}"
+    ]
 
 
 def test_files_and_folders_that_are_missing_or_too_many_are_named(root):
     (root / XML / f"{FIRST}.xml").unlink()
     put(root / XML / "ILSVRC2012_val_00000009.xml", xml(TENCH, [(1, 1, 2, 2)]))
-    put(root / DATA / "train/n09999999/n09999999_1.JPEG", jpeg())
-    put(root / DATA / "val/extra.JPEG", jpeg())
+    noise_image(root / DATA / "train/n09999999/n09999999_1.JPEG")
+    noise_image(root / DATA / "val/extra.JPEG")
     (root / DATA / "train" / TRAINING[2]).unlink()
-    errors = "\n".join(errors_of(root))
+    errors = "\n".join(errors_of(read_ilsvrc, root))
     for what in (
         f"{root / XML / FIRST}.xml: missing annotation",
         "ILSVRC2012_val_00000009.xml: annotation without image",
@@ -222,30 +211,24 @@ def test_images_that_do_not_decode_are_named(root):
     paths = [root / DATA / "train" / TRAINING[0], root / DATA / "val" / VALIDATION[1]]
     for path in paths:
         path.write_bytes(path.read_bytes()[:-200])
-    errors = errors_of(root)
-    assert [error.split(": ")[0] for error in errors] == [str(path) for path in paths]
-    assert all("image does not decode" in error for error in errors)
+    for path, error in zip(paths, errors_of(read_ilsvrc, root), strict=True):
+        assert error.startswith(f"{path}: image does not decode")
     assert len(read_ilsvrc(root, check_images=False)) == 6  # their headers are sound
 
 
-def test_sizes_of_imagenetv2_are_compared_with_its_pictures(root):
-    put(root / "v2/images/val2/1/0.jpeg", jpeg(size=(20, 30)))
-    (error,) = errors_of(root, fullsup=root / "v2")
+def test_sizes_of_imagenetv2_are_compared_with_its_images(root):
+    noise_image(root / "v2/images/val2/1/0.jpeg", (20, 30))
+    (error,) = errors_of(read_ilsvrc, root, fullsup=root / "v2")
     assert error.endswith("val2/1/0.jpeg is listed with 30 x 20 pixels, the image has 20 x 30")
 
 
 def test_no_data_set_at_all_says_where_to_get_it(tmp_path):
-    (error,) = errors_of(tmp_path)
+    (error,) = errors_of(read_ilsvrc, tmp_path)
     assert "no ILSVRC here" in error
     assert "https://image-net.org/challenges/LSVRC/2012/" in error
 
 
 # Archives
-
-
-def files_below(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def test_archives_unpack_into_the_very_tree_they_were_made_of(root, tmp_path):
@@ -269,19 +252,6 @@ def test_unpacking_goes_on_where_it_stopped(root, tmp_path):
     assert (new / DATA / "val" / VALIDATION[1]).stat().st_mtime_ns == untouched
 
 
-def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname = kind, target
-    return info
-
-
-def sparse(name: str) -> tarfile.TarInfo:
-    """A file of a terabyte that takes no room in the archive."""
-    info = tarfile.TarInfo(name)
-    info.pax_headers = {"GNU.sparse.size": str(2**40), "GNU.sparse.map": f"0,0,{2**40},0"}
-    return info
-
-
 BAD_MEMBERS = [
     (("../ILSVRC2012_val_00000001.JPEG", b"x"), "member"),
     (("/tmp/ILSVRC2012_val_00000001.JPEG", b"x"), "member"),
@@ -303,63 +273,48 @@ def test_a_member_that_is_no_file_of_ilsvrc_is_refused_and_the_others_unpacked(
 ):
     good = ("ILSVRC2012_val_00000005.JPEG", b"good")
     put(tmp_path / "tars" / VAL, tar([good, member]))
-    with pytest.raises(DatasetError) as caught:
-        unpack_ilsvrc(tmp_path / "tars", tmp_path / "new", Limits(file=1500))
-    (error,) = caught.value.errors
+    (error,) = errors_of(unpack_ilsvrc, tmp_path / "tars", tmp_path / "new", Limits(file=1500))
     assert error.startswith(f"{tmp_path / 'tars' / VAL}: member ")
     assert message in error
     assert files_below(tmp_path / "new") == {f"{DATA}/val/{good[0]}": good[1]}
 
 
-def test_a_class_archive_with_images_of_another_class_is_refused(tmp_path):
-    inner = tar([(f"{GOLDFISH}_1.JPEG", b"x"), (f"{TENCH}_1.JPEG", b"y")])
-    put(tmp_path / TRAIN, tar([(f"{TENCH}.tar", inner)]))
-    with pytest.raises(
-        DatasetError, match=f"{TENCH}.tar: member '{GOLDFISH}_1.JPEG' has an unexpected name"
-    ):
-        unpack_ilsvrc(tmp_path, tmp_path / "new")
-    assert list(files_below(tmp_path / "new").values()) == [b"y"]
+IMAGES = [(name, bytes([i]) * 1000) for i, name in enumerate(VALIDATION)]
+DAMAGED = bytearray(tar(IMAGES))
+DAMAGED[1536 + 10] ^= 1  # in the name of the second member, so that its checksum is wrong
+ONE = (f"{GOLDFISH}_1.JPEG", b"y" * 1000)
+OF_TWO_CLASSES = [(f"{TENCH}.tar", tar([ONE, (f"{TENCH}_1.JPEG", b"x" * 1000)]))]
+NO_ARCHIVE = [(f"{TENCH}.tar", b"no archive"), (f"{GOLDFISH}.tar", tar([ONE]))]
+BAD_ARCHIVES = [
+    (
+        TRAIN,
+        tar(OF_TWO_CLASSES),
+        f"{TRAIN}/{TENCH}.tar: member '{ONE[0]}' has an unexpected name",
+        1,
+    ),
+    (TRAIN, tar(NO_ARCHIVE), f"{TRAIN}/{TENCH}.tar: not unpacked to its end", 1),
+    (VAL, tar(IMAGES)[:300], f"{VAL}: not unpacked to its end", 0),
+    (VAL, tar(IMAGES)[: 512 + 700], f"{VAL}: not unpacked to its end", 0),
+    (VAL, tar(IMAGES)[:2048], f"{VAL}: not unpacked to its end", 0),
+    (VAL, tar(IMAGES)[: 2048 + 300], f"{VAL}: not unpacked to its end", 0),
+    (VAL, DAMAGED, f"{VAL}: truncated or damaged after 1536 bytes", 1),
+    (VAL, tar(IMAGES), "more than 2500 bytes in all", 2),
+]
 
 
-@pytest.mark.parametrize("at", [300, 512 + 700, 2048, 2048 + 300])
-def test_a_truncated_archive_is_a_error_wherever_it_ends(tmp_path, at):
-    images = [(name, bytes([i]) * 1000) for i, name in enumerate(VALIDATION)]
-    put(tmp_path / VAL, tar(images)[:at])
-    with pytest.raises(DatasetError, match=VAL):
-        unpack_ilsvrc(tmp_path, tmp_path / "new")
-    assert all(len(content) == 1000 for content in files_below(tmp_path / "new").values())
+@pytest.mark.parametrize(("name", "content", "message", "whole"), BAD_ARCHIVES)
+def test_only_whole_images_of_a_bad_archive_are_unpacked(tmp_path, name, content, message, whole):
+    put(tmp_path / name, bytes(content))
+    (error,) = errors_of(unpack_ilsvrc, tmp_path, tmp_path / "new", Limits(total=2500))
+    assert message in error
+    assert [len(c) for c in files_below(tmp_path / "new").values()] == [1000] * whole
 
 
-def test_a_damaged_header_is_not_taken_for_the_end_of_the_archive(tmp_path):
-    content = bytearray(tar([(name, b"x" * 1000) for name in VALIDATION]))
-    content[1536 + 10] ^= 1  # in the name of the second member, so that its checksum is wrong
-    put(tmp_path / VAL, bytes(content))
-    with pytest.raises(DatasetError, match="truncated or damaged after 1536 bytes"):
-        unpack_ilsvrc(tmp_path, tmp_path / "new")
-
-
-def test_a_damaged_class_archive_does_not_stop_the_others(tmp_path):
-    good = tar([(f"{GOLDFISH}_1.JPEG", b"y")])
-    put(tmp_path / TRAIN, tar([(f"{TENCH}.tar", b"no archive"), (f"{GOLDFISH}.tar", good)]))
-    with pytest.raises(DatasetError) as caught:
-        unpack_ilsvrc(tmp_path, tmp_path / "new")
-    (error,) = caught.value.errors
-    assert error.startswith(f"{tmp_path / TRAIN}/{TENCH}.tar: not unpacked to its end")
-    assert list(files_below(tmp_path / "new").values()) == [b"y"]
-
-
-def test_a_damaged_compressed_archive_is_a_error(root, tmp_path):
+def test_a_damaged_compressed_archive_is_an_error(root, tmp_path):
     path = pack(root, tmp_path / "tars") / BOXES
     path.write_bytes(path.read_bytes()[:-60])
-    with pytest.raises(DatasetError, match=f"{BOXES}: not unpacked to its end"):
-        unpack_ilsvrc(tmp_path / "tars", tmp_path / "new")
-
-
-def test_unpacking_stops_at_the_total_limit(tmp_path):
-    put(tmp_path / VAL, tar([(name, b"x" * 1000) for name in VALIDATION]))
-    with pytest.raises(DatasetError, match="more than 2500 bytes in all"):
-        unpack_ilsvrc(tmp_path, tmp_path / "new", Limits(total=2500))
-    assert len(files_below(tmp_path / "new")) == 2
+    (error,) = errors_of(unpack_ilsvrc, tmp_path / "tars", tmp_path / "new")
+    assert error.startswith(f"{path}: not unpacked to its end")
 
 
 def test_a_folder_without_archives_says_which_are_expected(tmp_path):
@@ -374,19 +329,13 @@ def test_a_folder_without_archives_says_which_are_expected(tmp_path):
 def test_a_network_is_trained_and_evaluated_on_it(root, tmp_path, method):
     out = tmp_path / "data" / "ilsvrc"
     for i in range(4):
-        put(out / "background" / f"{i}.jpg", jpeg(30 + i))
+        noise_image(out / "background" / f"{i}.jpg", seed=30 + i)
     archives = pack(root, tmp_path / "tars")
     parts = dict(archives=archives, checksums=write_checksums(archives))
     plan = Plan("ilsvrc", tmp_path / "raw", out, root / "v2", **parts)
     unpack(plan)
     assert prepare(plan).empty
     assert prepare_background(out, source="drawn", licence="MIT") == 4
-    settings = dict(method=method, backbone="small16", epochs=1, batch_size=2, input_size=32)
-    settings |= dict(background_batch=2, threads=1)
-    train_from_disk(config_from(settings), out, out / "run")
-    index = read_index(out / INDEX)
-    result = evaluate_run(out / "run" / "weights.safetensors", index, out)
-    numbers = evaluate(result.tables["class", "test"], result.tables["class", "train-fullsup"])
+    metrics = trained_and_evaluated(out, method)
     for name in ("top1_loc_error", "gt_known_loc_error", "maxboxacc_v2", "cls_error"):
-        assert np.isfinite(numbers[name])
-        assert 0 <= numbers[name] <= 100
+        assert 0 <= metrics[name] <= 100

@@ -23,12 +23,12 @@ SIZE = 20
 @pytest.fixture
 def paths(tmp_path) -> list[Path]:
     rng = np.random.default_rng(0)
-    found = []
+    files = []
     for i in range(12):
-        found.append(tmp_path / f"{i}.png")
+        files.append(tmp_path / f"{i}.png")
         pixels = rng.integers(0, 256, (30 + i, 40, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(found[-1])
-    return found
+        Image.fromarray(pixels).save(files[-1])
+    return files
 
 
 def pixels(images) -> np.ndarray:
@@ -133,14 +133,14 @@ def test_two_at_once_decode_once(paths, tmp_path):
 def test_batches_do_not_depend_on_cache_and_workers(paths, tmp_path):
     config = TrainConfig(method="background", input_size=16, batch_size=5, background_batch=3)
     labels = torch.arange(12)
-    found = []
+    runs = []
     for cache, workers in ((None, 0), (tmp_path / "cache", 0), (None, 2), (tmp_path / "cache", 2)):
         images = open_images(paths, 18, cache)
         data = TrainData(images, labels, 12, images)
         execution = Execution(loader_workers=workers)
-        found.append(list(epoch_batches(config, data, 3, execution=execution)))
-    for batches in found[1:]:
-        for ours, theirs in zip(batches, found[0], strict=True):
+        runs.append(list(epoch_batches(config, data, 3, execution=execution)))
+    for batches in runs[1:]:
+        for ours, theirs in zip(batches, runs[0], strict=True):
             assert torch.equal(ours.images, theirs.images)
             assert torch.equal(ours.labels, theirs.labels)
             assert torch.equal(ours.background, theirs.background)

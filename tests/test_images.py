@@ -18,32 +18,32 @@ def write(path: Path, pixels: np.ndarray) -> Path:
 def test_an_image_is_squashed_to_a_square(tmp_path):
     pixels = np.zeros((40, 80, 3), dtype=np.uint8)
     pixels[:, 40:] = [255, 0, 9]
-    found = load_image(write(tmp_path / "a.png", pixels), 20)
-    assert found.shape == (3, 20, 20)
-    assert found.dtype == np.uint8
-    assert (found[:, :, :9] == 0).all()  # the left half stays the left half
-    assert (found[:, :, 11:] == np.array([255, 0, 9])[:, None, None]).all()
+    image = load_image(write(tmp_path / "a.png", pixels), 20)
+    assert image.shape == (3, 20, 20)
+    assert image.dtype == np.uint8
+    assert (image[:, :, :9] == 0).all()  # the left half stays the left half
+    assert (image[:, :, 11:] == np.array([255, 0, 9])[:, None, None]).all()
 
 
 def test_an_image_of_the_right_size_is_left_as_it_is(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, size=(16, 16, 3), dtype=np.uint8)
-    found = load_image(write(tmp_path / "a.png", pixels), 16)
-    assert (found == pixels.transpose(2, 0, 1)).all()
+    image = load_image(write(tmp_path / "a.png", pixels), 16)
+    assert (image == pixels.transpose(2, 0, 1)).all()
 
 
 def test_shrinking_averages(tmp_path):
     checks = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
-    found = load_image(write(tmp_path / "a.png", checks), 8)
-    assert abs(found[:, 1:-1, 1:-1].astype(int) - 127).max() < 12
+    image = load_image(write(tmp_path / "a.png", checks), 8)
+    assert abs(image[:, 1:-1, 1:-1].astype(int) - 127).max() < 12
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK"])
 def test_every_mode_becomes_rgb(tmp_path, mode):
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
     Image.new("RGB", (12, 9), (120, 120, 120)).convert(mode).save(path)
-    found = load_image(path, 6)
-    assert found.shape == (3, 6, 6)
-    assert abs(found.astype(int) - 120).max() < 16
+    image = load_image(path, 6)
+    assert image.shape == (3, 6, 6)
+    assert abs(image.astype(int) - 120).max() < 16
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -88,6 +88,6 @@ def test_the_ratio_of_load_size_to_crop_is_the_fields():
 
 
 def test_floats_reach_from_0_to_1():
-    found = to_float(torch.tensor([0, 51, 255], dtype=torch.uint8))
-    assert found.dtype == torch.float32
-    assert found.tolist() == pytest.approx([0, 0.2, 1])
+    image = to_float(torch.tensor([0, 51, 255], dtype=torch.uint8))
+    assert image.dtype == torch.float32
+    assert image.tolist() == pytest.approx([0, 0.2, 1])

@@ -28,24 +28,24 @@ def network(request) -> torch.nn.Module:
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_predicting_in_batches_is_predicting_each_image(network, images, batch_size):
-    found = predict(network, *images, batch_size=batch_size)
+    maps = predict(network, *images, batch_size=batch_size)
     network.eval()
     for i, (image, label) in enumerate(zip(*images, strict=True)):
         with torch.inference_mode():
             outputs = network(to_float(image[None]))
-        assert np.allclose(found["logits"][i], outputs.logits[0], atol=1e-5)
-        assert np.allclose(found["class"][i], outputs.class_maps[0, label], atol=1e-5)
+        assert np.allclose(maps["logits"][i], outputs.logits[0], atol=1e-5)
+        assert np.allclose(maps["class"][i], outputs.class_maps[0, label], atol=1e-5)
         if outputs.foreground is not None:
-            assert np.allclose(found["foreground"][i], outputs.foreground[0, 0], atol=1e-5)
+            assert np.allclose(maps["foreground"][i], outputs.foreground[0, 0], atol=1e-5)
 
 
 def test_shapes_and_types_of_predictions(network, images):
-    found = predict(network, *images)
+    maps = predict(network, *images)
     shapes = {"logits": (7, K), "class": (7, 5, 6)}
     if isinstance(network, background.BackgroundNetwork):
         shapes["foreground"] = (7, 10, 12)
-    assert {name: array.shape for name, array in found.items()} == shapes
-    assert {array.dtype for array in found.values()} == {np.dtype(np.float32)}
+    assert {name: array.shape for name, array in maps.items()} == shapes
+    assert {array.dtype for array in maps.values()} == {np.dtype(np.float32)}
 
 
 def test_predicting_changes_neither_network_nor_images(network, images):
@@ -60,11 +60,11 @@ def test_predicting_changes_neither_network_nor_images(network, images):
 def test_read_outs_are_what_their_names_say():
     x = np.array([-1000.0, -2.0, 0.0, 2.0, 1000.0], dtype=np.float32)
     with np.errstate(all="raise", under="ignore"):
-        found = {name: read_out(x) for name, read_out in READ_OUTS.items()}
-    assert found["raw"].tolist() == x.tolist()
-    assert found["relu"].tolist() == [0, 0, 0, 2, 1000]
+        maps = {name: read_out(x) for name, read_out in READ_OUTS.items()}
+    assert maps["raw"].tolist() == x.tolist()
+    assert maps["relu"].tolist() == [0, 0, 0, 2, 1000]
     expected = [0, 1 / (1 + np.e**2), 0.5, 1 / (1 + np.e**-2), 1]
-    assert found["sigmoid"].tolist() == pytest.approx(expected, abs=1e-6)
+    assert maps["sigmoid"].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_product_of_maps_of_one_grid_is_pixel_by_pixel():
@@ -78,26 +78,26 @@ def test_the_product_of_maps_of_one_grid_is_pixel_by_pixel():
 def test_the_product_lies_on_the_finer_grid(shapes):
     rng = np.random.default_rng(0)
     A, S = (rng.normal(size=(2, *shape)).astype(np.float32) for shape in shapes)
-    found = product(A, S, "sigmoid")
-    assert found.shape == (2, 8, 12)
-    assert found.dtype == np.float32
-    assert ((found >= 0) & (found <= 1)).all()
+    maps = product(A, S, "sigmoid")
+    assert maps.shape == (2, 8, 12)
+    assert maps.dtype == np.float32
+    assert ((maps >= 0) & (maps <= 1)).all()
 
 
 def test_a_flat_foreground_map_scales_the_class_map_and_no_more():
     A = np.random.default_rng(0).normal(size=(2, 8, 8)).astype(np.float32)
-    found = product(A, np.zeros((2, 4, 4), dtype=np.float32), "raw")
-    assert np.allclose(found, A / 2, atol=1e-6)
+    maps = product(A, np.zeros((2, 4, 4), dtype=np.float32), "raw")
+    assert np.allclose(maps, A / 2, atol=1e-6)
 
 
 def test_the_read_out_comes_before_the_resize():
     """A class map of +9 and -9 would cancel halfway, its sigmoid would not."""
     A = np.array([[[9.0, -9.0]]], dtype=np.float32).repeat(2, axis=1)
     S = np.full((1, 8, 8), 50.0, dtype=np.float32)
-    found = product(A, S, "relu")[0, 0]
-    assert found.max() == pytest.approx(9, abs=1e-4)
-    assert (found >= 0).all()
-    assert found[3] > 3  # an interpolation of 9 and 0, not of 9 and -9
+    maps = product(A, S, "relu")[0, 0]
+    assert maps.max() == pytest.approx(9, abs=1e-4)
+    assert (maps >= 0).all()
+    assert maps[3] > 3  # an interpolation of 9 and 0, not of 9 and -9
 
 
 def test_maps_come_back_memory_mapped_and_read_only(tmp_path):

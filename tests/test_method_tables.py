@@ -55,11 +55,11 @@ def folder(tmp_path: Path) -> Path:
 def test_crossed_tables_have_the_boxes_of_one_and_the_classes_of_the_other(folder: Path) -> None:
     write_crossed(folder / "evaluate", [0])
     runs = per_run(folder).set_index("method")
-    found = runs.loc["CAM's class, box of the foreground map"]
-    assert found["gt_known_loc_error"] == 25  # of the foreground map
-    assert found["cls_error"] == 25  # of CAM
+    row = runs.loc["CAM's class, box of the foreground map"]
+    assert row["gt_known_loc_error"] == 25  # of the foreground map
+    assert row["cls_error"] == 25  # of CAM
     either = 100 * (~RIGHT | (RANKS > 0)).mean()
-    assert found["top1_loc_error"] == pytest.approx(either)
+    assert row["top1_loc_error"] == pytest.approx(either)
 
 
 def test_tables_of_other_images_are_not_crossed() -> None:

@@ -89,9 +89,9 @@ def test_cam_learns_by_cross_entropy_alone():
     by_hand = -sum(
         row[y] - torch.logsumexp(row, 0) for row, y in zip(logits, batch.labels, strict=True)
     )
-    found = cam.losses(network, batch, cam.Config())
-    assert set(found) == {"loss"}
-    assert found["loss"].item() == pytest.approx(by_hand.item() / B, abs=1e-5)
+    result = cam.losses(network, batch, cam.Config())
+    assert set(result) == {"loss"}
+    assert result["loss"].item() == pytest.approx(by_hand.item() / B, abs=1e-5)
 
 
 # --- background images: the network
@@ -157,27 +157,27 @@ def test_only_the_class_map_of_the_label_is_pulled_towards_the_mask():
 def test_background_images_do_not_enter_the_class_loss():
     network, batch = network_of(background).eval(), batch_of()
     expected = F.cross_entropy(network(batch.images).logits, batch.labels)
-    found = background.losses(network, batch, Config())["class_loss"]
-    assert found.item() == pytest.approx(expected.item(), abs=1e-5)
+    result = background.losses(network, batch, Config())["class_loss"]
+    assert result.item() == pytest.approx(expected.item(), abs=1e-5)
 
 
 def test_matched_background_images_have_the_colours_of_object_images():
     generator = torch.Generator().manual_seed(2)
     scenes = 0.3 + 0.1 * torch.rand(B2, 3, 8, 8, generator=generator)
     images = 0.5 + 0.3 * torch.rand(1, 3, 8, 8, generator=generator)  # one: no choice is random
-    found = background.match_colours(scenes, images)
+    result = background.match_colours(scenes, images)
     for measure in (torch.mean, torch.std):
         expected = measure(images, (2, 3)).expand(B2, 3)
-        assert torch.allclose(measure(found, (2, 3)), expected, atol=0.02)
+        assert torch.allclose(measure(result, (2, 3)), expected, atol=0.02)
     flat = scenes[0, 0].flatten()
-    assert torch.equal(flat.argsort(), found[0, 0].flatten().argsort())  # the scene remains
+    assert torch.equal(flat.argsort(), result[0, 0].flatten().argsort())  # the scene remains
 
 
 def test_matched_background_images_stay_colours():
     images = torch.rand(2, 3, 8, 8).round()  # the highest contrast there is
     for scenes in (torch.rand(B2, 3, 8, 8), torch.zeros(B2, 3, 8, 8)):
-        found = background.match_colours(scenes, images)
-        assert ((found >= 0) & (found <= 1)).all()
+        result = background.match_colours(scenes, images)
+        assert ((result >= 0) & (result <= 1)).all()
 
 
 def test_colours_are_matched_where_the_settings_say_so(monkeypatch):
@@ -196,8 +196,8 @@ def test_per_location_loss_is_the_mean_logistic_loss_of_all_locations():
     positive = [softplus(-s) for s in objects.flatten().tolist()]
     negative = [softplus(s) for s in scenes.flatten().tolist()]
     by_hand = 0.5 * (sum(positive) / len(positive) + sum(negative) / len(negative))
-    found = background.foreground_loss(objects, scenes, Config(pooling="location"))
-    assert found.item() == pytest.approx(by_hand, abs=1e-5)
+    result = background.foreground_loss(objects, scenes, Config(pooling="location"))
+    assert result.item() == pytest.approx(by_hand, abs=1e-5)
 
 
 def test_mean_pooling_gives_one_logit_per_image():
@@ -206,8 +206,8 @@ def test_mean_pooling_gives_one_logit_per_image():
     by_hand = 0.5 * (
         sum(softplus(-s) for s in means[0]) / B + sum(softplus(s) for s in means[1]) / B2
     )
-    found = background.foreground_loss(objects, scenes, Config(pooling="mean"))
-    assert found.item() == pytest.approx(by_hand, abs=1e-5)
+    result = background.foreground_loss(objects, scenes, Config(pooling="mean"))
+    assert result.item() == pytest.approx(by_hand, abs=1e-5)
 
 
 def test_top_pooling_labels_the_highest_locations_of_object_images_alone():
@@ -218,8 +218,8 @@ def test_top_pooling_labels_the_highest_locations_of_object_images_alone():
         sum(softplus(-s) for s in tops) / len(tops) + sum(softplus(s) for s in rest) / len(rest)
     )
     config = Config(pooling="top", object_share=0.3)  # 2.7 of 9 locations
-    found = background.foreground_loss(objects, scenes, config)
-    assert found.item() == pytest.approx(by_hand, abs=1e-5)
+    result = background.foreground_loss(objects, scenes, config)
+    assert result.item() == pytest.approx(by_hand, abs=1e-5)
 
 
 def non_negative_risk(objects: list[float], scenes: list[float], share: float) -> float:
@@ -234,16 +234,18 @@ def non_negative_risk(objects: list[float], scenes: list[float], share: float) -
 @settings(max_examples=40, deadline=None)
 def test_prior_pooling_is_the_non_negative_risk(seed, share, shift):
     objects, scenes = maps_of(B, seed) + shift, maps_of(B2, seed + 1) - shift
-    found = background.foreground_loss(objects, scenes, Config(pooling="prior", object_share=share))
+    result = background.foreground_loss(
+        objects, scenes, Config(pooling="prior", object_share=share)
+    )
     by_hand = non_negative_risk(objects.flatten().tolist(), scenes.flatten().tolist(), share)
-    assert found.item() == pytest.approx(by_hand, rel=1e-4, abs=1e-5)
-    assert found.item() >= 0
+    assert result.item() == pytest.approx(by_hand, rel=1e-4, abs=1e-5)
+    assert result.item() >= 0
 
 
 def test_the_clamp_of_the_non_negative_risk_is_reached():
     objects, scenes = torch.full((B, 1, 3, 3), 8.0), torch.full((B2, 1, 3, 3), -2.0)
-    found = background.foreground_loss(objects, scenes, Config(pooling="prior", object_share=0.3))
-    assert found.item() == pytest.approx(0.7 * softplus(-2.0), abs=1e-5)
+    result = background.foreground_loss(objects, scenes, Config(pooling="prior", object_share=0.3))
+    assert result.item() == pytest.approx(0.7 * softplus(-2.0), abs=1e-5)
 
 
 # --- background images: the mask
@@ -304,8 +306,8 @@ def test_the_mask_loss_is_the_mean_over_the_grid_of_the_class_map(kind):
                         "l1": abs(p - m),
                     }[kind]
                 )
-    found = background.mask_loss(A, M, Config(mask_loss=kind))
-    assert found.item() == pytest.approx(sum(terms) / len(terms), abs=1e-5)
+    result = background.mask_loss(A, M, Config(mask_loss=kind))
+    assert result.item() == pytest.approx(sum(terms) / len(terms), abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", background.MASK_LOSSES)

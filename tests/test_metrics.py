@@ -140,9 +140,9 @@ def test_pixel_iou_is_that_of_the_pixels_at_and_above_tau(peer):
     histogram = sum(pixel_histogram(*pair, TAUS) for pair in zip(scores, masks, strict=True))
     table = table_of(np.ones((1, 1000)), [0], histogram=histogram, thresholds=TAUS)
     for tau in (0.0, 0.25, 0.5):
-        found, truth = scores >= tau, masks == 1
-        found &= masks != 255
-        expected = 100 * (found & truth).sum() / (found | truth).sum()
+        predicted, truth = scores >= tau, masks == 1
+        predicted &= masks != 255
+        expected = 100 * (predicted & truth).sum() / (predicted | truth).sum()
         assert metrics.pixel_iou(table, tau) == pytest.approx(expected, rel=1e-12)
 
 

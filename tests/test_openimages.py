@@ -4,18 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dataset_files import change, errors_of, files_below, noise_image, trained_and_evaluated
 from miniatures import mask_name, write_openimages_lists
 from PIL import Image
 
-from wsol.datasets.checks import DatasetError, ImageCheck
+from wsol.datasets.checks import ImageCheck
 from wsol.datasets.index import COLUMNS, INDEX, parse_boxes, read_index
 from wsol.datasets.openimages import mask_box, read_openimages, same_proportions
 from wsol.datasets.prepare import Plan, prepare, prepare_background
 from wsol.evaluation.masks import IGNORE, OBJECT, MaskReader
-from wsol.evaluation.metrics import evaluate
-from wsol.evaluation.run import evaluate_run
-from wsol.training.config import config_from
-from wsol.training.loop import train_from_disk
 
 A, B = "val/0bt_c3/1cd9ac0169ec7df0", "val/0bt9lr/3a29f0b33894d4a6"
 TEST_A, TEST_B = "test/0bt_c3/0a51958fcd523ae4", "test/0bt9lr/b4d953e7105da1d8"
@@ -39,18 +36,12 @@ def rectangle(path: Path, box: tuple, size: tuple = MASK_SIZE, inside: int = 255
     Image.fromarray(pixels).save(path)
 
 
-def picture(path: Path, seed: int, size: tuple = SIZE) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
-    Image.fromarray(noise).save(path)
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Four images to train with, two of val and two of test with their masks, and metadata."""
     root = tmp_path / "Open Images"
     for seed, image in enumerate([*TRAINING, *OBJECTS]):
-        picture(root / f"{image}.jpg", seed)
+        noise_image(root / f"{image}.jpg", SIZE, seed)
     for image, boxes in OBJECTS.items():
         rectangle(root / f"{image}_ignore.png", IGNORED)
         for number, box in enumerate(boxes):
@@ -65,18 +56,6 @@ def read(root: Path, **options: object):
     return read_openimages(root, root / "metadata", root.parent / "united", **options)
 
 
-def errors_of(root: Path, **options: object) -> list[str]:
-    with pytest.raises(DatasetError) as caught:
-        read(root, **options)
-    return caught.value.errors
-
-
-def change(file: Path, line: int, text: str) -> None:
-    """Put other text on a line, counted from 1; one past the end appends."""
-    lines = file.read_text().splitlines()
-    file.write_text("\n".join(lines[: line - 1] + [text] + lines[line:]) + "\n")
-
-
 def test_a_data_set_without_error_becomes_an_index_table(root):
     table = read(root)
     assert tuple(table.columns) == COLUMNS
@@ -86,13 +65,10 @@ def test_a_data_set_without_error_becomes_an_index_table(root):
     assert table["split"].tolist() == splits
     assert table["label"].tolist() == [0, 0, 1, 1, 0, 1, 0, 1]
     assert table["class_name"].tolist() == [image.split("/")[1] for image in images]
-    assert (
-        (table["boxes"] == "").tolist()
-        == (table["mask"] == "").tolist()
-        == [True] * 4 + [False] * 4
-    )
+    assert (table["mask"] == "").tolist() == [True] * 4 + [False] * 4
     # Half of the corners of all objects of an image, for its masks are twice as large.
-    assert table["boxes"].tolist()[4:] == ["2 3 25 15", "0 0 30 20", "5 5 10 10", "1 1 22 6"]
+    boxes = ["2 3 25 15", "0 0 30 20", "5 5 10 10", "1 1 22 6"]
+    assert table["boxes"].tolist() == [""] * 4 + boxes
 
 
 def test_masks_are_united_and_the_object_wins_over_the_region_to_ignore(root):
@@ -113,22 +89,15 @@ def test_what_is_not_zero_belongs_to_the_mask_as_in_the_reference(root):
     rectangle(root / f"{TEST_A}_ignore.png", IGNORED, inside=1)
     row = next(read(root).query(f"image_id == '{TEST_A}.jpg'").itertuples())
     values, counts = np.unique(MaskReader(root, 240)(row), return_counts=True)
-    assert dict(zip(values, counts, strict=True)) == {
-        0: 240 * 240 - 2 * 24 * 100,
-        OBJECT: 24 * 100,
-        IGNORE: 24 * 100,
-    }
+    expected = {0: 240 * 240 - 2 * 24 * 100, OBJECT: 24 * 100, IGNORE: 24 * 100}
+    assert dict(zip(values, counts, strict=True)) == expected
 
 
-def test_black_and_white_masks_of_one_bit_are_read(root):
+def test_masks_may_have_one_bit_and_differ_in_resolution_within_an_image(root):
     path = root / mask_name(TEST_A, 0)
     Image.open(path).convert("1").save(path)
-    assert read(root)["boxes"].iloc[6] == "5 5 10 10"
-
-
-def test_masks_of_an_image_may_differ_in_resolution(root):
     rectangle(root / mask_name(A, 1), (15, 10, 25, 15), size=SIZE)
-    assert read(root)["boxes"].iloc[4] == "2 3 25 15"
+    assert read(root)["boxes"].iloc[[4, 6]].tolist() == ["2 3 25 15", "5 5 10 10"]
 
 
 def test_an_image_may_have_no_region_to_ignore(root):
@@ -185,10 +154,10 @@ LINE_ERRORS = [
 
 
 @pytest.mark.parametrize(("name", "line", "text", "message"), LINE_ERRORS)
-def test_a_faulty_line_is_named(root, name, line, text, message):
+def test_a_bad_line_is_named(root, name, line, text, message):
     file = root / VAL / name
     change(file, line, text)
-    errors = errors_of(root)
+    errors = errors_of(read, root)
     assert any(error.startswith(f"{file}:{message}") for error in errors), errors
 
 
@@ -197,10 +166,10 @@ def test_masks_that_are_not_to_be_used_are_named_all_at_once(root):
     rectangle(root / mask_name(A, 1), (0, 0, 9, 9), size=(40, 60))
     truncated = root / mask_name(B, 0)
     truncated.write_bytes(truncated.read_bytes()[:60])
-    (root / mask_name(TEST_A, 0)).write_text("no picture")
+    (root / mask_name(TEST_A, 0)).write_text("no image")
     (root / f"{TEST_B}_ignore.png").unlink()
     val, test = (root / f"metadata/{split}/localization.txt" for split in ("val", "test"))
-    errors = errors_of(root)
+    errors = errors_of(read, root)
     assert [error.split(" (")[0] for error in errors] == [
         f"{val}:1: empty mask {root / mask_name(A, 0)}",
         f"{val}:2: mask of 40 x 60 pixels for an image of 30 x 20",
@@ -213,7 +182,7 @@ def test_masks_that_are_not_to_be_used_are_named_all_at_once(root):
 def test_an_image_that_does_not_decode_is_named(root):
     path = root / f"{TRAINING[1]}.jpg"
     path.write_bytes(path.read_bytes()[:-200])
-    (error,) = errors_of(root)
+    (error,) = errors_of(read, root)
     assert error.startswith(f"{root / 'metadata/train/image_ids.txt'}:2: image does not decode")
     assert len(read(root, check_images=False)) == 8  # its header is sound
 
@@ -222,13 +191,13 @@ def test_an_image_that_does_not_decode_is_named(root):
 def test_a_missing_and_an_empty_file_are_named(root, name):
     file = root / VAL / name
     file.write_text("\n")
-    assert f"{file}: empty file" in errors_of(root)
+    assert f"{file}: empty file" in errors_of(read, root)
     file.unlink()
-    assert f"{file}: missing file" in errors_of(root)
+    assert f"{file}: missing file" in errors_of(read, root)
 
 
 def test_missing_folders_say_where_to_get_the_data_set(tmp_path):
-    errors = errors_of(tmp_path / "none")
+    errors = errors_of(read, tmp_path / "none")
     assert [error.split(":")[0] for error in errors] == [
         str(tmp_path / "none" / split) for split in ("train", "val", "test")
     ]
@@ -239,29 +208,21 @@ def test_missing_folders_say_where_to_get_the_data_set(tmp_path):
 def test_a_network_is_trained_and_evaluated_on_it(root, tmp_path, method):
     out = tmp_path / "data" / "openimages"
     for seed in range(4):
-        picture(out / "background" / f"{seed}.jpg", 30 + seed)
+        noise_image(out / "background" / f"{seed}.jpg", seed=30 + seed)
     assert prepare(Plan("openimages", root, out)).empty
     prepare_background(out, source="drawn", licence="MIT")
-    settings = dict(method=method, backbone="small16", epochs=1, batch_size=2, input_size=32)
-    settings |= dict(background_batch=2, threads=1)
-    train_from_disk(config_from(settings), out, out / "run")
     index = read_index(out / INDEX)
     assert all((out / path).is_file() for path in [*index["mask"][4:], *index["ignore"][4:]])
-    result = evaluate_run(out / "run" / "weights.safetensors", index, out)
-    numbers = evaluate(result.tables["class", "test"], result.tables["class", "train-fullsup"])
+    metrics = trained_and_evaluated(out, method)
     for name in ("top1_loc_error", "gt_known_loc_error", "cls_error", "pxap"):
-        assert np.isfinite(numbers[name])
-        assert 0 <= numbers[name] <= 100
+        assert 0 <= metrics[name] <= 100
 
 
 def test_the_same_data_set_prepared_twice_gives_the_same_bytes(root, tmp_path):
-    found = []
     for out in (tmp_path / "one", tmp_path / "two"):
-        picture(out / "background" / "0.jpg", 30)
+        noise_image(out / "background" / "0.jpg", seed=30)
         assert prepare(Plan("openimages", root, out, check=ImageCheck(decode=False))).empty
         prepare_background(out, source="drawn", licence="MIT")
-        files = (path for path in sorted(out.rglob("*")) if path.is_file())
-        found.append({path.relative_to(out): path.read_bytes() for path in files})
-    assert found[0] == found[1]
+    assert files_below(tmp_path / "one") == files_below(tmp_path / "two")
     boxes = read_index(tmp_path / "one" / INDEX)["boxes"]
     assert [len(parse_boxes(text)) for text in boxes] == [0] * 4 + [1] * 4

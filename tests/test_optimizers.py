@@ -55,8 +55,8 @@ def test_one_factor_makes_one_group_and_two_make_two_with_every_parameter_once()
         network = build_network(config, 3)
         optimizer = build_optimizer(network, config)
         assert len(optimizer.param_groups) == groups
-        found = [id(p) for group in optimizer.param_groups for p in group["params"]]
-        assert sorted(found) == sorted(id(p) for p in network.parameters())
+        parameters = [id(p) for group in optimizer.param_groups for p in group["params"]]
+        assert sorted(parameters) == sorted(id(p) for p in network.parameters())
 
 
 def test_new_layers_learn_ten_times_as_fast_all_along():

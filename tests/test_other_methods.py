@@ -268,24 +268,26 @@ def test_spgs_map_is_cams():
 
 def test_bas_suppresses_what_the_background_still_activates():
     labels = torch.tensor([0, 1, 0])
-    found = bas.Suppression(
+    suppressed = bas.Suppression(
         logits=torch.tensor([[4.0, 9], [9, 2], [1, 0]]),
         class_maps=None,
         label_map=None,
         left=torch.tensor([[1.0, 7], [7, 2], [3, 0]]),
     )
-    assert bas.suppression(found, labels).tolist() == pytest.approx([0.25, 0, 0])  # equal, more
+    assert bas.suppression(suppressed, labels).tolist() == pytest.approx(
+        [0.25, 0, 0]
+    )  # equal, more
 
 
 def test_what_a_map_that_shows_all_leaves_is_that_of_no_features():
     network, batch = network_of(bas).eval(), batch_of()
     with torch.no_grad():
         network.generator.bias.fill_(50.0)  # the map is 1 everywhere
-    found = network(batch.images, batch.labels)
-    assert found.label_map.min() == 1
+    suppressed = network(batch.images, batch.labels)
+    assert suppressed.label_map.min() == 1
     nothing = torch.zeros_like(network.backbone(batch.images)[0])
     left = network.class_head(network.backbone.late(nothing)).mean((2, 3))
-    assert torch.allclose(found.left, left)
+    assert torch.allclose(suppressed.left, left)
 
 
 def test_bas_suppression_teaches_the_generator_alone():
@@ -309,10 +311,10 @@ def test_bas_maps_are_the_generators():
     network, batch = network_of(bas).eval(), batch_of()
     outputs = network(batch.images)
     assert outputs.class_maps.shape == (8, K, 12, 12)
-    found = network(batch.images, batch.labels)
+    suppressed = network(batch.images, batch.labels)
     own = torch.stack([outputs.class_maps[i, y] for i, y in enumerate(batch.labels)])
-    assert torch.equal(found.label_map[:, 0], own.sigmoid())
-    assert torch.equal(found.logits, outputs.logits)
+    assert torch.equal(suppressed.label_map[:, 0], own.sigmoid())
+    assert torch.equal(suppressed.logits, outputs.logits)
 
 
 def test_bas_needs_early_maps():

@@ -121,11 +121,11 @@ def test_another_error_is_no_error_of_the_data(tmp_path):
 
 
 def test_index_or_errors_is_one_or_the_other(tmp_path):
-    def faulty() -> pd.DataFrame:
+    def broken() -> pd.DataFrame:
         raise DatasetError(["x:1: wrong", "y: wrong too"])
 
     out = tmp_path / "out"
-    assert index_or_errors(faulty, tmp_path, out)["place"].tolist() == ["x:1", "y"]
+    assert index_or_errors(broken, tmp_path, out)["place"].tolist() == ["x:1", "y"]
     assert [path.name for path in out.iterdir()] == [ERRORS]
     assert index_or_errors(lambda: index_table([ROW]), tmp_path, out).empty
     assert [path.name for path in out.iterdir()] == [INDEX]

@@ -40,10 +40,10 @@ def tscam_box(score: np.ndarray, tau: float) -> list[int]:
     """As TS-CAM finds it: 8 bits, everything up to the threshold becomes zero, largest contour."""
     grey = (score * 255.0).astype(np.uint8)
     _, kept = cv2.threshold(grey, int(tau * np.max(grey)), 255, cv2.THRESH_TOZERO)
-    found, _ = cv2.findContours(kept, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
-    if not found:
+    outlines, _ = cv2.findContours(kept, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+    if not outlines:
         return [0, 0, 1, 1]
-    x, y, w, h = cv2.boundingRect(max(found, key=cv2.contourArea))
+    x, y, w, h = cv2.boundingRect(max(outlines, key=cv2.contourArea))
     return [x, y, x + w, y + h]
 
 
@@ -68,8 +68,8 @@ def test_tscam_truncates_and_clips_the_ground_truth(seed, width, height):
     for box in random_boxes(seed, (width, height)):
         near = [int(max(box[0] / width * 224, 0)), int(max(box[1] / height * 224, 0))]
         far = [int(min(box[2] / width * 224, 223)), int(min(box[3] / height * 224, 223))]
-        found = protocols.frame_truth(box, (width, height), TSCAM2021)
-        assert found.tolist() == [near + far]
+        framed = protocols.frame_truth(box, (width, height), TSCAM2021)
+        assert framed.tolist() == [near + far]
 
 
 @settings(max_examples=30, deadline=None)
@@ -77,13 +77,13 @@ def test_tscam_truncates_and_clips_the_ground_truth(seed, width, height):
 def test_a_bas_box_is_that_of_the_component_of_most_pixels(cam, place):
     score = protocols.frame_score(cam, BAS2022)
     labels, n = ndimage.label(score > BAS2022.taus[place], structure=np.ones((3, 3)))
-    found = protocols.frame_boxes(score, BAS2022)[place].tolist()
+    framed = protocols.frame_boxes(score, BAS2022)[place].tolist()
     if n == 0:
-        assert found == [0, 0, 224, 224]
+        assert framed == [0, 0, 224, 224]
         return
     sizes = np.bincount(labels.ravel())[1:]
     ties = [ndimage.find_objects(labels)[i] for i in np.flatnonzero(sizes == sizes.max())]
-    assert found in [[x.start, y.start, x.stop, y.stop] for y, x in ties]
+    assert framed in [[x.start, y.start, x.stop, y.stop] for y, x in ties]
 
 
 def test_bas_normalizes_before_it_resizes_and_tscam_after():
@@ -144,9 +144,9 @@ def test_a_map_of_its_own_box_is_right_under_every_protocol(protocol):
         assert not protocols.frame_score(np.full((7, 7), value), protocol).any()
     cam = np.zeros((224, 224))
     cam[60:160, 70:150] = 1
-    found = protocols.evaluate_under(protocol, [cam], index_of("70 60 150 160"), [0])
-    assert found.at(0.5)["top1_loc_error"] == 0
-    assert found.best_tau() == 0
+    table = protocols.evaluate_under(protocol, [cam], index_of("70 60 150 160"), [0])
+    assert table.at(0.5)["top1_loc_error"] == 0
+    assert table.best_tau() == 0
 
 
 def test_what_does_not_fit_is_refused():

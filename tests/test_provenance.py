@@ -54,10 +54,10 @@ def test_without_git_the_commit_is_unknown(clone, monkeypatch):
 
 
 def test_provenance_names_versions_and_is_json(clone):
-    found = json.loads(json.dumps(provenance()))
-    assert set(found) == {"packages", "python", "platform", "git_commit"}
-    assert found["packages"]["torch"] == version("torch")
-    assert found["packages"]["numpy"] == version("numpy")
+    record = json.loads(json.dumps(provenance()))
+    assert set(record) == {"packages", "python", "platform", "git_commit"}
+    assert record["packages"]["torch"] == version("torch")
+    assert record["packages"]["numpy"] == version("numpy")
 
 
 def test_provenance_names_no_machine_and_no_folder(clone):

@@ -64,9 +64,9 @@ def test_maps_of_the_frame_come_back_as_they_are_in_the_order_asked(form, dtype,
 def test_other_sizes_are_resized_and_clipped(tmp_path_factory, score):
     folder = write_folder(tmp_path_factory.mktemp("maps"), [score], ["a.png"])
     resized = cv2.resize(score, (224, 224), interpolation=cv2.INTER_CUBIC)
-    found = open_score_maps(folder, ["a.png"])[0]
-    assert found.shape == (224, 224)
-    assert (found == np.minimum(np.maximum(resized, 0.0), 1.0)).all()
+    score_map = open_score_maps(folder, ["a.png"])[0]
+    assert score_map.shape == (224, 224)
+    assert (score_map == np.minimum(np.maximum(resized, 0.0), 1.0)).all()
 
 
 def test_missing_and_unknown_maps_are_told_before_any_is_read(tmp_path):
@@ -251,13 +251,13 @@ def test_metadata_is_enough_without_images(tmp_path):
 
 
 @pytest.mark.parametrize("box", ["1,2,40,20", "-5,2,10,20", "1,2,30,25", "40,2,50,20"])
-def test_a_box_outside_its_image_is_refused_without_the_picture(box, tmp_path):
+def test_a_box_outside_its_image_is_refused_without_image_files(box, tmp_path):
     with pytest.raises(DatasetError, match=r"localization\.txt:1: box .* outside the image"):
         read_split_metadata(write_metadata(tmp_path, box), "test")
 
 
 @pytest.mark.skipif(not CUB_TEST.is_dir(), reason="the published metadata of CUB is not here")
-def test_the_published_test_split_of_cub_can_be_evaluated_without_pictures(tmp_path):
+def test_the_published_test_split_of_cub_can_be_evaluated_without_images(tmp_path):
     index = read_split_metadata(CUB_TEST, "test")
     ids, labels = index["image_id"].tolist(), index["label"].to_numpy()
     assert ids == (CUB_TEST / "image_ids.txt").read_text().splitlines()

@@ -52,8 +52,8 @@ def test_an_interval_belongs_to_the_error_at_its_tau():
     for tau in TAUS:
         for error, percent in localization_errors(table, tau).items():
             if error != "cls_error":
-                found = stats.error_interval(table, tau, error, tau_source="train-fullsup")
-                assert found == stats.wilson_interval(round(percent * 3), 300)
+                interval = stats.error_interval(table, tau, error, tau_source="train-fullsup")
+                assert interval == stats.wilson_interval(round(percent * 3), 300)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_resamples_error_is_that_of_its_images(N):
 @pytest.mark.parametrize("error", stats.ERRORS)
 def test_the_interval_is_that_of_a_plain_loop_over_resamples(error, taus):
     a, b = two_tables(150, 3)
-    found = paired_bootstrap(a, b, error, taus=taus, resamples=4000)
+    interval = paired_bootstrap(a, b, error, taus=taus, resamples=4000)
 
     def difference(images: np.ndarray) -> float:
         errors = []
@@ -109,21 +109,21 @@ def test_the_interval_is_that_of_a_plain_loop_over_resamples(error, taus):
     rng = np.random.default_rng(11)
     loop = [difference(rng.integers(0, 150, size=150)) for _ in range(500)]
     low, high = np.percentile(loop, [2.5, 97.5])
-    assert found.difference == pytest.approx(difference(np.arange(150)))
-    assert found.low == pytest.approx(low, abs=2)  # the loop's ends have a Monte Carlo sd of 0.6
-    assert found.high == pytest.approx(high, abs=2)
-    assert (found.n_images, found.resamples) == (150, 4000)
-    assert found.tau == ("oracle" if taus is None else "fixed")
+    assert interval.difference == pytest.approx(difference(np.arange(150)))
+    assert interval.low == pytest.approx(low, abs=2)  # the loop's ends have a Monte Carlo sd of 0.6
+    assert interval.high == pytest.approx(high, abs=2)
+    assert (interval.n_images, interval.resamples) == (150, 4000)
+    assert interval.tau == ("oracle" if taus is None else "fixed")
 
 
 def test_at_fixed_tau_many_images_follow_normal_theory():
     a, b = two_tables(4000, 1)
-    found = paired_bootstrap(a, b, taus=(0.4, 0.4))
+    interval = paired_bootstrap(a, b, taus=(0.4, 0.4))
     each = 100.0 * (a.iou_largest[:, 1] < 0.5) - 100.0 * (b.iou_largest[:, 1] < 0.5)
     half = 1.96 * each.std() / np.sqrt(4000)
-    assert found.difference == pytest.approx(each.mean())
-    assert found.low == pytest.approx(each.mean() - half, abs=0.15)
-    assert found.high == pytest.approx(each.mean() + half, abs=0.15)
+    assert interval.difference == pytest.approx(each.mean())
+    assert interval.low == pytest.approx(each.mean() - half, abs=0.15)
+    assert interval.high == pytest.approx(each.mean() + half, abs=0.15)
 
 
 def test_pairing_narrows_the_interval_of_models_that_fail_together():
@@ -140,8 +140,8 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     for i in range(200):
         right = np.random.default_rng(i).uniform(size=(120, 2)) > [0.3, 0.4]
         a, b = table_of(right[:, :1]), table_of(right[:, 1:])
-        found = paired_bootstrap(a, b, taus=(0.2, 0.2), level=0.9, resamples=300, seed=i)
-        covered += found.low <= true <= found.high
+        interval = paired_bootstrap(a, b, taus=(0.2, 0.2), level=0.9, resamples=300, seed=i)
+        covered += interval.low <= true <= interval.high
     assert 0.84 < covered / 200 < 0.96
 
 
@@ -156,8 +156,8 @@ def test_the_level_widens_the_interval_and_the_seed_repeats_it():
 @pytest.mark.parametrize("taus", [(0.4, 0.4), None])
 def test_equal_models_and_perfect_models_do_not_differ(taus):
     for one in (two_tables(60, 0)[0], table_of(np.ones((60, 3), bool))):
-        found = paired_bootstrap(one, one, GT_KNOWN, taus=taus, resamples=100)
-        assert (found.difference, found.low, found.high) == (0, 0, 0)
+        interval = paired_bootstrap(one, one, GT_KNOWN, taus=taus, resamples=100)
+        assert (interval.difference, interval.low, interval.high) == (0, 0, 0)
 
 
 def test_other_images_are_refused():

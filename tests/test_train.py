@@ -379,8 +379,8 @@ def test_loading_a_network_does_not_need_its_pretrained_weights(tmp_path):
     )
     network = build_network(config, K)
     write_run(tmp_path, replace(config, weights="gone.pth"), network, data(), [], {})
-    loaded, found = load_network(tmp_path / "weights.safetensors")
-    assert found.weights == "gone.pth"
+    loaded, restored = load_network(tmp_path / "weights.safetensors")
+    assert restored.weights == "gone.pth"
     assert torch.equal(loaded.class_head.weight, network.class_head.weight)
 
 
@@ -396,8 +396,8 @@ def test_augmentation_keeps_each_image_with_its_label():
     seen = []
     for batch in batches_of(CONFIG, 0, images, labels, background):
         assert batch.images.shape == (8, 3, 32, 32)
-        found = (255 * batch.images).round().long()
-        assert (found == (batch.labels - 100).view(-1, 1, 1, 1)).all()
+        values = (255 * batch.images).round().long()
+        assert (values == (batch.labels - 100).view(-1, 1, 1, 1)).all()
         assert batch.background.shape == (4, 3, 32, 32)
         assert ((255 * batch.background).round() == 250).all()
         seen += batch.labels.tolist()

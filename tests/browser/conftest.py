@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 
 def pytest_cmdline_main() -> int | None:
-    """Say so and leave, without a fault, where there is no browser."""
+    """Say so and leave, without an error, where there is no browser."""
     with sync_playwright() as playwright:
         if find_chromium(playwright):
             return None  # pytest goes on

@@ -22,7 +22,7 @@ import nbformat
 from playwright.sync_api import Page, Playwright, Response
 
 ROOT = Path(__file__).parents[1]
-OUT = ROOT / "runs" / "browser"  # pictures, and the copies of the notebooks that are run
+OUT = ROOT / "runs" / "browser"  # images, and the copies of the notebooks that are run
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 NO_CHROMIUM = (
     "no Chromium was found, so the browser tests are left out; install one "
@@ -41,15 +41,15 @@ PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"
 CELLS = f"{PANEL} .jp-Notebook .jp-Cell"
 PROMPTS = f"{PANEL} .jp-CodeCell .jp-InputPrompt"
 RED = f'{PANEL} [data-mime-type="application/vnd.jupyter.stderr"]'  # exceptions too
-TALLEST = 16000  # px; Chromium draws no taller picture
+TALLEST = 16000  # px; Chromium draws no taller image
 PATIENCE = 240  # s for a notebook, which takes seconds on an idle machine
 
 
 def find_chromium(playwright: Playwright) -> str | None:
     """Return the path of a Chromium: the system's, else Playwright's own, else None."""
-    for found in map(shutil.which, NAMES):
-        if found:
-            return found
+    for path in map(shutil.which, NAMES):
+        if path:
+            return path
     own = playwright.chromium.executable_path
     return own if Path(own).is_file() else None
 
@@ -225,7 +225,7 @@ class OpenNotebook:
                 wait_until(lambda: self.prompts() != before, "a cell runs", 10)
                 break
         wait_until(self.is_done, "every code cell has run and the kernel is idle", PATIENCE)
-        wait_until(self._has_pictures, "all pictures are loaded", 30)
+        wait_until(self._has_images, "all images are loaded", 30)
 
     def is_done(self) -> bool:
         """Whether every code cell has a number, or one of them an exception."""
@@ -233,7 +233,7 @@ class OpenNotebook:
         ran = all(n for n, code in zip(numbered, self.is_code, strict=True) if code)
         return (ran or bool(self.errors())) and self.lab.is_idle(self.path)
 
-    def _has_pictures(self) -> bool:
+    def _has_images(self) -> bool:
         return self.page.evaluate("Array.from(document.images).every(i => i.complete)")
 
     def save(self) -> nbformat.NotebookNode:
@@ -244,7 +244,7 @@ class OpenNotebook:
         return self.read()
 
     def screenshot(self, file: Path) -> None:
-        """Take a picture of the notebook from its first to its last cell."""
+        """Take an image of the notebook from its first to its last cell."""
         panel = self.page.locator(PANEL)
         cells = panel.locator(".jp-WindowedPanel-outer").first
         hidden = cells.evaluate("e => e.scrollHeight - e.clientHeight")

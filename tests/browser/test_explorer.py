@@ -10,7 +10,7 @@ from playwright.sync_api import Locator, Page
 EXPLORER = ROOT / "notebooks" / "44_explore.ipynb"
 CHOICES = ("run", "order", "image", "map")
 
-# The pixels, because the address of a widget's picture is new even if the picture is not.
+# The pixels, because the address of a widget's image is new even if the image is not.
 _PIXELS = """images => images.every(i => i.complete) ? images.map(i => {
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [i.naturalWidth, i.naturalHeight];
@@ -34,13 +34,13 @@ def _iou(tab: OpenNotebook) -> str:
 
 
 def _seen(tab: OpenNotebook) -> tuple[str, list[str]]:
-    """Return the IoU and the pictures; without pictures while one of them is loading."""
-    pictures = tab.page.locator(f"{PANEL} .jp-OutputArea img")
-    return _iou(tab), pictures.evaluate_all(_PIXELS)
+    """Return the IoU and the images; without images while one of them is loading."""
+    images = tab.page.locator(f"{PANEL} .jp-OutputArea img")
+    return _iou(tab), images.evaluate_all(_PIXELS)
 
 
 def _differs(now: tuple[str, list[str]], before: tuple[str, list[str]]) -> bool:
-    """Whether another IoU or another picture is shown; an empty one is not another one."""
+    """Whether another IoU or another image is shown; an empty one is not another one."""
     return any(new and new != old for new, old in zip(now, before, strict=True))
 
 
@@ -70,7 +70,7 @@ def test_another_tau_gives_another_box(explorer: OpenNotebook) -> None:
     for key in _keys(handle):
         explorer.page.keyboard.press(key)
     wait_until(lambda: readout.inner_text() != tau, "the slider shows another tau", 20)
-    wait_until(lambda: _differs(_seen(explorer), before), "IoU or picture are others", 60)
+    wait_until(lambda: _differs(_seen(explorer), before), "IoU or image are others", 60)
     wait_until(lambda: explorer.lab.is_idle(explorer.path), "the kernel is idle", 60)
     explorer.screenshot(OUT / f"{EXPLORER.stem}-after.png")
     assert explorer.errors() == []

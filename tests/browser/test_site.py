@@ -1,4 +1,4 @@
-"""The report pages, opened from the disk: they load, link, describe their pictures, and fit."""
+"""The report pages, opened from the disk: they load, link, describe their images, and fit."""
 
 import re
 from dataclasses import dataclass, field
@@ -71,7 +71,7 @@ def visits(browser: Browser) -> dict[Path, Visit]:
     return seen
 
 
-def _fault(link: str, file: Path, visits: dict[Path, Visit]) -> str:
+def _error(link: str, file: Path, visits: dict[Path, Visit]) -> str:
     """Return what is wrong with a link of a page, empty if nothing is."""
     parts = urlsplit(link)
     if parts.scheme in ("http", "https"):
@@ -111,13 +111,13 @@ class TestPage:
         assert not visits[file].complaints, "\n".join(visits[file].complaints)
 
     def test_links_lead_somewhere(self, file: Path, visits: dict[Path, Visit]) -> None:
-        faults = list(filter(None, (_fault(link, file, visits) for link in visits[file].links)))
-        assert not faults, "\n".join(faults)
+        errors = list(filter(None, (_error(link, file, visits) for link in visits[file].links)))
+        assert not errors, "\n".join(errors)
 
-    def test_pictures_are_there(self, file: Path, visits: dict[Path, Visit]) -> None:
+    def test_images_are_there(self, file: Path, visits: dict[Path, Visit]) -> None:
         assert [image for image in visits[file].images if not image["width"]] == []
 
-    def test_pictures_say_what_they_show(self, file: Path, visits: dict[Path, Visit]) -> None:
+    def test_images_say_what_they_show(self, file: Path, visits: dict[Path, Visit]) -> None:
         alts = [image["alt"] for image in visits[file].images]
         empty = [alt for alt in alts if _says_nothing(alt)]
         assert not empty, f"{len(empty)} of {len(alts)} say nothing: {sorted(set(empty))}"

@@ -237,10 +237,10 @@ def _sweep(pixels, ends, patterns, bright):
                 root, C = np.uint64(C), C + 1
                 _begin(root, parent, state)
             else:
-                found, n = _join_all(
+                joined, n = _join_all(
                     np.int64(p), joins[pattern], ring, label, v, end, parent, state, changed, n, out
                 )
-                root = np.uint64(found)
+                root = np.uint64(joined)
             label[p] = root
             if root == 0 and not bright:
                 continue  # nobody asks for the box of the outside

@@ -162,5 +162,5 @@ def localize_to_folder(
     for write, file in zip((to_csv, to_coco), written, strict=True):
         write(detections, file)
     boxes = pd.DataFrame([(d.image, d.box.any()) for d in detections], columns=["image", "any"])
-    found = boxes.groupby("image", sort=False)["any"].any()
-    return LocalizedFolder(detections, written, skipped, found.index[~found].tolist())
+    has_box = boxes.groupby("image", sort=False)["any"].any()
+    return LocalizedFolder(detections, written, skipped, has_box.index[~has_box].tolist())

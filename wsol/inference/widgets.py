@@ -117,8 +117,8 @@ class RunExplorer(Explorer):
         if self.side_by_side.value:
             others = [r for r in gallery.runs if kind in gallery.kinds(r) and r not in taus]
             taus |= {run: explorer.chosen_tau(gallery, run, kind) for run in others}
-        found = {r: explorer.map_and_box(gallery, r, kind, number, t) for r, t in taus.items()}
-        return [(run, tau, found[run]) for run, tau in taus.items()]
+        maps = {r: explorer.map_and_box(gallery, r, kind, number, t) for r, t in taus.items()}
+        return [(run, tau, maps[run]) for run, tau in taus.items()]
 
     def _panels(self, maps: list[tuple[str, float, MapAndBox]]) -> list[Panel]:
         """Images and captions, the plain image first."""

@@ -55,8 +55,10 @@ def _judged(
 
 def _errors(pair: Pair) -> dict[str, float]:
     tau = choose_tau(pair[1])
-    found = {s: localization_errors(t, tau) for s, t in zip(("test", "fullsup"), pair, strict=True)}
-    return {f"{s}_{error}": found[s][error] for s in ("fullsup", "test") for error in ERRORS}
+    errors = {
+        s: localization_errors(t, tau) for s, t in zip(("test", "fullsup"), pair, strict=True)
+    }
+    return {f"{s}_{error}": errors[s][error] for s in ("fullsup", "test") for error in ERRORS}
 
 
 def _settings_text(settings: Mapping[str, object]) -> str:

@@ -33,7 +33,7 @@ ROWS = {  # rows of the study that are no method of their own
     "negatives_alone_q3": "Negatives alone, share 0.3",
 }
 AGAINST = {"cam": "main", "background": "main", "negatives_alone": "main"}
-AGAINST |= {"negatives_alone_q3": "others", "bas": "others"}
+AGAINST |= {"negatives_alone_q3": "others", "bas": "bas"}
 
 
 def pairs_of(group: str, row: str) -> dict[int, dict[str, Pair]]:
@@ -134,7 +134,7 @@ def main() -> int:
         return 0
     params = YAML(typ="safe", pure=True).load(photos.PARAMS.read_text(encoding="utf-8"))
     rows: list[dict[str, object]] = []
-    for group in ("main", "others", "heldout", "pets"):
+    for group in ("main", "others", "bas", "heldout", "pets"):
         for row in params["groups"][group]["rows"]:
             rows += numbers_of(group, row)
     for row in ("posthoc", "few_shot", "constant-box", "centre-gaussian"):

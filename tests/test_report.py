@@ -217,8 +217,9 @@ def test_the_readme_quotes_the_report() -> None:
         pytest.skip("there is no report yet")
     readme = (ROOT / "README.md").read_text(encoding="utf-8").replace("*", "")
     table = [line for line in committed.read_text(encoding="utf-8").splitlines() if "|" in line]
-    for line in table[2:]:
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
+    named = ("CAM", "Background images", "Constant box")  # the others are in the report
+    for cells in (row for row in rows if row[1] in named):
         quoted = [cells[1], *cells[4:9]]  # method, and errors from Top-1 to the oracle's
         assert f"| {' | '.join(quoted)} |" in readme
 

@@ -117,7 +117,6 @@ def test_small_runs_have_the_recorded_bytes(tmp_path: Path) -> None:
     assert {
         name for name in golden[PROCESSOR] if digests.get(name) != golden[PROCESSOR][name]
     } == set()
-    assert digests.keys() == golden[PROCESSOR].keys()
 
 
 if __name__ == "__main__":

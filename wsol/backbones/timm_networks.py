@@ -14,7 +14,7 @@ LITE0 = "models/efficientnet-lite0-57934424.pth"  # in efficientnet_lite0_pytorc
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
-def load_timm(name: str, weights: str | None, **options) -> nn.Module:
+def load_timm(name: str, weights: str | None, **options: object) -> nn.Module:
     """A network of timm with no weights, timm's (downloaded), or those of a local file.
 
     timm adapts a file to the network where it can: position embeddings of another input size.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from wsol.backbones.parts import HALF, Parts, read_weights
 
 
-def load_torchvision(constructor: Callable, weights: str | None, **options) -> nn.Module:
+def load_torchvision(constructor: Callable, weights: str | None, **options: object) -> nn.Module:
     """A torchvision network with no weights, torchvision's, or those of a local file."""
     if weights == "DEFAULT":
         return constructor(weights=weights)

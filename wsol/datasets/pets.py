@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -114,7 +115,7 @@ def read_pets(
     return index_table(rows), bad
 
 
-def _write_masks(trimaps: Path, row, masks: Path) -> tuple[str, str]:
+def _write_masks(trimaps: Path, row: Any, masks: Path) -> tuple[str, str]:
     """Box of an image, as the index table has it, and an error or ""; both masks are written."""
     path = trimaps / f"{row.name}.png"
     try:

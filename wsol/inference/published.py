@@ -111,12 +111,12 @@ def model_card(
 A `{config["backbone"]}` network of {run["parameters"]:,} parameters, trained by \
 `wsol.methods.{config["method"]}` for {config["epochs"]} epochs on image labels alone, never on \
 boxes, at {config["input_size"]} x {config["input_size"]} pixels. It says which of \
-{config["num_classes"]} classes is in a picture and draws a box around it.
+{config["num_classes"]} classes is in an image and draws a box around it.
 
 ```python
 import wsol
 
-found = wsol.localize("my pictures", wsol.published("{name}"))
+detections = wsol.localize("my images", wsol.published("{name}"))
 ```
 
 ## Data
@@ -141,7 +141,7 @@ seed.
 ## What it is for, and what not
 
 To try the software and to compare methods on this data set. On images of another kind no error \
-has been measured. One box per picture; several objects end up in one box or in part of one.
+has been measured. One box per image; several objects end up in one box or in part of one.
 
 ## Integrity
 

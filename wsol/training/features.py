@@ -60,8 +60,8 @@ class Features:
             self.images[i], round(row * step), round(column * step), self.crop, self.crop
         )
         image = F.horizontal_flip(image) if flip else image
-        device = self.backbone.mean.device
-        return self.backbone.pack(as_input(image[None], device))[0].cpu()
+        images = as_input(image[None], next(self.backbone.buffers()).device)
+        return self.backbone.pack(images)[0].cpu()
 
     def digest(self) -> str:
         """Identifies the images and what is frozen."""

@@ -117,24 +117,30 @@ def run(name: str, data: Path, config: TrainConfig, paths: list[Path], about: di
 
 
 def references(out: Path) -> None:
-    """Localization tables of what takes no training of its own, and of the few-shot localizer."""
+    """Localization tables of what knows nothing of the image."""
     data = RUNS / "data" / "cub27"
-    index, cam = read_index(data / INDEX), RUNS / "main" / "cam-0" / "train" / WEIGHTS
-    about = {"meta": {"dataset": "cub27"}, "workers": 2}
+    index, about = read_index(data / INDEX), {"meta": {"dataset": "cub27"}, "workers": 2}
     for name, maps in {
         "constant-box": constant_box_maps(index),
         "centre-gaussian": centre_gaussian_maps(index),
     }.items():
         tables = reference_tables(name, *maps, index, data, **about)
         save_references(tables, out / f"{name}-0" / "localization")
-    posthoc = evaluate_posthoc(cam, index, data, POSTHOC, device="cpu", **about)
-    posthoc.save_tables(out / "posthoc-0" / "localization", "run")
+
+
+def posthoc(out: Path) -> None:
+    """Localization tables of other maps of a trained CAM, and of the few-shot localizer."""
+    data = RUNS / "data" / "cub27"
+    index, about = read_index(data / INDEX), {"meta": {"dataset": "cub27"}, "workers": 2}
+    cam = RUNS / "main" / "cam-0" / "train" / WEIGHTS
+    maps = evaluate_posthoc(cam, index, data, POSTHOC, device="cpu", **about)
+    maps.save_tables(out / "posthoc-0" / "localization", "run")
     few_shot = FewShotConfig(tune_backbone=False, epochs=20, learning_rate=0.003)
     result = evaluate_few_shot(cam, index, data, few_shot, device="cpu", **about)
     result.evaluation.save_tables(out / "few_shot-0" / "localization", "run")
 
 
-def publish_runs() -> None:
+def publish_runs(_: Path) -> None:
     """Copy two runs into the package, with the terms of the data that they learned from."""
     for (group, row), (name, terms) in PUBLISHED.items():
         run = RUNS / group / f"{row}-0"
@@ -158,12 +164,9 @@ def main(groups: list[str]) -> int:
     if missing:
         print(f"the study on photographs is skipped: no {' and no '.join(missing)} in {RAW}")
         return 0
-    for group in groups or [*params["groups"], "references", "publish"]:
-        if group == "publish":
-            publish_runs()
-            continue
-        if group == "references":
-            references(RUNS / "references")
+    for group in groups or [*params["groups"], *OTHERS]:
+        if group in OTHERS:
+            OTHERS[group](RUNS / "references")
             continue
         settings = params["groups"][group]
         data = prepare_dataset(settings["data"], params["data"][settings["data"]])
@@ -180,6 +183,9 @@ def main(groups: list[str]) -> int:
                 run(f"{group}/{row}-{seed}", data, config, paths, about)
                 show(group, row, seed)
     return 0
+
+
+OTHERS = {"references": references, "posthoc": posthoc, "publish": publish_runs}
 
 
 def show(group: str, row: str, seed: int) -> None:

@@ -105,8 +105,8 @@ def surroundings(out: Path, index: pd.DataFrame, root: Path) -> None:
 
 
 def pets(out: Path, index: pd.DataFrame, root: Path) -> None:
-    """Squares beside the box of animal and border."""
-    for row in index.itertuples():
+    """Squares beside the box of animal and border, of every tenth photograph."""
+    for row in index.iloc[::10].itertuples():
         with decoded(root / row.path) as image:
             squares = squares_beside(parse_boxes(row.boxes)[0], image.size)
             for j, square in enumerate(squares):

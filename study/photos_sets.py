@@ -170,7 +170,7 @@ def frechet(one: tuple[NDArray, NDArray], two: tuple[NDArray, NDArray]) -> float
 
 
 @torch.inference_mode()
-def locations(backbone: Backbone, paths: list[Path], limit: int = 300) -> NDArray:
+def locations(backbone: Backbone, paths: list[Path], limit: int = 150) -> NDArray:
     """Late features (n, h, w, C) of images at equal steps."""
     paths = paths[:: max(1, len(paths) // limit)][:limit]
     parts = []

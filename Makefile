@@ -2,7 +2,7 @@
 # make study       after that, the study of all methods, ablations and controls (hours; goes on
 #                  where it was stopped)
 # make photos      install, then the study on photographs, from the archives that are below data/raw
-#                  (2 hours on 2 cores; goes on where it was stopped)
+#                  (hours; goes on where it was stopped)
 # make test        install, then the tests, notebooks included
 # make check       install, then ruff (rules and format) and mypy; seconds, changes nothing
 # make docs        install, then pages of the functions and their docstrings: build/docs

@@ -8,16 +8,14 @@ runs/photos/cache, which all runs share.
 """
 
 import json
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import photos_sets
-from ruamel.yaml import YAML
+from photos_sets import RAW, ROOT, RUNS
 
-from wsol import project_root
 from wsol.baselines.few_shot import FewShotConfig, evaluate_few_shot
 from wsol.baselines.posthoc import evaluate_posthoc
 from wsol.baselines.references import (
@@ -26,23 +24,21 @@ from wsol.baselines.references import (
     reference_tables,
     save_references,
 )
-from wsol.datasets.cub import read_cub
-from wsol.datasets.files import relative, write_text, written_whole
+from wsol.datasets.files import write_table, write_text
 from wsol.datasets.images import list_images, open_images
-from wsol.datasets.index import INDEX, read_index, write_index
-from wsol.datasets.pets import read_pets
+from wsol.datasets.index import INDEX, read_index
+from wsol.datasets.prepare import Plan, prepare, prepared_index
 from wsol.evaluation.metrics import evaluate
 from wsol.evaluation.run import evaluate_run
 from wsol.inference.published import FOLDER, publish
 from wsol.methods import get_method
+from wsol.notebook.parameters import load_yaml
 from wsol.report.tables import read_pair
 from wsol.training.batches import load_training_data
 from wsol.training.config import Execution, TrainConfig, config_from
 from wsol.training.loop import train
 from wsol.training.runs import WEIGHTS
 
-ROOT = project_root()
-RAW, RUNS = ROOT / "data" / "raw", ROOT / "runs" / "photos"
 PARAMS = ROOT / "study" / "params" / "photos.yaml"
 RAW_FOLDERS = ("CUB_200_2011", "oxford-iiit-pet", "BACKGROUND_Google", "scenes")
 POSTHOC = ("gradcam-early", "layercam-early")
@@ -62,20 +58,12 @@ EXECUTION = Execution(cache=str(RUNS / "cache"), device="cpu")
 
 def prepare_dataset(name: str, settings: dict) -> Path:
     """The folder of a data set with its index table."""
-    out = RUNS / "data" / name
+    out, kind = RUNS / "data" / name, settings.get("kind", "cub")
     if not (out / INDEX).is_file():
+        raw = RAW if kind == "pets" else RAW / "CUB_200_2011"
         options = {"classes": settings.get("classes", ()), "fullsup_count": settings["fullsup"]}
-        if settings.get("kind") == "pets":
-            root = RAW
-            index, left_out = read_pets(root, out / "masks", **options)
-            print(f"{name}: {len(left_out)} images left out")
-        else:
-            root = RAW / "CUB_200_2011"
-            index = read_cub(root, **options)
-        for column in ("path", "mask", "ignore"):
-            index[column] = [relative(root / path, out) if path else "" for path in index[column]]
-        out.mkdir(parents=True, exist_ok=True)
-        write_index(index, out / INDEX)
+        prepare(Plan(kind, raw, out, **options))
+        prepared_index(out)  # raises what is wrong with the data set
     return out
 
 
@@ -111,7 +99,7 @@ def run(name: str, data: Path, config: TrainConfig, paths: list[Path], about: di
         execution=EXECUTION,
     )
     evaluation.save_tables(out / "localization", "run")
-    evaluation.choices.to_csv(out / "choices.csv", index=False)
+    write_table(evaluation.choices, out / "choices.csv")
     write_text(done, record)
     return out / "localization"
 
@@ -143,23 +131,14 @@ def posthoc(out: Path) -> None:
 def publish_runs(_: Path) -> None:
     """Copy two runs into the package, with the terms of the data that they learned from."""
     for (group, row), (name, terms) in PUBLISHED.items():
-        run = RUNS / group / f"{row}-0"
-        staged = RUNS / "published" / name
-        for file in (run / "train").iterdir():
-            with written_whole(staged / file.name) as partial:
-                shutil.copyfile(file, partial)
-        for file in (run / "localization").iterdir():
-            key = file.name.replace("run-", f"{name}-", 1)
-            with written_whole(staged / "localization" / key) as partial:
-                shutil.copyfile(file, partial)
-        folder = publish(staged, staged / "localization", FOLDER / "photos")
-        card = (folder / "card.md").read_text(encoding="utf-8")
-        write_text(folder / "card.md", f"{card}\n## Terms\n\n{terms}\n")
+        folder = RUNS / group / f"{row}-0"
+        options = {"name": name, "key": "run", "terms": terms}
+        publish(folder / "train", folder / "localization", FOLDER / "photos", **options)
 
 
 def main(groups: list[str]) -> int:
     """Run the groups."""
-    params = YAML(typ="safe", pure=True).load(PARAMS.read_text(encoding="utf-8"))
+    params = load_yaml(PARAMS.read_text(encoding="utf-8"))
     missing = [name for name in RAW_FOLDERS if not (RAW / name).is_dir()]
     if missing:
         print(f"the study on photographs is skipped: no {' and no '.join(missing)} in {RAW}")
@@ -174,12 +153,11 @@ def main(groups: list[str]) -> int:
             values = params["train"] | settings.get("train", {}) | own
             name = values.pop("background_set", "scenes")
             count = values.pop("n_background", None)
+            used = get_method(values["method"]).USES_BACKGROUND
+            paths = background_paths(name, params["background"][name], count) if used else []
+            about = {"dataset": settings["data"], "row": row}
             for seed in values.pop("seeds", settings.get("seeds", [0])):
                 config = config_from(values | {"seed": seed})
-                used = get_method(config.method).USES_BACKGROUND
-                folders = params["background"][name]
-                paths = background_paths(name, folders, count) if used else []
-                about = {"dataset": settings["data"], "row": row}
                 run(f"{group}/{row}-{seed}", data, config, paths, about)
                 show(group, row, seed)
     return 0

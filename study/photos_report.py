@@ -15,17 +15,16 @@ import numpy as np
 import pandas as pd
 import photos
 import photos_sets
-from ruamel.yaml import YAML
 from scipy import stats
 
 from wsol.backbones import build_backbone
-from wsol.datasets.files import write_table
 from wsol.datasets.index import INDEX, TEST, TRAIN_FULLSUP, read_index
 from wsol.evaluation.metrics import choose_tau, column_of, evaluate
 from wsol.evaluation.stats import wrong_images
-from wsol.report.format import KEYS, write_headline
-from wsol.report.names import METHODS
-from wsol.report.tables import MEAN_AND_SD, MEANS, SPREAD, Pair, read_pair
+from wsol.evaluation.table import LocalizationTable
+from wsol.notebook.parameters import load_yaml
+from wsol.report.format import write_csv, write_headline
+from wsol.report.tables import Pair, mean_over_seeds, read_pairs, row_name
 
 TABLES = photos.ROOT / "reports" / "tables"
 ROWS = {  # rows of the study that are no method of their own
@@ -40,21 +39,18 @@ def pairs_of(group: str, row: str) -> dict[int, dict[str, Pair]]:
     """Tables of `test` and `train-fullsup` by seed and map."""
     pairs: dict[int, dict[str, Pair]] = {}
     for folder in sorted((photos.RUNS / group).glob(f"{row}-[0-9]*")):
-        if not list((folder / "localization").glob(f"*-{TEST}.npz")):
-            continue
-        seed = int(folder.name.rpartition("-")[2])
-        files = sorted((folder / "localization").glob(f"*-{TEST}.npz"))
-        names = [file.name.removesuffix(f"-{TEST}.npz") for file in files]
-        read = [read_pair(folder / "localization", name) for name in names]
-        pairs[seed] = {pair[0].meta["map"]: pair for pair in read}
+        if read := read_pairs(folder / "localization"):
+            seed = int(folder.name.rpartition("-")[2])
+            pairs[seed] = {pair[0].meta["map"]: pair for pair in read}
     return pairs
 
 
-def name_of(row: str, kind: str, pair: Pair) -> str:
+def name_of(row: str, table: LocalizationTable) -> str:
     """Name of a row of the report."""
+    kind = table.meta["map"]
     if row in ROWS:
         return ROWS[row] if kind == "class" else f"{ROWS[row]}: {kind} map"
-    return METHODS[pair[0].meta["method"], kind]
+    return row_name(table)
 
 
 def numbers_of(group: str, row: str, split: str = TEST) -> list[dict[str, object]]:
@@ -64,19 +60,11 @@ def numbers_of(group: str, row: str, split: str = TEST) -> list[dict[str, object
         for kind, (test, fullsup) in kinds.items():
             meta = test.meta
             about = {"group": group, "row": row, "dataset": meta["dataset"]}
-            about |= {"method": name_of(row, kind, (test, fullsup)), "backbone": meta["backbone"]}
+            about |= {"method": name_of(row, test), "backbone": meta["backbone"]}
             about |= {"map": kind, "seed": seed, "n_background": int(meta.get("n_background", 0))}
             evaluated = test if split == TEST else fullsup
             numbers.append(about | evaluate(evaluated, fullsup))
     return numbers
-
-
-def means(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean over the seeds, with the columns of localization_error.csv."""
-    numbers = {f"{name}_{of}": (name, how) for name in SPREAD for of, how in MEAN_AND_SD}
-    numbers |= {f"{name}_mean": (name, "mean") for name in MEANS}
-    table = runs.groupby(KEYS, sort=False).agg(n_seeds=("seed", "size"), **numbers)
-    return table.reset_index()
 
 
 def mean_wrong(group: str, row: str, kind: str, error: str) -> np.ndarray:
@@ -120,9 +108,10 @@ def sets(params: dict) -> pd.DataFrame:
         features = photos_sets.locations(backbone, paths)
         own = photos_sets.statistics(features.reshape(-1, features.shape[-1]))
         about = {"set": name, "images": len(paths), "distance": photos_sets.frechet(own, birds)}
-        for kind in ("class", "foreground"):
-            runs = [r for r in numbers_of(group, row) if r["map"] == kind and r["seed"] == 0]
-            about |= {f"{kind}_map_gt_known_loc_error": runs[0]["gt_known_loc_error"]}
+        errors = {
+            r["map"]: r["gt_known_loc_error"] for r in numbers_of(group, row) if r["seed"] == 0
+        }
+        about |= {f"{k}_map_gt_known_loc_error": errors[k] for k in ("class", "foreground")}
         rows.append(about)
     return pd.DataFrame(rows)
 
@@ -132,7 +121,7 @@ def main() -> int:
     if not photos.RUNS.is_dir():
         print("no tables of photographs: python study/photos.py makes the runs")
         return 0
-    params = YAML(typ="safe", pure=True).load(photos.PARAMS.read_text(encoding="utf-8"))
+    params = load_yaml(photos.PARAMS.read_text(encoding="utf-8"))
     rows: list[dict[str, object]] = []
     for group in ("main", "others", "bas", "heldout", "pets"):
         for row in params["groups"][group]["rows"]:
@@ -149,11 +138,11 @@ def main() -> int:
         for r in numbers_of("tuning", row, TRAIN_FULLSUP)
         if r["map"] == "class"
     ]
-    write_headline(means(runs), TABLES, "photos")
-    write_table(pd.concat([runs, pd.DataFrame(controls)]).round(4), TABLES / "photos_runs.csv")
-    write_table(pd.DataFrame(tuning).round(4), TABLES / "photos_tuning.csv")
-    write_table(comparisons().round(4), TABLES / "photos_comparisons.csv")
-    write_table(sets(params).round(4), TABLES / "photos_sets.csv")
+    write_headline(mean_over_seeds(runs), TABLES, "photos")
+    write_csv(pd.concat([runs, pd.DataFrame(controls)]), TABLES / "photos_runs.csv")
+    write_csv(pd.DataFrame(tuning), TABLES / "photos_tuning.csv")
+    write_csv(comparisons(), TABLES / "photos_comparisons.csv")
+    write_csv(sets(params), TABLES / "photos_sets.csv")
     return 0
 
 

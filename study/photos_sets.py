@@ -7,7 +7,8 @@ Every set is a folder of images below runs/photos/sets, made once from what lies
     scenes_near    crops of the scenes, 0.25 to 0.7 of their side, blurred by 0 to 9 px
     google         BACKGROUND_Google as it is
     google_audit   the same without the quarter that a trained run takes for objects most
-    pets           squares of pet photographs without a pixel of the animal, by their trimaps
+    pets           squares of pet photographs without a pixel of the animal, by their trimaps,
+                   of every tenth photograph
     corners        the corner of each training image of the birds that its own class map and
                    foreground map claim least, by a run trained on `scenes`; no boxes
     surroundings   squares beside the true boxes of the training images: a ceiling, since it
@@ -94,22 +95,12 @@ def squares_beside(box: NDArray, size: tuple[int, int]) -> list[tuple[int, int, 
     return squares
 
 
-def surroundings(out: Path, index: pd.DataFrame, root: Path) -> None:
-    """Squares beside the boxes of the training images."""
-    for row in rows_of(index, TRAIN_WEAKSUP).itertuples():
+def beside_objects(out: Path, rows: pd.DataFrame, root: Path) -> None:
+    """Squares beside the boxes of the images of index rows."""
+    for row in rows.itertuples():
         box = parse_boxes(row.boxes)[0]
         with decoded(root / row.path) as image:
             for j, square in enumerate(squares_beside(box, image.size)):
-                crop = image.convert("RGB").crop(square).resize((SIDE, SIDE))
-                crop.save(out / f"{row.Index:04}-{j}.png")
-
-
-def pets(out: Path, index: pd.DataFrame, root: Path) -> None:
-    """Squares beside the box of animal and border, of every tenth photograph."""
-    for row in index.iloc[::10].itertuples():
-        with decoded(root / row.path) as image:
-            squares = squares_beside(parse_boxes(row.boxes)[0], image.size)
-            for j, square in enumerate(squares):
                 crop = image.convert("RGB").crop(square).resize((SIDE, SIDE))
                 crop.save(out / f"{row.Index:04}-{j}.png")
 
@@ -150,9 +141,9 @@ def make_set(name: str) -> Path:
         "noise": lambda: noise(partial),
         "scenes_near": lambda: scenes_near(partial, RAW / "scenes"),
         "google_audit": lambda: google_audit(partial, RAW / "BACKGROUND_Google", RUN.parent),
-        "pets": lambda: pets(partial, index, data),
+        "pets": lambda: beside_objects(partial, index.iloc[::10], data),
         "corners": lambda: corners(partial, index, data, RUN),
-        "surroundings": lambda: surroundings(partial, index, data),
+        "surroundings": lambda: beside_objects(partial, rows_of(index, TRAIN_WEAKSUP), data),
     }[name]()
     partial.replace(out)
     return out

@@ -10,9 +10,11 @@ from dataset_files import noise_image
 from ruamel.yaml import YAML
 
 from wsol.datasets.index import INDEX, read_index
+from wsol.notebook.parameters import load_yaml
+from wsol.report.tables import mean_over_seeds
 from wsol.training.config import Execution, config_from
 
-PARAMS = YAML(typ="safe", pure=True).load(photos.PARAMS.read_text(encoding="utf-8"))
+PARAMS = load_yaml(photos.PARAMS.read_text(encoding="utf-8"))
 
 
 def test_every_row_is_a_training_and_no_class_is_in_both_halves():
@@ -80,7 +82,7 @@ def test_a_study_trains_evaluates_and_does_nothing_twice(project, capsys):
     rows = pd.DataFrame(photos_report.numbers_of("main", "background_plus"))
     assert set(rows["map"]) == {"class", "foreground", "product"}
     assert set(rows["n_background"]) == {6}
-    assert len(photos_report.means(rows)) == 3
+    assert len(mean_over_seeds(rows)) == 3
     index = read_index(project / "runs" / "data" / "cub27" / INDEX)
     assert index["split"].value_counts().to_dict() == {
         "train-weaksup": 6,

@@ -159,9 +159,7 @@ def test_a_parameter_reruns_the_stages_that_use_it(project: Path) -> None:
     assert (project / "runs" / "second.txt").read_text() == "yes 1.0"
 
 
-def test_a_cell_that_raises_fails_the_stage_and_leaves_the_notebook_to_read(
-    project: Path,
-) -> None:
+def test_a_cell_that_raises_fails_the_stage_and_leaves_the_notebook_to_read(project: Path) -> None:
     def spoil(notebook: nbformat.NotebookNode) -> None:
         notebook.cells[3].source = 'print("so far")\nraise ValueError("no box in this image")'
 

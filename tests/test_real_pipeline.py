@@ -81,12 +81,7 @@ def _run(project: Path, words: list[str], **variables: str) -> subprocess.Comple
         "PYTHONDONTWRITEBYTECODE": "",  # eighteen kernels import the same modules
     }
     return subprocess.run(
-        words,
-        cwd=project,
-        env=environment | variables,
-        capture_output=True,
-        text=True,
-        check=False,
+        words, cwd=project, env=environment | variables, capture_output=True, text=True, check=False
     )
 
 
@@ -189,9 +184,7 @@ def test_a_task_of_the_slurm_array_takes_the_run_of_its_number(project: Path) ->
     assert "cub has 2 runs, give sbatch --array=0-1" in task(2).stderr
 
 
-def test_execution_makes_nothing_stale_and_new_background_images_one_method(
-    project: Path,
-) -> None:
+def test_execution_makes_nothing_stale_and_new_background_images_one_method(project: Path) -> None:
     target = f"{PIPELINE}:report@cub"
     eight = dict(processes=8, precision="bf16")
     _edit(

@@ -70,8 +70,7 @@ def test_a_later_section_wins_and_an_entry_is_a_parameter(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("section", "words"),
-    [("nope", "no section 'nope'"), ("deep.b.c", "no section")],
+    ("section", "words"), [("nope", "no section 'nope'"), ("deep.b.c", "no section")]
 )
 def test_a_section_that_is_missing_or_not_flat_is_refused(
     section: str, words: str, tmp_path: Path

@@ -22,7 +22,6 @@ _FIX = (
 
 
 def _minor(version: str) -> tuple[int, int]:
-    """Return (major, minor) of a version text such as "2.13.0+cpu"."""
     major, minor = re.match(r"(\d+)\.(\d+)", version).groups()
     return int(major), int(minor)
 

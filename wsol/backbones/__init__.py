@@ -97,7 +97,12 @@ def _small(width: int) -> Parts:
     return Parts(early, late, (w2, w4), (4, 8))
 
 
-_BUILDERS = {"vgg16": vgg16, "resnet50": resnet50, "inceptionv3": inceptionv3}
+_BUILDERS = {
+    "vgg16": vgg16,
+    "resnet50": resnet50,
+    "inceptionv3": inceptionv3,
+    "efficientnet-lite0": efficientnet_lite0,
+}
 
 
 def build_backbone(name: str, weights: str | None = None, input_size: int = 224) -> Backbone:
@@ -123,10 +128,7 @@ def build_backbone(name: str, weights: str | None = None, input_size: int = 224)
     if name == "deit-s":
         return Backbone(deit_s(weights, input_size), name)
     base = name.removesuffix("-28")
-    if base == "efficientnet-lite0":
-        return Backbone(efficientnet_lite0(weights, large=base != name), name)
     if base not in _BUILDERS:
-        known = f"small<width>, {', '.join([*_BUILDERS, 'efficientnet-lite0'])}, <these>-28"
-        known += ", deit-s, timm/<name>"
+        known = f"small<width>, {', '.join(_BUILDERS)}, <these>-28, deit-s, timm/<name>"
         raise ValueError(f"unknown backbone {name!r}; known: {known}")
     return Backbone(_BUILDERS[base](weights, large=base != name), name)

@@ -13,9 +13,7 @@ SCENES = ("places365", "dtd", "google", "scenes8", "folder")
 
 
 @click.command()
-@click.argument(
-    "kind", type=click.Choice(["cub", "ilsvrc", "openimages", "pets", "folder", "birds"])
-)
+@click.argument("kind", type=click.Choice(DATA_SETS))
 @click.argument("folders", nargs=-1, required=True, metavar="[RAW] OUT", type=FOLDER)
 @click.option("--archives", type=FOLDER, help="cub, ilsvrc: unpack the archives here into RAW.")
 @click.option("--checksums", type=FILE, help="md5sum file, if archives are not the published ones.")
@@ -163,9 +161,7 @@ def urls(out, table, downloads, max_bytes, tries, interval, allow_network, **opt
 @background.command()
 @click.argument("out", type=FOLDER)
 @click.argument("root", type=FOLDER)
-@click.option(
-    "--kind", type=click.Choice(["places365", "dtd", "google", "scenes8", "folder"]), required=True
-)
+@click.option("--kind", type=click.Choice(SCENES), required=True)
 @click.option("--include", multiple=True, default=("*",), help="Patterns of categories.")
 @click.option("--exclude", multiple=True, help="Patterns of categories.")
 @click.option("--per-category", type=int, help="Images at most.")

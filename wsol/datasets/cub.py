@@ -37,7 +37,7 @@ from wsol.datasets.checks import (
     with_sizes,
 )
 from wsol.datasets.files import relative
-from wsol.datasets.index import TEST, TRAIN_FULLSUP, TRAIN_WEAKSUP, index_table
+from wsol.datasets.index import TEST, TRAIN_WEAKSUP, fullsup_of_training, index_table
 from wsol.datasets.metadata import fullsup_rows
 
 WHERE_FROM = (
@@ -150,10 +150,7 @@ def read_cub(
         raise DatasetError([f"{root}: no data set here. {WHERE_FROM}"])
     errors: list[str] = []
     rows, names = _rows(root, check_images, errors, classes, subset=fullsup is None)
-    if fullsup_count:
-        training = rows[rows["split"] == TRAIN_WEAKSUP]
-        last = training.groupby("label").tail(fullsup_count).index
-        rows.loc[last, "split"] = TRAIN_FULLSUP
+    rows = fullsup_of_training(rows, fullsup_count)
     tables = [_with_masks(rows, root, "segmentations", check_images, errors)]
     if fullsup is not None:
         images = Path(fullsup_images or Path(fullsup) / "images")

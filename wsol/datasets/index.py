@@ -94,6 +94,13 @@ def write_index(table: pd.DataFrame, path: str | Path) -> None:
     write_table(check_index(table)[list(COLUMNS)], path)
 
 
+def fullsup_of_training(table: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The table with the last `count` training images of each class as `train-fullsup`."""
+    training = table[table["split"] == TRAIN_WEAKSUP]
+    last = table.index.isin(training.groupby("label").tail(count).index)
+    return table.assign(split=table["split"].mask(last, TRAIN_FULLSUP))
+
+
 def rows_of(index: pd.DataFrame, split: str) -> pd.DataFrame:
     """Rows of one split with a new index from 0. Raises ValueError if there are none."""
     rows = index[index["split"] == split].reset_index(drop=True)

@@ -32,7 +32,7 @@ from wsol.datasets.checks import (
 )
 from wsol.datasets.files import relative, written_whole
 from wsol.datasets.images import decoded
-from wsol.datasets.index import TEST, TRAIN_FULLSUP, TRAIN_WEAKSUP, format_boxes, index_table
+from wsol.datasets.index import TEST, TRAIN_WEAKSUP, format_boxes, fullsup_of_training, index_table
 
 FOLDER = "oxford-iiit-pet"
 ANIMAL, BACKGROUND, BORDER = 1, 2, 3  # values of a trimap
@@ -110,9 +110,7 @@ def read_pets(
     for column, folder in (("mask", "animal"), ("ignore", "border")):
         below = relative(Path(masks) / folder, root)
         rows[column] = [f"{below}/{name}.png" for name in rows["name"]]
-    training = rows[rows["split"] == TRAIN_WEAKSUP]
-    rows.loc[training.groupby("label").tail(fullsup_count).index, "split"] = TRAIN_FULLSUP
-    return index_table(rows), bad
+    return index_table(fullsup_of_training(rows, fullsup_count)), bad
 
 
 def _write_masks(trimaps: Path, row: Any, masks: Path) -> tuple[str, str]:

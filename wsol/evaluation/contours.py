@@ -171,7 +171,6 @@ def _grow(c, pattern, x, y, state, bright):
 
 @kernel
 def _begin(c, parent, state):
-    """A component of no pixel yet."""
     parent[c], state[c, STAMP], state[c, ROW] = c, 0, -1
     state[c, X0], state[c, Y0] = 1 << 30, 1 << 30
     state[c, X1], state[c, Y1] = -1, -1

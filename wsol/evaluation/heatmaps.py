@@ -109,7 +109,6 @@ def _check_dtype(array: NDArray, where: str) -> None:
 
 
 def _score_map(array: NDArray, where: str) -> Floats:
-    """One map, checked and brought to the frame."""
     if array.ndim != 2 or array.size == 0:
         raise ScoreMapError(f"{where}: a map has two dimensions (H, W), this one {array.shape}")
     _check_dtype(array, where)

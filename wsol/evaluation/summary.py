@@ -134,7 +134,6 @@ def _at(
 
 
 def _without_nan(value: Any) -> Any:
-    """NaN, which JSON has not, becomes None."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -49,18 +49,23 @@ def run_folder(run: str | Path) -> Path:
     return FOLDER / run if is_name else Path(run)
 
 
-def publish(run: Path, evaluation: Path, out: Path) -> Path:
-    """Write a published run into out/<name of the run> and return that folder.
+def publish(
+    run: Path, evaluation: Path, out: Path, *, name: str = "", key: str = "", terms: str = ""
+) -> Path:
+    """Write a published run into out/<name> and return that folder.
 
-    run : folder of a trained run; evaluation : folder of its localization tables
+    run : folder of a trained run; evaluation : folder of its localization tables, <key>-...
+    name, key : by default the name of the run's folder
+    terms : of the data that it learned from, for the card
 
     Raises FileNotFoundError if the tables of its class map are missing.
     """
-    kinds = [k for k in KINDS if (evaluation / f"{run.name}-{k}-test.npz").is_file()]
+    name, key = name or run.name, key or run.name
+    kinds = [k for k in KINDS if (evaluation / f"{key}-{k}-test.npz").is_file()]
     if "class" not in kinds:
-        raise FileNotFoundError(f"{evaluation} has no tables of the class map of {run.name}")
-    pairs = {kind: read_pair(evaluation, f"{run.name}-{kind}") for kind in kinds}
-    folder = out / run.name
+        raise FileNotFoundError(f"{evaluation} has no tables of the class map of {key}")
+    pairs = {kind: read_pair(evaluation, f"{key}-{kind}") for kind in kinds}
+    folder = out / name
     with written_whole(folder / WEIGHTS) as partial:
         shutil.copyfile(run / WEIGHTS, partial)
     record = json.loads((run / "run.json").read_text("utf-8"))
@@ -69,11 +74,12 @@ def publish(run: Path, evaluation: Path, out: Path) -> Path:
         kind: {"read_out": fullsup.meta["read_out"], "tau": round(choose_tau(fullsup), 4)}
         for kind, (_, fullsup) in pairs.items()
     }
-    for name, content in (("run.json", kept), (BOXES, boxes)):
-        write_text(folder / name, json.dumps(content, indent=2, sort_keys=True) + "\n")
+    for file, content in (("run.json", kept), (BOXES, boxes)):
+        write_text(folder / file, json.dumps(content, indent=2, sort_keys=True) + "\n")
     digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
     test = {kind: table for kind, (table, _) in pairs.items()}
-    write_text(folder / "card.md", model_card(f"{out.name}/{run.name}", kept, test, boxes, digest))
+    card = model_card(f"{out.name}/{name}", kept, test, boxes, digest)
+    write_text(folder / "card.md", f"{card}\n## Terms\n\n{terms}\n" if terms else card)
     return folder
 
 

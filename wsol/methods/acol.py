@@ -25,9 +25,7 @@ class Config:
     """How much is erased, and how wide the classifiers are."""
 
     erase_threshold: float = 0.7  # of the first class map, min-max normalized
-    acol_width: int = (
-        1024  # channels of the hidden layers, or those of the features if they are less
-    )
+    acol_width: int = 1024  # channels of the hidden layers, at most those of the features
 
     def __post_init__(self) -> None:
         check_range(self, "acol_width", low=1)

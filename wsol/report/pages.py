@@ -182,7 +182,6 @@ def _headline(reports: Path) -> list[dict[str, dict]]:
 
 
 def _quoted(reports: Path) -> list[tuple[str, list[dict[str, dict]]]]:
-    """Published errors: for each data set its rows."""
     table = pd.read_csv(reports / "published" / "localization_error.csv", dtype=str).fillna("-")
     groups = table.rename(columns=QUOTED).groupby("dataset", sort=False)[[*QUOTED.values()]]
     return [(name, [_cells(row) for row in rows.to_dict("records")]) for name, rows in groups]
@@ -193,7 +192,6 @@ def _cells(row: Mapping[str, str], page: str = "") -> dict[str, dict]:
 
 
 def _write_document(root: Path, source: str, out: str, pages: Mapping[str, str]) -> str:
-    """Write a Markdown file as a page, both from the root; return its title."""
     text = (root / source).read_text("utf-8")
     title, folder = text.partition("\n")[0].lstrip("# "), posixpath.dirname(out)
     body = relink(markdown2html(text), posixpath.dirname(source), folder, pages)

@@ -96,15 +96,22 @@ def in_order(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def localization_error(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean over the seeds, and sample standard deviation (n - 1) of `SPREAD`, of `per_run`.
+    """`mean_over_seeds` of `per_run`, in the order of the report; the ablation is left out."""
+    table = in_order(mean_over_seeds(runs[runs["stage"] != "ablate"]))
+    return table.sort_values("dataset", kind="stable", ignore_index=True)
 
-    One row per data set, method and backbone; the ablation is left out.
+
+def mean_over_seeds(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean over the seeds, and sample standard deviation (n - 1) of `SPREAD`.
+
+    runs : one row per run and map, with `KEYS`, seed and the numbers of `evaluate`
+
+    One row per data set, method and backbone, in the order of their first runs.
     """
     numbers = {f"{name}_{of}": (name, how) for name in SPREAD for of, how in MEAN_AND_SD}
     numbers |= {f"{name}_mean": (name, "mean") for name in MEANS}
-    groups = runs[runs["stage"] != "ablate"].groupby(KEYS, sort=False)
-    table = in_order(groups.agg(n_seeds=("seed", "size"), **numbers).reset_index())
-    return table.sort_values("dataset", kind="stable", ignore_index=True)
+    groups = runs.groupby(KEYS, sort=False)
+    return groups.agg(n_seeds=("seed", "size"), **numbers).reset_index()
 
 
 def background_images(runs: pd.DataFrame) -> pd.DataFrame:

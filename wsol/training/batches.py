@@ -22,7 +22,7 @@ from wsol.datasets.images import Images, as_input, open_images
 from wsol.datasets.index import INDEX, read_index, rows_of
 from wsol.methods import Batch, get_method
 from wsol.training.config import Execution, TrainConfig
-from wsol.training.features import Features, open_features, takes_features
+from wsol.training.features import Features, crop_corner, open_features, takes_features
 
 FLIP = 2**23  # of the 24 bits that torch.rand makes a float of: below one half
 
@@ -119,8 +119,7 @@ class _Steps(Dataset):
 
     def __init__(self, data: TrainData, draws: Draws, config: TrainConfig, part: slice) -> None:
         self.data, self.draws, self.size, self.part = data, draws, config.input_size, part
-        margin = data.images.size - config.input_size
-        self.step = margin / max(1, config.crop_grid - 1) if config.crop_grid else 1
+        self.grid = config.crop_grid
 
     def __len__(self) -> int:
         return len(self.draws.objects.rows)
@@ -140,7 +139,9 @@ class _Steps(Dataset):
             return torch.stack([source.view(*view) for view in zip(*chosen, strict=True)])
         crops = torch.empty(len(chosen[0]), 3, self.size, self.size, dtype=torch.uint8)
         for crop, row, top, left, flip in zip(crops, *chosen, strict=True):
-            corner = round(top * self.step), round(left * self.step)
+            corner = top, left
+            if self.grid:
+                corner = crop_corner(top, left, source.size - self.size, self.grid)
             image = F.crop(source[row], *corner, self.size, self.size)
             crop.copy_(F.horizontal_flip(image) if flip else image)
         return crops

@@ -22,6 +22,12 @@ from wsol.training.config import Execution, TrainConfig
 IN_MEMORY = 4 * 10**9  # bytes; random reads of a mapped file wait for the disk
 
 
+def crop_corner(row: int, column: int, margin: int, grid: int) -> tuple[int, int]:
+    """Top and left of a crop, pixels, at (row, column) of a grid in images larger by `margin`."""
+    step = margin / max(grid - 1, 1)
+    return round(row * step), round(column * step)
+
+
 class Features:
     """Packed features (F,) float16 of N images in grid x grid crops, plain and mirrored.
 
@@ -55,10 +61,8 @@ class Features:
         rest, flip = divmod(number, self.flips)
         rest, column = divmod(rest, self.grid)
         i, row = divmod(rest, self.grid)
-        step = (self.size - self.crop) / max(self.grid - 1, 1)
-        image = F.crop(
-            self.images[i], round(row * step), round(column * step), self.crop, self.crop
-        )
+        corner = crop_corner(row, column, self.size - self.crop, self.grid)
+        image = F.crop(self.images[i], *corner, self.crop, self.crop)
         image = F.horizontal_flip(image) if flip else image
         images = as_input(image[None], next(self.backbone.buffers()).device)
         return self.backbone.pack(images)[0].cpu()

@@ -214,7 +214,6 @@ def _describe(execution: Execution, device: torch.device) -> dict[str, object]:
 
 
 def _wrapped(network: nn.Module, execution: Execution, device: torch.device) -> nn.Module:
-    """The network, compiled and spread over processes, sharing the parameters."""
     runner = network
     if world_size() > 1:
         if device.type == "cuda":  # statistics of the whole step; gloo cannot

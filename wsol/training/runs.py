@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 import wsol
 from wsol.backbones import build_backbone
@@ -91,18 +91,16 @@ def load_network(weights: str | Path) -> tuple[nn.Module, TrainConfig]:
     whole = any(name.startswith("backbone.early.") for name in state)
     built = replace(config, weights=None) if whole else config
     network = build_network(built, num_classes)
-    network.load_state_dict(
-        {k: network.state_dict()[k] for k in _installed(network, built)} | state
-    )
+    network.load_state_dict(_installed(network, built) | state)
     return network.eval(), config
 
 
-def _installed(network: nn.Module, config: TrainConfig) -> set[str]:
-    """Names of the frozen tensors that come with an installed package, so no run holds them."""
+def _installed(network: nn.Module, config: TrainConfig) -> dict[str, Tensor]:
+    """The frozen tensors that come with an installed package, by name: no run holds them."""
     if config.weights != "DEFAULT" or not config.backbone.startswith("efficientnet-lite0"):
-        return set()
+        return {}
     frozen = {id(t) for m in network.backbone.frozen for t in m.state_dict(keep_vars=True).values()}
-    return {k for k, v in network.state_dict(keep_vars=True).items() if id(v) in frozen}
+    return {k: v for k, v in network.state_dict(keep_vars=True).items() if id(v) in frozen}
 
 
 def provenance() -> dict[str, object]:

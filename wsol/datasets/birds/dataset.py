@@ -82,7 +82,6 @@ class _Job(NamedTuple):
 
 
 def _jobs(config: BirdsConfig, stream: str, folder: Path) -> list[_Job]:
-    """All images of one stream; labels go round so that the classes are balanced."""
     jobs = []
     for i in range(getattr(config, f"n_{stream}")):
         label, name = i % len(SPECIES), f"background_{i:04d}.jpg"

@@ -18,12 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from wsol.datasets.checks import DatasetError, raise_errors, read_lines
 from wsol.datasets.files import written_whole
 from wsol.datasets.ilsvrc import ANNOTATIONS, IMAGES
 from wsol.datasets.memo import Memo
+from wsol.datasets.progress import ProgressBar
 from wsol.datasets.sources import Source
 
 CUB, MASKS = "CUB_200_2011.tgz", "segmentations.tgz"
@@ -90,7 +89,7 @@ class Unpacked:
         archive.fileobj.seek(archive.offset)
         if archive.fileobj.read(BLOCK) != bytes(BLOCK):
             self.errors.append(f"{where}: truncated or damaged after {archive.offset} bytes")
-        shown = tqdm(accepted.items(), Path(where).name, unit="file", leave=False, delay=2)
+        shown = ProgressBar(accepted.items(), Path(where).name, unit="file", leave=False, delay=2)
         return ((member, path) for path, member in shown)
 
     def write(self, archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
@@ -193,7 +192,7 @@ def md5_of(path: Path, memo: Path | None = None) -> str:
         if (value := known.get("md5", state)) is None:
             bar = dict(total=path.stat().st_size, unit="B", unit_scale=True, leave=False, delay=2)
             digest = hashlib.md5(usedforsecurity=False)
-            with tqdm.wrapattr(file, "read", desc=path.name, **bar) as shown:
+            with ProgressBar.wrapattr(file, "read", desc=path.name, **bar) as shown:
                 while chunk := shown.read(2**20):
                     digest.update(chunk)
             value = digest.hexdigest()

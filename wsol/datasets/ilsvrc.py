@@ -25,7 +25,6 @@ from xml.etree.ElementTree import ParseError
 
 import pandas as pd
 from defusedxml import ElementTree
-from tqdm.auto import tqdm
 
 from wsol.datasets.checks import (
     CORNERS,
@@ -42,6 +41,7 @@ from wsol.datasets.checks import (
 )
 from wsol.datasets.index import TEST, TRAIN_WEAKSUP, index_table
 from wsol.datasets.metadata import fullsup_rows
+from wsol.datasets.progress import ProgressBar
 
 IMAGES = Path("ILSVRC/Data/CLS-LOC")
 ANNOTATIONS = Path("ILSVRC/Annotations/CLS-LOC")
@@ -163,7 +163,7 @@ def _train_rows(
     unknown |= set() if listed is None else set(listed["image"].str.replace("/.*", "", regex=True))
     unlisted = sorted(unknown.difference(classes))
     errors += [f"{folder / wnid}: no class of the list of classes" for wnid in unlisted]
-    shown = tqdm(classes, "classes", unit="class", leave=False, delay=2)
+    shown = ProgressBar(classes, "classes", unit="class", leave=False, delay=2)
     images = [
         (f"{wnid}/{name}", f"{folder}/{wnid}/{name}", label, classes[wnid], TRAIN_WEAKSUP)
         for label, wnid in enumerate(shown)
@@ -200,7 +200,7 @@ def _val_rows(
     _check_listed(folder, images["path"], listed, errors)
     objects = [
         {"path": name} | one
-        for name in tqdm(images["path"], "annotations", leave=False, delay=2)
+        for name in ProgressBar(images["path"], "annotations", leave=False, delay=2)
         for one in read_voc(annotations / f"{Path(name).stem}.xml", errors)
     ]
     boxes = pd.DataFrame(objects, columns=["path", "where", "wnid", *CORNERS], dtype="str")

@@ -23,10 +23,10 @@ import torch
 from numpy.lib.format import open_memmap
 from PIL import Image
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from wsol.datasets.files import locked, write_text
 from wsol.datasets.index import rows_of
+from wsol.datasets.progress import ProgressBar
 
 LOAD_RATIO = 256 / 224  # train images are loaded this much larger than they are cropped
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -248,7 +248,7 @@ def _fill(
         make_array(partial, dtype, shape)
     array = open_memmap(partial, "r+")
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        for start in tqdm(range(done, len(array), CHUNK), desc="cache", unit="chunk"):
+        for start in ProgressBar(range(done, len(array), CHUNK), desc="cache", unit="chunk"):
             rows = range(start, min(start + CHUNK, len(array)))
             for i, value in zip(rows, pool.map(item, rows), strict=True):
                 array[i] = value.numpy()

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm.auto import tqdm
+from wsol.datasets.progress import ProgressBar
 
 MEMO = "memo.sqlite"  # name of the memo in a prepared folder
 BATCH = 256  # files under way at a time, and values per transaction
@@ -122,7 +122,7 @@ def map_files(
     workers : threads, one per core by default
     keep : write new values to the memo; a text is an error message and is never kept
     """
-    bar = tqdm(total=len(paths), desc=kind, unit="image", leave=False, delay=2)
+    bar = ProgressBar(total=len(paths), desc=kind, unit="image", leave=False, delay=2)
     with Memo(memo) as known, ThreadPoolExecutor(workers or os.cpu_count()) as pool, bar:
         for start in range(0, len(paths), BATCH):
             chunk = paths[start : start + BATCH]

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from tqdm.auto import tqdm
 
 from wsol.datasets.index import parse_boxes
+from wsol.datasets.progress import ProgressBar
 from wsol.evaluation.boxes import (
     LEVELS,
     TAUS,
@@ -164,7 +164,9 @@ def localize(
     jobs = [_Row(*row) for row in index[list(_Row._fields)].itertuples(index=False)]
     evaluate = partial(_evaluate, score_of=score_of, thresholds=thresholds, masks=masks)
     results = _in_order(lambda i: evaluate(maps[i], jobs[i]), len(jobs), workers)
-    bar = tqdm(results, desc=progress, total=len(jobs), unit="map", disable=progress is None)
+    bar = ProgressBar(
+        results, desc=progress, total=len(jobs), unit="map", show=progress is not None
+    )
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # maps side by side, not threads within each
     try:

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from wsol.datasets.files import locked, replace_folder
 from wsol.datasets.images import Images, as_input, make_array, open_images
+from wsol.datasets.progress import ProgressBar
 from wsol.training.config import Execution
 from wsol.training.distributed import (
     choose_device,
@@ -222,7 +222,7 @@ def _predict_all(
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),
     )
-    bar = tqdm(loader, desc="predict", unit="batch", disable=rank() > 0)
+    bar = ProgressBar(loader, desc="predict", unit="batch", show=rank() == 0)
     bf16 = execution.precision == "bf16"
     with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
         for b, batch in zip(mine, bar, strict=True):

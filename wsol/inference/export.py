@@ -14,9 +14,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
-from tqdm.auto import tqdm
 
 from wsol.datasets.files import write_table, write_text, written_whole
+from wsol.datasets.progress import ProgressBar
 from wsol.inference.localize import Detection, Source, image_files, iterate_images, read_image
 from wsol.inference.published import run_folder
 from wsol.inference.settings import display_name
@@ -150,7 +150,7 @@ def localize_to_folder(
     detections: list[Detection] = []
     number = 0
     total = settings.get("top", 1) * len(files)
-    for d in tqdm(stream, desc="localize", total=total, unit="box"):
+    for d in ProgressBar(stream, desc="localize", total=total, unit="box"):
         number += d.rank == 1
         if overlays and d.rank == 1:
             drawn = Image.fromarray(overlay(read_image(d.image), d.score_map, d.box))

@@ -17,10 +17,10 @@ import torch
 from filelock import Timeout
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from tqdm.auto import tqdm
 
 from wsol import project_root
 from wsol.datasets.files import locked
+from wsol.datasets.progress import ProgressBar
 from wsol.methods import Batch, get_method
 from wsol.training.batches import TrainData, epoch_batches, load_training_data, with_features
 from wsol.training.checkpoint import Checkpoint, Progress
@@ -159,7 +159,8 @@ def _train(
     resumed = progress.epoch * steps + progress.step
     runner, teacher = _wrapped(network, execution, device), _teacher(config, device)
     epochs = range(progress.epoch, config.epochs)
-    for epoch in (bar := tqdm(epochs, desc=f"{config.method}-{config.seed}", disable=rank() > 0)):
+    name = f"{config.method}-{config.seed}"
+    for epoch in (bar := ProgressBar(epochs, desc=name, show=rank() == 0)):
         batches = epoch_batches(
             *(config, data, epoch),
             first_step=progress.step,
@@ -171,7 +172,7 @@ def _train(
             batches = (replace(batch, teacher=teacher) for batch in batches)
         row = _train_epoch(config, runner, optimizer, batches, progress, checkpoint, execution)
         rate = progress.epoch * steps * config.batch_size / progress.elapsed()
-        bar.set_postfix(loss=f"{row['loss']:.3f}", images_per_s=f"{rate:.0f}")
+        bar.report(f"epoch {epoch + 1}: loss {row['loss']:.3f}, {rate:.0f} images/s")
     if rank() == 0:
         images = config.epochs * steps * config.batch_size
         about = {

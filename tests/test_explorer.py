@@ -110,7 +110,7 @@ def test_an_order_without_images_says_so(shown) -> None:
 def test_without_widgets_there_is_a_figure(shown, tmp_path: Path) -> None:
     assert set(shown._repr_mimebundle_()) == {WIDGET, "image/png", "text/plain"}
     with pytest.raises(FileNotFoundError, match="no tables of cam-0"):
-        explore([tmp_path / "cam-0"], tmp_path)
+        explore([tmp_path / "cam-0"], shown.gallery.root)
 
 
 def test_decisions_of_the_background_explorer_are_in_the_manifest(tiny_runs, tmp_path) -> None:

@@ -38,6 +38,7 @@ def test_there_is_a_small_run_of_each_method_of_the_report() -> None:
 @pytest.mark.parametrize("run", RUNS, ids=NAMES)
 def test_thresholds_and_card_follow_from_the_committed_tables(run: Path) -> None:
     boxes, card = json.loads((run / "boxes.json").read_text("utf-8")), (run / "card.md").read_text()
+    assert boxes.pop("weights_sha256") in card
     for kind, settings in boxes.items():
         test, fullsup = (
             LocalizationTable.load(TABLES / f"{run.name}-{kind}-{split}.npz")

@@ -218,7 +218,7 @@ def evaluate_few_shot(
     cache : folder for decoded images; without, they are decoded in each epoch
     device : of both networks, see `wsol.training.config.Execution`
     """
-    classifier, trained = load_network(weights)
+    classifier, trained = load_network(weights, index)
     torch.set_num_threads(trained.threads)  # the last bits of a sum depend on them
     classifier = classifier.to(choose_device(device))
     fitted, held_out = split_fullsup(rows_of(index, TRAIN_FULLSUP), config.seed)

@@ -162,7 +162,7 @@ def evaluate_posthoc(
     device : of the network, see `wsol.training.config.Execution`
     """
     layers = {kind: parse_kind(kind) for kind in kinds}
-    network, config = load_network(weights)
+    network, config = load_network(weights, index)
     torch.set_num_threads(config.threads)  # the last bits of a sum depend on them
     network = network.to(choose_device(device))
     rows, maps = {split: rows_of(index, split) for split in (TRAIN_FULLSUP, TEST)}, {}

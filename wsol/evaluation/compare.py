@@ -53,7 +53,7 @@ def evaluate_protocols(
     Columns: protocol, method, seed, read_out, averaged_over, tau (chosen on `train-fullsup`), the
     three errors at it, cls_error (of the protocol's frame), and gt_known_loc_error_oracle.
     """
-    network, config = load_network(weights)
+    network, config = load_network(weights, index)
     rows = {split: rows_of(index, split) for split in (TRAIN_FULLSUP, TEST)}
     table = []
     for name in protocols:

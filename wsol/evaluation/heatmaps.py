@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from wsol.datasets.checks import raise_errors, read_lines, report, unique
 from wsol.evaluation.boxes import FRAME
 
+TOLERANCE = 1e-5  # outside [0, 1] that a map may be by rounding; it is clipped
 SHOWN = 5  # names of images that a message lists
 RANKED = 5  # classes that a prediction ranks
 COLUMNS = ("image_id", *(f"class_{i}" for i in range(1, RANKED + 1)))
@@ -63,7 +64,8 @@ def open_score_maps(path: str | Path, image_ids: Sequence[str]) -> ScoreMaps:
 
     Raises ScoreMapError at once if maps are missing or belong to no image, or their number, shape
     or type is wrong; and when a map is read, if its file cannot be (pickled objects never are), it
-    is not of floats in two dimensions, or a value is not finite or outside [0, 1].
+    is not of floats in two dimensions, or a value is not finite or more than `TOLERANCE` outside
+    [0, 1].
     """
     path, image_ids = Path(path), tuple(image_ids)
     if len(set(image_ids)) != len(image_ids):
@@ -102,7 +104,7 @@ def _open(path: Path) -> np.memmap:
 
 
 def _check_dtype(array: NDArray, where: str) -> None:
-    if not np.issubdtype(array.dtype, np.floating):
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         grey = array.dtype == np.uint8
         hint = "divide grey levels by 255" if grey else "write them as float32 or float64"
         raise ScoreMapError(f"{where}: score maps are floats in [0, 1], not {array.dtype}: {hint}")
@@ -117,8 +119,9 @@ def _score_map(array: NDArray, where: str) -> Floats:
         bad = np.count_nonzero(~np.isfinite(score))
         raise ScoreMapError(f"{where}: {bad} of {score.size} values are NaN or infinite")
     low, high = score.min(), score.max()
-    if low < 0 or high > 1:
-        raise ScoreMapError(f"{where}: values from {low:g} to {high:g}, not in [0, 1]")
+    if low < -TOLERANCE or high > 1 + TOLERANCE:
+        raise ScoreMapError(f"{where}: values from {low:.7g} to {high:.7g}, not in [0, 1]")
+    score = score.clip(0, 1)
     if score.shape == (FRAME, FRAME):
         return score
     resized = cv2.resize(score, (FRAME, FRAME), interpolation=cv2.INTER_CUBIC)

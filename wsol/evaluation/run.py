@@ -24,9 +24,10 @@ from wsol.evaluation.predict import predict, predict_split, read_out_map, read_o
 from wsol.evaluation.table import LocalizationTable
 from wsol.methods import get_method
 from wsol.training.config import Execution, TrainConfig
-from wsol.training.runs import load_network
+from wsol.training.runs import digest_of, load_network
 
 PROTOCOL = "choe2020"
+WEIGHTS_SHA256 = "weights_sha256"  # what tables and settings call the weights that they belong to
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,10 @@ def evaluate_run(
     workers : threads that turn maps into boxes
     maps : folder for the maps of the splits, `predict_split` writes them; without, they stay in
         memory, and `execution` and `resume_dir` mean nothing
+
+    The tables name the sha256 of the weights. Raises ValueError if the run learned other classes.
     """
-    network, config = load_network(weights)
+    network, config = load_network(weights, index)
     rows = {split: rows_of(index, split) for split in (TRAIN_FULLSUP, TEST)}
     if maps is None:
         predicted = {
@@ -85,7 +88,8 @@ def evaluate_run(
             s: predict_split(weights, some, root, Path(maps) / s, execution, resume_dir)
             for s, some in rows.items()
         }
-    about = about_run(config, root, n_background) | dict(meta or {})
+    about = about_run(config, root, n_background) | {WEIGHTS_SHA256: digest_of(weights)}
+    about |= dict(meta or {})
     return evaluate_maps(predicted, rows, root, kinds, about, workers)
 
 

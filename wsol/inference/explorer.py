@@ -50,9 +50,10 @@ class Gallery:
 def open_gallery(evaluations: list[Path], data: Path) -> Gallery:
     """Open evaluations: folders named <method>-<seed> with localization/ and maps/.
 
-    Raises FileNotFoundError if one of them has no localization tables.
+    Raises FileNotFoundError if one of them has no localization tables, ValueError if they are of
+    another data set.
     """
-    sources = {}
+    sources, rows = {}, rows_of(read_index(data / INDEX), TEST)
     for folder in evaluations:
         files = sorted((folder / "localization").glob(f"{folder.name}-*-test.npz"))
         if not files:
@@ -60,8 +61,10 @@ def open_gallery(evaluations: list[Path], data: Path) -> Gallery:
         for file in files:
             kind = file.name.removeprefix(f"{folder.name}-").removesuffix("-test.npz")
             pair = read_pair(file.parent, f"{folder.name}-{kind}")
+            if pair[0].rows["image_id"].tolist() != rows["image_id"].tolist():
+                raise ValueError(f"{file} is of other images than `test` of {data}")
             sources[folder.name, kind] = (folder / "maps" / TEST, kind, *pair)
-    return Gallery(rows_of(read_index(data / INDEX), TEST), data, sources)
+    return Gallery(rows, data, sources)
 
 
 def orders(gallery: Gallery) -> list[str]:

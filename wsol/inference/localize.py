@@ -207,7 +207,7 @@ def iterate_images(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
     network, config, num_classes = open_run(run, map, choose_device(device))
-    settings = box_settings(run, config, evaluation, map, tau, read_out)
+    settings = box_settings(run, evaluation, map, tau, read_out)
     names = class_names(run, data, num_classes)
     if not 1 <= top <= num_classes:
         raise ValueError(f"top is {top}; it must be 1 to {num_classes}, the number of classes")

@@ -7,23 +7,24 @@ run.json (configuration, class names, number of parameters), boxes.json (read-ou
 map, chosen on `train-fullsup`) and card.md (purpose and errors of the network).
 """
 
-import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
 from wsol.datasets.files import write_text, written_whole
 from wsol.datasets.index import TRAIN_FULLSUP
 from wsol.evaluation.metrics import choose_tau, cls_error, localization_errors
+from wsol.evaluation.run import WEIGHTS_SHA256
 from wsol.evaluation.stats import error_interval, wilson_interval
 from wsol.evaluation.table import LocalizationTable
-from wsol.inference.settings import BOXES, KINDS, display_name
+from wsol.inference.settings import BOXES, KINDS, check_weights, display_name
 from wsol.report.format import rounded
 from wsol.report.names import METHODS
 from wsol.report.tables import read_pair
+from wsol.training.runs import WEIGHTS, digest_of
 
 FOLDER = Path(__file__).parents[1] / "published"
-WEIGHTS = "weights.safetensors"
 ERRORS = {
     "GT-known localization": "gt_known_loc_error",
     "Top-1 localization": "top1_loc_error",
@@ -58,25 +59,30 @@ def publish(
     name, key : by default the name of the run's folder
     terms : of the data that it learned from, for the card
 
-    Raises FileNotFoundError if the tables of its class map are missing.
+    Raises FileNotFoundError if the tables of its class map are missing, ValueError if tables are of
+    other weights.
     """
     name, key = name or run.name, key or run.name
     kinds = [k for k in KINDS if (evaluation / f"{key}-{k}-test.npz").is_file()]
     if "class" not in kinds:
         raise FileNotFoundError(f"{evaluation} has no tables of the class map of {key}")
     pairs = {kind: read_pair(evaluation, f"{key}-{kind}") for kind in kinds}
+    for kind, pair in pairs.items():
+        for table in pair:
+            path = evaluation / f"{key}-{kind}-{table.meta['split']}.npz"
+            check_weights(path, table.meta.get(WEIGHTS_SHA256), run)
     folder = out / name
     with written_whole(folder / WEIGHTS) as partial:
         shutil.copyfile(run / WEIGHTS, partial)
     record = json.loads((run / "run.json").read_text("utf-8"))
     kept = {k: record[k] for k in ("class_names", "config", "parameters") if k in record}
-    boxes = {
+    digest = digest_of(folder / WEIGHTS)
+    boxes: dict = {
         kind: {"read_out": fullsup.meta["read_out"], "tau": round(choose_tau(fullsup), 4)}
         for kind, (_, fullsup) in pairs.items()
     }
-    for file, content in (("run.json", kept), (BOXES, boxes)):
+    for file, content in (("run.json", kept), (BOXES, boxes | {WEIGHTS_SHA256: digest})):
         write_text(folder / file, json.dumps(content, indent=2, sort_keys=True) + "\n")
-    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
     test = {kind: table for kind, (table, _) in pairs.items()}
     card = model_card(f"{out.name}/{name}", kept, test, boxes, digest)
     write_text(folder / "card.md", f"{card}\n## Terms\n\n{terms}\n" if terms else card)
@@ -111,6 +117,7 @@ def model_card(
     images, data = len(table.rows), table.meta["dataset"].capitalize()
     read_outs = [f"| {kind} | {b['read_out']} | {b['tau']:.3f} |" for kind, b in boxes.items()]
     names = ", ".join(map(display_name, run.get("class_names", ["no names"])))
+    names = re.sub(r"([\\`*<>\[\]|&])", r"\\\1", names)  # Markdown would take them for its own
     return f"""\
 # {METHODS[config["method"], "class"]}, seed {config["seed"]}: {name}
 

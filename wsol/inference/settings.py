@@ -9,12 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from wsol.datasets.index import INDEX, TRAIN_FULLSUP, read_index
+from wsol.datasets.index import INDEX, TRAIN_FULLSUP, index_table, read_index
 from wsol.evaluation.metrics import choose_tau
 from wsol.evaluation.predict import READ_OUTS, run_network
+from wsol.evaluation.run import WEIGHTS_SHA256
 from wsol.evaluation.table import LocalizationTable
 from wsol.training.config import TrainConfig
-from wsol.training.runs import load_network
+from wsol.training.runs import WEIGHTS, check_classes, digest_of, load_network
 
 KINDS = ("class", "foreground", "product")
 BOXES = "boxes.json"  # of a published run: read-out and tau of each map
@@ -37,7 +38,7 @@ def open_run(
     """
     if kind not in KINDS:
         raise ValueError(f"map is {kind!r}; known: {', '.join(KINDS)}")
-    weights = Path(run) / "weights.safetensors"
+    weights = Path(run) / WEIGHTS
     if not weights.is_file():
         raise FileNotFoundError(f"no {weights}; notebooks/30_train.ipynb trains a run")
     network, config = load_network(weights)
@@ -49,7 +50,7 @@ def open_run(
     return network, config, outputs.logits.shape[1]
 
 
-def _fullsup_table(folder: Path, run: Path, config: TrainConfig, kind: str) -> LocalizationTable:
+def _fullsup_table(folder: Path, run: Path, kind: str) -> LocalizationTable:
     path = folder / f"{run.resolve().name}-{kind}-{TRAIN_FULLSUP}.npz"
     if not path.is_file():
         raise ValueError(
@@ -57,16 +58,24 @@ def _fullsup_table(folder: Path, run: Path, config: TrainConfig, kind: str) -> L
             "or give tau yourself"
         )
     table = LocalizationTable.load(path)
-    for name in ("method", "backbone", "seed"):
-        theirs, own = table.meta.get(name), str(getattr(config, name))
-        if theirs not in (None, own):
-            raise ValueError(f"{path} is of another run: {name} {theirs}, where {run} has {own}")
+    check_weights(path, table.meta.get(WEIGHTS_SHA256), run)
     return table
+
+
+def check_weights(path: Path, measured: str | None, run: Path) -> None:
+    """Raise ValueError unless `path`, measured on weights of this sha256, belongs to the run.
+
+    Names bind nothing: another run may have the same, and a training may be repeated.
+    """
+    if measured != digest_of(run / WEIGHTS):
+        raise ValueError(
+            f"{path} does not belong to {run / WEIGHTS}, whose sha256 is not the one in it: "
+            "evaluate this run (`wsol evaluate`), or give tau yourself"
+        )
 
 
 def box_settings(
     run: str | Path,
-    config: TrainConfig,
     evaluation: str | Path | None,
     kind: str,
     tau: float | None,
@@ -82,11 +91,13 @@ def box_settings(
     if evaluation is None and tau is None:
         evaluation = find_evaluation(run)
     if evaluation is not None:
-        table = _fullsup_table(Path(evaluation), Path(run), config, kind)
+        table = _fullsup_table(Path(evaluation), Path(run), kind)
         tau = choose_tau(table) if tau is None else tau
         read_out = read_out or table.meta["read_out"]
     elif tau is None and (Path(run) / BOXES).is_file():
-        chosen = json.loads((Path(run) / BOXES).read_text("utf-8"))[kind]
+        chosen = json.loads((Path(run) / BOXES).read_text("utf-8"))
+        check_weights(Path(run) / BOXES, chosen.get(WEIGHTS_SHA256), Path(run))
+        chosen = chosen[kind]
         tau, read_out = chosen["tau"], chosen["read_out"]
     if tau is None:
         raise ValueError(
@@ -112,19 +123,12 @@ def find_evaluation(run: str | Path) -> Path | None:
 
 
 def class_names(run: str | Path, data: str | Path | None, num_classes: int) -> list[str]:
-    """Return the class names by label: of data/index.csv, else of the run, else the numbers.
+    """Return the class names by label: of the run, else of data/index.csv, else the numbers.
 
-    Raises ValueError if that data set has another number of classes.
+    Raises ValueError if that data set has other classes than those that the run learned.
     """
-    if data is None:
-        file = Path(run) / "run.json"
-        record = json.loads(file.read_text("utf-8")) if file.is_file() else {}
-        return record.get("class_names") or [str(label) for label in range(num_classes)]
-    path = Path(data) / INDEX
-    named = read_index(path).drop_duplicates("label").set_index("label")["class_name"]
-    if named.index.max() + 1 != num_classes:
-        raise ValueError(f"{path} has {named.index.max() + 1} classes, the network {num_classes}")
-    return [named.get(label, str(label)) for label in range(num_classes)]
+    index = index_table([]) if data is None else read_index(Path(data) / INDEX)
+    return check_classes(Path(run) / WEIGHTS, num_classes, index)
 
 
 def display_name(class_name: str) -> str:

@@ -63,6 +63,7 @@ STYLE = {
     "figure.dpi": 100,
     "figure.constrained_layout.use": True,
     "font.size": 10,
+    "text.parse_math": False,  # a class name may hold a dollar sign
     "axes.titlesize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,

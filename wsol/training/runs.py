@@ -81,11 +81,20 @@ def write_run(
         save_file(tensors, path, metadata={"config": json.dumps(settings, sort_keys=True)})
 
 
-def load_network(weights: str | Path) -> tuple[nn.Module, TrainConfig]:
-    """Load a trained network, in evaluation mode, and its configuration from one weights file."""
+def load_network(
+    weights: str | Path, index: pd.DataFrame | None = None
+) -> tuple[nn.Module, TrainConfig]:
+    """Load a trained network, in evaluation mode, and its configuration from one weights file.
+
+    index : index table of the data set that it is loaded for
+
+    Raises ValueError if the index table has another class under a label than the run learned.
+    """
     with safe_open(weights, framework="pt") as file:
         settings = json.loads(file.metadata()["config"])
     num_classes = settings.pop("num_classes")
+    if index is not None:
+        check_classes(weights, num_classes, index)
     config = TrainConfig(**settings)
     state = load_file(weights)
     whole = any(name.startswith("backbone.early.") for name in state)
@@ -93,6 +102,30 @@ def load_network(weights: str | Path) -> tuple[nn.Module, TrainConfig]:
     network = build_network(built, num_classes)
     network.load_state_dict(_installed(network, built) | state)
     return network.eval(), config
+
+
+def check_classes(weights: str | Path, num_classes: int, index: pd.DataFrame) -> list[str]:
+    """Names of the classes by label: those that the run learned, else those of the index table.
+
+    Raises ValueError if the index table has another class under a label, or more classes.
+    """
+    record = Path(weights).with_name("run.json")
+    about = json.loads(record.read_text("utf-8")) if record.is_file() else {}
+    learned = dict(enumerate(about.get("class_names") or ()))
+    for row in index.drop_duplicates("label").itertuples():
+        name = learned.setdefault(row.label, row.class_name)
+        if name != row.class_name or row.label >= num_classes:
+            known = f"{name!r} under it" if row.label < num_classes else f"{num_classes} classes"
+            raise ValueError(
+                f"the data set has {row.class_name!r} under label {row.label}, but {weights} "
+                f"learned {known}: a run belongs to the data set that it was trained on"
+            )
+    return [learned.get(label, str(label)) for label in range(num_classes)]
+
+
+def digest_of(weights: str | Path) -> str:
+    """sha256 of a weights file, which binds what was measured to it."""
+    return hashlib.sha256(Path(weights).read_bytes()).hexdigest()
 
 
 def _installed(network: nn.Module, config: TrainConfig) -> dict[str, Tensor]:

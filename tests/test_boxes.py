@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from wsol.evaluation.boxes import (
+    NO_BOX,
     TAUS,
     best_iou,
     box_iou,
     contour_boxes,
     contours,
-    iou_per_level,
     largest_box,
     largest_boxes,
+    level_iou,
     levels_of,
     quantize,
     resize_boxes,
@@ -209,6 +210,53 @@ def test_maps_drawn_pixel_by_pixel_have_the_contours_of_opencv(levels):
     assert_contours_are_opencvs(levels)
 
 
+def test_all_binary_maps_of_four_by_four_have_the_contours_of_opencv():
+    pixels = np.arange(16).reshape(4, 4)
+    for number in range(1 << 16):
+        levels = (number >> pixels & 1).astype(np.uint8)
+        result = contours(levels)
+        boxes, best = contour_boxes(levels)
+        there = result.low == 1
+        assert sorted(map(tuple, result.boxes[there].tolist())) == sorted(boxes), number
+        assert result.largest[1].tolist() == list(boxes[best] if boxes else NO_BOX), number
+
+
+def structured_maps() -> dict[str, np.ndarray]:
+    """Full-size score maps in [0, 1] that no smooth field is like."""
+    y, x = np.mgrid[:224, :224]
+    radius, angle = np.hypot(y - 112, x - 112), np.arctan2(y - 112, x - 112)
+    spiral = (radius / 12 + angle / (2 * np.pi)) % 1
+    ramp = x / 223
+    maps = {
+        "checkerboard": (x + y) % 2 * 1.0,
+        "checkerboard on a ramp": ((x + y) % 2) * ramp,
+        "stripes": (y % 3 > 0) * ramp,
+        "combs": ((x % 4 < 2) | (y > 200)) * (1 - y / 300),
+        "spiral": spiral,
+        "thin spiral": (spiral < 0.2) * (1 - radius / 160),
+        "rings": 0.5 + 0.5 * np.cos(radius / 3),
+        "plateaus": (ramp * 5).round() / 5,
+        "ramp": ramp,
+        "one pixel": ((x == 100) & (y == 7)) * 1.0,
+        "all but one pixel": 1 - ((x == 100) & (y == 7)),
+        "frame": ((x % 223 == 0) | (y % 223 == 0)) * 1.0,
+        "nested squares": (np.maximum(abs(x - 112), abs(y - 112)) // 8 % 2) * (1 - radius / 320),
+        "equal squares": ((x % 32 < 9) & (y % 32 < 9)) * 1.0,
+        "constant": np.full((224, 224), 0.5),
+        "zero": np.zeros((224, 224)),
+    }
+    return maps | {f"{name}, upside down": 1 - m for name, m in maps.items() if name != "constant"}
+
+
+@pytest.mark.parametrize("name", structured_maps())
+def test_structured_maps_have_the_contours_of_opencv(name):
+    score = structured_maps()[name].clip(0, 1)
+    score = score[:80, :80] if "checkerboard on" in name else score  # a thousand contours a level
+    assert_contours_are_opencvs(quantize(score))
+    for ours, from_levels in zip(contours(score), contours(quantize(score)), strict=True):
+        assert sorted(map(str, ours)) == sorted(map(str, from_levels))
+
+
 def test_two_hundred_full_maps_have_the_iou_of_opencv():
     rng = np.random.default_rng(0)
     truth = np.array([[40, 50, 150, 180], [10, 10, 60, 40]])
@@ -217,7 +265,7 @@ def test_two_hundred_full_maps_have_the_iou_of_opencv():
         score = score_map(rng.random((grid, grid)) + (0, 0.5, 1)[i % 3] * np.eye(grid))
         levels = quantize(score)
         chosen = np.unique(rng.integers(1, 256, 2 if grid > 28 else 12))
-        largest, every = iou_per_level(contours(levels), truth)
+        _, largest, every = level_iou(levels, truth)
         for v in chosen:
             boxes, best = contour_boxes((levels >= v).astype(np.uint8))
             iou = box_iou(np.array(boxes), truth).max(axis=1)

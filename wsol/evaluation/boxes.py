@@ -5,9 +5,8 @@ Right" (CVPR 2020): resize to a square frame, normalize, quantize to 8 bits, bin
 thresholds, take the box of the largest contour (MaxBoxAcc) or of every contour (MaxBoxAccV2).
 
 A map of 8 bits has at most 255 binarizations that are not empty, and they are nested, so one sweep
-over its grey levels (`wsol.evaluation.contours`) gives the boxes of all of them. At a level where
-the largest contour is in doubt, OpenCV decides. The numbers equal those of the plain loop over the
-thresholds, which the tests compare.
+over its grey levels (`wsol.evaluation.contours`) gives the boxes of all of them. The numbers equal
+those of the plain loop over the thresholds, which the tests compare.
 
 A binary map is named by its *level* v of 1 to 255: the pixels of at least v.
 
@@ -16,14 +15,16 @@ Shapes: H W frame, h w map, T thresholds, M boxes, G ground-truth boxes.
 
 from __future__ import annotations
 
+import threading
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wsol.evaluation.contours import HIGH, LOW, components
-from wsol.evaluation.levels import iou_of_levels, largest_per_level
+from wsol.evaluation.contours import PLACE, components
+from wsol.evaluation.levels import boxes_of_rows, iou_of_rows
+from wsol.evaluation.patterns import JOINS, KINDS
 
 FRAME = 224  # side of the square frame in which maps and ground truth are compared, pixels
 TAUS = np.arange(0, 1, 0.001)  # (T,) score-map thresholds of the protocol
@@ -34,6 +35,8 @@ NO_BOX = (0, 0, 0, 0)  # what the protocol answers without any contour: one pixe
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
+
+_LOCAL = threading.local()  # a workspace for each thread
 
 
 def score_map(cam: NDArray[np.floating], size: int = FRAME) -> Floats:
@@ -117,6 +120,11 @@ def quantize(score: Floats) -> Bytes:
     return np.floor(255 * score).astype(np.uint8)
 
 
+def peak_of(score: Floats) -> int:
+    """The largest level of a score map, as `quantize` rounds it."""
+    return int(255 * score.max())
+
+
 def levels_of(taus: ArrayLike, peak: ArrayLike) -> Ints:
     """Level v of the binary map ``levels > int(tau * peak)``, for maps whose maximum is `peak`."""
     return (np.asarray(taus, dtype=np.float64) * peak).astype(np.int64) + 1
@@ -131,31 +139,57 @@ class Contours(NamedTuple):
     high: Ints  # (M,) the highest level at which each is there
 
 
-def contours(levels: Bytes) -> Contours:
-    """Boxes of the contours of a (H, W) map at all levels."""
-    bright, holes = components(np.ascontiguousarray(levels))
-    rows, doubtful = largest_per_level(bright)
-    every = np.concatenate([bright, holes]).astype(np.int64)
-    boxes, last = every[:, :4], np.array(levels.shape[::-1]) - 1
-    boxes[:, 2:] = np.minimum(boxes[:, 2:] + 1, last)  # as `contour_boxes` clips them
-    largest = np.zeros((LEVELS, 4), np.int64)
-    largest[rows >= 0] = boxes[rows[rows >= 0]]
-    if not doubtful.any():
-        return Contours(largest, boxes, every[:, LOW], every[:, HIGH])
-    present = np.bincount(levels.ravel(), minlength=LEVELS) > 0
-    for v in np.flatnonzero(doubtful):
-        if v > 1 and doubtful[v - 1] and not present[v - 1]:
-            largest[v] = largest[v - 1]  # no pixel between them: the same binary map
-            continue
-        _, binary = cv2.threshold(levels, float(v - 1), 1, cv2.THRESH_BINARY)
-        candidates, best = contour_boxes(binary)
-        largest[v] = candidates[best]
-    return Contours(largest, boxes, every[:, LOW], every[:, HIGH])
+class Workspace(NamedTuple):
+    """Arrays that the kernel fills for maps of one size; one for each thread."""
+
+    grey: NDArray[np.uint16]  # (H + 2, S) inside a frame of 0, which is darker than everything
+    patterns: NDArray[np.uint8]  # (H + 2, S) which neighbours come before, clockwise from NW
+    label: NDArray[np.int32]  # ((H + 2) S,) component of a pixel, -1 where it is not known
+    bright: NDArray[np.uint32]  # (H W + 1,) items of bright components in reading order
+    dark: NDArray[np.uint32]  # (H W + 1,) the same of dark ones
+    items: NDArray[np.uint32]  # (H W + 1,) items in the order of the sweep
+    rows: NDArray[np.int32]  # (2 H W, 7)
+    kinds: NDArray[np.uint8]  # tables of `wsol.evaluation.patterns`
+    joins: NDArray[np.int8]
 
 
-def iou_per_level(boxes: Contours, truth: Ints) -> tuple[Floats, Floats]:
-    """Best IoU over the ground truth at each level: of the largest contour, of any, each (256,)."""
-    return iou_of_levels(*boxes, np.asarray(truth, np.int64).reshape(-1, 4))
+def workspace(H: int, W: int) -> Workspace:
+    """Arrays for maps (H, W), about 80 bytes a pixel. Raises ValueError for 16 million pixels."""
+    S = 8  # of a power of two, x and y of a place cost no division
+    while W + 2 > S:
+        S *= 2
+    if (H + 2) * S > PLACE:
+        raise ValueError(f"a map of {H} x {W} pixels is too large for the evaluation")
+    inside, items = (H + 2, S), (np.empty(H * W + 1, np.uint32) for _ in range(3))
+    grey, patterns = np.zeros(inside, np.uint16), np.zeros(inside, np.uint8)
+    rows = np.empty((2 * H * W, 7), np.int32)
+    label = np.empty((H + 2) * S, np.int32)
+    return Workspace(grey, patterns, label, *items, rows, KINDS, JOINS)
+
+
+def contours(score: Floats | Bytes) -> Contours:
+    """Boxes of the contours of a score map (H, W) in [0, 1], or its 8-bit levels, at all levels."""
+    return Contours(*boxes_of_rows(*_rows(score)))
+
+
+def level_iou(score: Floats | Bytes, truth: Ints) -> tuple[Ints, Floats, Floats]:
+    """Of a score map, or its 8-bit levels, at each level: the box of the largest contour, (256, 4),
+    its best IoU over boxes (G, 4), and that of any contour, each (256,).
+    """
+    return iou_of_rows(*_rows(score), np.asarray(truth, np.int64).reshape(-1, 4))
+
+
+def _rows(score: NDArray) -> tuple[NDArray, int, NDArray, int, int]:
+    work = _workspace(*score.shape)
+    scale = 256 if score.dtype == np.uint8 else 255.0 * 256
+    bright, holes, best = components(score, scale, work)
+    return work.rows[: bright + holes], bright, best, *score.shape
+
+
+def _workspace(H: int, W: int) -> Workspace:
+    if getattr(_LOCAL, "shape", None) != (H, W):
+        _LOCAL.shape, _LOCAL.work = (H, W), workspace(H, W)
+    return _LOCAL.work
 
 
 def best_iou(score: Floats, truth: Ints, taus: ArrayLike = TAUS) -> tuple[Floats, Floats]:
@@ -165,16 +199,14 @@ def best_iou(score: Floats, truth: Ints, taus: ArrayLike = TAUS) -> tuple[Floats
     box of the largest contour and (T,) for the best of the boxes of all contours; zeros where
     G = 0.
     """
-    levels = quantize(score)
-    v = levels_of(taus, levels.max())
-    largest, every = iou_per_level(contours(levels), truth)
+    v = levels_of(taus, peak_of(score))
+    _, largest, every = level_iou(score, truth)
     return largest[v], every[v]
 
 
 def largest_boxes(score: Floats, taus: ArrayLike = TAUS) -> Ints:
     """Box of the largest contour at each threshold, (T, 4), in the frame of the score map."""
-    levels = quantize(score)
-    return contours(levels).largest[levels_of(taus, levels.max())]
+    return contours(score).largest[levels_of(taus, peak_of(score))]
 
 
 def largest_box(score: Floats, tau: float) -> Ints:

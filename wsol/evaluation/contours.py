@@ -1,271 +1,295 @@
-"""Boxes of all contours of all binarizations of an 8-bit map, by one sweep of a component tree.
+"""Boxes of all contours of all binarizations of a map, from a few per cent of its pixels.
 
-The binary maps ``levels >= v`` for v = 255 ... 1 are nested: from one to the next, pixels are only
-added, so components only appear, grow and merge. One sweep with union-find over the pixels in order
-of their grey level (a *max-tree*, Salembier et al., IEEE TIP 1998; Berger et al., ICIP 2007)
-therefore sees every component of every binary map. What OpenCV's `findContours` and `contourArea`
-say of a component is accumulated pixel by pixel:
+The binary maps ``grey >= v`` for v = 255 ... 1 are nested: from one to the next, pixels are only
+added, so components appear, grow and merge. They form a *component tree* or *max-tree* (Salembier
+et al., IEEE TIP 1998), which union-find builds in one sweep over the pixels in order of their grey
+(Berger et al., ICIP 2007). Holes are components of the dark pixels, of 4 neighbours where bright
+ones have 8, found by the same sweep upwards; those that reach the border of the map are no holes.
 
-* the box of its outer contour is its bounding box;
-* its polygon area, through the centres of its border pixels, is the sum over all 2 x 2 windows of
-  1 where four pixels belong to it and 1/2 where three do, plus the area of its holes;
-* its Euler number, a sum over the same windows (Gray, IEEE Trans. Computers 1971), is 1 if it has
-  no holes.
+Most pixels change nothing that is asked for, which is the box of each component. By the neighbours
+that come before it, a pixel matters only if
 
-Holes are components of the dark pixels that do not reach the border, found by the same sweep
-upwards; `findContours` follows the bright pixels around them, so the box of a hole's contour is
-one pixel wider on each side. Bright components are connected by 8 neighbours, dark ones by 4.
+    . . .            # . #           . . .
+    . p .  birth     . p .  join     . p #  may stick out: nothing before it on one side
+    . . .            # . .           . # #  and in its own row or column
 
-What a pixel changes when it joins depends on which of its 8 neighbours are there: 256 patterns,
-whose answers are tables (`wsol.evaluation.patterns`). Most pixels of a smooth map touch one
-component and cost one look-up.
+(# comes before p). These *items* are 5 to 20 % of a smooth map. The component of an item is found
+by walking from neighbour to earlier neighbour until one is labelled. A row (box, and the levels at
+which it is valid) is written only when a box changes.
 
-All functions that :func:`components` calls are in this file, because numba's cache on disk only
-watches the file of the function that is called. Compiling takes about 8 seconds on first use.
+The largest contour is that of largest polygon area, which runs through pixel centres. Twice the
+area of a component is at most twice that of its box, and never falls as the level falls, so few
+borders are traced (Suzuki and Abe, CVGIP 1985): where two rows contend. Of equal areas OpenCV lists
+first the contour whose first pixel comes last in reading order, so that one is the largest here.
 
-A pixel's *place* is ``(y << shift) + x`` in a map with a frame of one pixel around it.
-Shapes: H W map, M components.
+Pixels are ordered by 16-bit grey, then by reading order: the upper byte is the level, the lower one
+orders pixels of one level, as fine as the map does. A pixel's *place* is ``(y << shift) + x`` in a
+map with a frame of one pixel around it. Everything that :func:`components` calls is in this file,
+which is all that numba's cache on disk watches; compiling takes some 20 seconds, once.
+
+Shapes: H W map, M rows.
 """
-
-from __future__ import annotations
-
-from functools import partial
 
 import numpy as np
 from numba import njit
 
-from wsol.evaluation.patterns import CHANGE, JOINS_4, JOINS_8
-
 kernel = njit(cache=True, nogil=True)
-inlined = partial(njit, cache=True, nogil=True, inline="always")  # for what is called per pixel
+inlined = njit(cache=True, nogil=True, inline="always")
 
-# Columns of a component: corners of its contour (both inclusive), twice its polygon area without
-# its holes, whether it has any, and the lowest and highest v at which it is there as it is.
-X0, Y0, X1, Y1, AREA2, HOLED, LOW, HIGH = range(8)
-EULER4, ROW, STAMP = 5, 6, 7  # columns of a component in the making, after AREA2
+X0, Y0, X1, Y1, TOP, LOW, HIGH = range(7)  # columns of a row; TOP is a place in its highest line
+PLACE = (1 << 24) - 1  # lower bits of an item; the upper 8 are its pattern
 
 
-@kernel
-def _stride_shift(width):
-    """Rows and their frame start every 2 ** shift places: x and y then cost no division."""
-    shift = 2
-    while (1 << shift) < width + 2:
+@inlined
+def _ring(S):
+    return np.array([-S - 1, -S, -S + 1, 1, S + 1, S, S - 1, -1], np.int64)
+
+
+@inlined
+def _shift(S):
+    shift = 3
+    while 1 << shift < S:
         shift += 1
     return shift
 
 
 @kernel
-def _padded(levels, shift):
-    """The map inside a frame of -1, which is darker than everything, rows 2 ** shift apart."""
-    H, W = levels.shape
-    grey = np.full((H + 2, 1 << shift), -1, np.int16)
-    for y in range(H):  # in numba loops compile ten times faster than slices, and run as fast
+def _find_items(score, scale, work):
+    """Fill grey, patterns and the items of both sweeps; how many there are of each."""
+    H, W = score.shape
+    grey, patterns, bright, dark = work.grey, work.patterns, work.bright, work.dark
+    S, n, m = grey.shape[1], 0, 0
+    for y in range(H):
         for x in range(W):
-            grey[y + 1, x + 1] = levels[y, x]
-    return grey
-
-
-@kernel
-def _sorted_pixels(grey, H, W, shift):
-    """Places of the pixels, dark to bright, then in reading order; (257,) where each level ends."""
-    ends = np.zeros(257, np.int64)
+            grey[y + 1, x + 1] = np.int32(score[y, x] * scale) + 1
     for y in range(1, H + 1):
-        for x in range(1, W + 1):
-            ends[grey[y, x] + 1] += 1
-    for v in range(256):
-        ends[v + 1] += ends[v]
-    nexts = ends.copy()
-    pixels = np.empty(H * W, np.int32)
-    for y in range(1, H + 1):
-        for x in range(1, W + 1):
-            v = grey[y, x]
-            pixels[nexts[v]] = (y << shift) + x
-            nexts[v] += 1
-    return pixels, ends
-
-
-@kernel
-def _neighbours_before(grey, H, W, bright):
-    """Which neighbours are there already when a pixel joins, as bits in the order of `RING`."""
-    out = np.empty(grey.shape, np.uint8)
-    sign = 1 if bright else -1
-    for y in range(1, H + 1):
-        above, here, below = grey[y - 1], grey[y], grey[y + 1]
-        for x in range(1, W + 1):
-            g = sign * here[x]
-            out[y, x] = (
-                (sign * above[x - 1] >= g) | (sign * above[x] >= g) << 1
-                | (sign * above[x + 1] >= g) << 2 | (sign * here[x + 1] > g) << 3
-                | (sign * below[x + 1] > g) << 4 | (sign * below[x] > g) << 5
-                | (sign * below[x - 1] > g) << 6 | (sign * here[x - 1] >= g) << 7
+        above, here, below, out = grey[y - 1], grey[y], grey[y + 1], patterns[y]
+        for x in range(1, W + 1):  # apart from the next loop, because this one is vectorized
+            g = here[x]
+            out[x] = (
+                (above[x - 1] >= g) | (above[x] >= g) << 1 | (above[x + 1] >= g) << 2
+                | (here[x + 1] > g) << 3 | (below[x + 1] > g) << 4 | (below[x] > g) << 5
+                | (below[x - 1] > g) << 6 | (here[x - 1] >= g) << 7
             )  # fmt: skip
-    return out
-
-
-@kernel
-def _find(parent, c):
-    while parent[c] != c:
-        parent[c] = parent[parent[c]]
-        c = parent[c]
-    return c
-
-
-@kernel
-def _touch(c, v, end, state, changed, n, out):
-    """Note that component c changes at level v, and close its row, once a level; the new count."""
-    if state[c, STAMP] != v:
-        state[c, STAMP] = v
-        if state[c, ROW] >= 0:
-            out[state[c, ROW], end] = v + 1 if end == LOW else v - 1
-            state[c, ROW] = -1
-        changed[n] = c
-        n += 1
-    return n
-
-
-@kernel
-def _merge(root, c, parent, state):
-    """Merge two components; the older one stays."""
-    if c < root:
-        root, c = c, root
-    parent[c] = root
-    for i in range(2):
-        state[root, i] = min(state[root, i], state[c, i])
-        state[root, i + 2] = max(state[root, i + 2], state[c, i + 2])
-    state[root, AREA2] += state[c, AREA2]
-    state[root, EULER4] += state[c, EULER4]
-    return root
-
-
-@kernel
-def _write(changed, n, v, parent, state, out, M, bright):
-    """A new row for each component that changed at level v and was not merged; the new count."""
-    margin = 0 if bright else 1
-    for c in changed[:n]:
-        if parent[c] != c or (c == 0 and not bright):
-            continue
-        state[c, ROW] = M
-        out[M, X0], out[M, Y0] = state[c, X0] - margin, state[c, Y0] - margin
-        out[M, X1], out[M, Y1] = state[c, X1] + margin, state[c, Y1] + margin
-        out[M, AREA2], out[M, HOLED] = state[c, AREA2], state[c, EULER4] != 4
-        out[M, LOW], out[M, HIGH] = (1, v) if bright else (v, 255)
-        M += 1
-    return M
+        for x in range(1, W + 1):  # without a branch, which nobody could predict
+            kind = work.kinds[out[x]]
+            item = np.uint32(out[x]) << np.uint32(24) | np.uint32(y * S + x)
+            bright[n], dark[m] = item, item
+            n += kind & 1
+            m += kind >> 1
+    return n, m
 
 
 @inlined
-def _grow(c, pattern, x, y, state, bright):
-    """A pixel joins component c: its box, and of a bright one area and Euler number."""
-    if x < state[c, X0]:
-        state[c, X0] = x
-    if x > state[c, X1]:
-        state[c, X1] = x
-    if y < state[c, Y0]:
-        state[c, Y0] = y
-    if y > state[c, Y1]:
-        state[c, Y1] = y
-    if bright:
-        state[c, AREA2] += CHANGE[pattern, 0]
-        state[c, EULER4] += CHANGE[pattern, 1]
+def _bin(item, grey, joins, is_bright):
+    v = (np.int64(grey[item & PLACE]) - 1) >> 8
+    return (255 - v if is_bright else v) * 2 + (joins[item >> 24, 0] >= 0)
 
 
 @kernel
-def _begin(c, parent, state):
-    parent[c], state[c, STAMP], state[c, ROW] = c, 0, -1
-    state[c, X0], state[c, Y0] = 1 << 30, 1 << 30
-    state[c, X1], state[c, Y1] = -1, -1
-    state[c, AREA2], state[c, EULER4] = 0, 0
+def _sorted_items(items, grey, joins, is_bright, out):
+    """Sort items as the sweep meets them, births first in each level.
 
-
-@kernel
-def _join_all(p, joins, ring, label, v, end, parent, state, changed, n, out):
-    """The component of a pixel that touches several pieces: all of them; and the new count."""
-    root = _find(parent, label[p + ring[joins[0]]])
-    n = _touch(root, v, end, state, changed, n, out)
-    j = 1
-    while joins[j] >= 0:
-        c = _find(parent, label[p + ring[joins[j]]])
-        if c != root:
-            n = _touch(c, v, end, state, changed, n, out)
-            root = _merge(root, c, parent, state)
-        j += 1
-    return root, n
-
-
-@kernel
-def _only_neighbour(joins, ring):
-    """Per pattern, the way to the one neighbour to join; 0 where there are none or several."""
-    way = np.zeros(256, np.int64)
-    for pattern in range(256):
-        if joins[pattern, 0] >= 0 and joins[pattern, 1] < 0:
-            way[pattern] = ring[joins[pattern, 0]]
-    return way
-
-
-@kernel
-def _sweep(pixels, ends, patterns, bright):
-    """Components as the grey falls (`bright`), or the holes as it rises: (M, 8).
-
-    Of holes, the corners are those of the contour around them; area and holes are not worked out.
+    All births of a level have their labels before walks begin; then the order does not matter.
+    Returns where each level begins, (257,), and the number of births.
     """
-    S, flat = patterns.shape[1], patterns.ravel()
-    mask, shift = S - 1, _stride_shift(S - 2)
-    ring = np.array([-S - 1, -S, -S + 1, 1, S + 1, S, S - 1, -1], np.int64)
-    joins = JOINS_8 if bright else JOINS_4
-    only = _only_neighbour(joins, ring)
-    # The frame around the map is dark component 0, which is never written.
-    label = np.zeros(patterns.size, np.int32)
-    N = len(pixels) + 1
-    parent, changed = np.empty(N, np.int32), np.empty(N, np.int32)
-    state, out = np.empty((N, 8), np.int32), np.empty((N, 8), np.int32)
-    _begin(0, parent, state)
-    M, C, end = 0, 0 if bright else 1, LOW if bright else HIGH
+    nexts, births = np.zeros(513, np.int64), 0
+    for item in items:
+        nexts[_bin(item, grey, joins, is_bright) + 1] += 1
+    for k in range(512):
+        births += nexts[k + 1] if k % 2 == 0 else 0
+        nexts[k + 1] += nexts[k]
+    begins = nexts[::2].copy()
+    for item in items:
+        k = _bin(item, grey, joins, is_bright)
+        out[nexts[k]] = item
+        nexts[k] += 1
+    return begins, births
+
+
+@inlined
+def _component(place, patterns, label, way, parent):
+    """The component of a pixel that came before: that of the first labelled pixel on its way."""
+    p = place = np.uint64(place)  # unsigned places spare the check for negative ones
+    while label[p] < 0:
+        p += way[patterns[p]]
+    c = label[p]
+    while place != p:
+        label[place] = c
+        place += way[patterns[place]]
+    while parent[c] != c:
+        parent[c] = parent[parent[c]]
+        c = parent[c]
+    return np.int64(c)
+
+
+@inlined
+def _extend(r, box, v, rows, M, START, END):
+    """Extend the box of row r; the row that has it, a new one once a level, and the new count."""
+    x0, y0, x1, y1, top = box
+    row = rows[r]
+    if x0 >= row[X0] and y0 >= row[Y0] and x1 <= row[X1] and y1 <= row[Y1]:
+        return r, M
+    if row[START] != v:
+        for k in range(7):
+            rows[M, k] = row[k]
+        row[END] = v + 1 if END == LOW else v - 1
+        rows[M, START] = v
+        r, row, M = M, rows[M], M + 1
+    if y0 < row[Y0]:
+        row[Y0], row[TOP] = y0, top
+    row[X0], row[X1], row[Y1] = min(row[X0], x0), max(row[X1], x1), max(row[Y1], y1)
+    return r, M
+
+
+@kernel
+def _sweep(items, begins, births, work, joins, rows, is_bright):
+    """Rows of bright components as the level falls, or of holes as it rises; their number.
+
+    A component that is born and merged in one level leaves a row with LOW > HIGH.
+    """
+    S = work.grey.shape[1]
+    label, patterns, shift, ring = work.label, work.patterns.ravel(), _shift(S), _ring(S)
+    way = np.zeros(256, np.uint64)
+    for k in range(256):
+        if joins[k, 0] >= 0:
+            way[k] = ring[joins[k, 0]]
+    parent, row_of = np.empty(births + 1, np.int64), np.empty(births + 1, np.int64)
+    parent[0], M, C, alive, only = 0, 0, 0, 0, 0  # component 0 of dark pixels is the outside
+    START, END, last = (HIGH, LOW, 1) if is_bright else (LOW, HIGH, 255)
     for step in range(255):
-        v, n = 255 - step if bright else step + 1, 0
-        grey = v if bright else step
-        for i in range(ends[grey], ends[grey + 1]):
-            # Unsigned places spare the check for negative ones, a fifth of the time.
-            p = np.uint64(pixels[i])
-            pattern = np.uint64(flat[p])
-            way = only[pattern]
-            if way != 0:  # nearly always
-                root = np.uint64(label[p + np.uint64(way)])
-                while parent[root] != root:
-                    root = np.uint64(parent[root])
-            elif joins[pattern, 0] < 0:
-                root, C = np.uint64(C), C + 1
-                _begin(root, parent, state)
+        v = 255 - step if is_bright else 1 + step
+        for i in range(begins[step], begins[step + 1]):
+            p, pattern = np.int64(items[i]) & PLACE, np.int64(items[i]) >> 24
+            x, y = p & (S - 1), p >> shift
+            if joins[pattern, 0] < 0:
+                C, alive, only = C + 1, alive + 1, C + 1
+                label[p], parent[C], row_of[C] = C, C, M
+                rows[M, X0], rows[M, Y0], rows[M, X1], rows[M, Y1], rows[M, TOP] = x, y, x, y, p
+                rows[M, START], rows[M, END] = v, last
+                M += 1
+                continue
+            if alive == 0:  # dark, and all of it is outside
+                continue
+            if alive == 1 and is_bright:
+                c = only
             else:
-                joined, n = _join_all(
-                    np.int64(p), joins[pattern], ring, label, v, end, parent, state, changed, n, out
-                )
-                root = np.uint64(joined)
-            label[p] = root
-            if root == 0 and not bright:
-                continue  # nobody asks for the box of the outside
-            if state[root, STAMP] != v:
-                n = _touch(root, v, end, state, changed, n, out)
-            x, y = np.int32(p & np.uint64(mask)) - 1, np.int32(p >> np.uint64(shift)) - 1
-            _grow(root, pattern, x, y, state, bright)
-        M = _write(changed, n, v, parent, state, out, M, bright)
-    return out[:M]
+                c = _component(p + ring[joins[pattern, 0]], patterns, label, way, parent)
+            j = 1
+            while joins[pattern, j] >= 0 and (alive > 1 or not is_bright):
+                d = _component(p + ring[joins[pattern, j]], patterns, label, way, parent)
+                j += 1
+                if c == d:
+                    continue
+                c, d = min(c, d), max(c, d)  # the older one stays
+                parent[d], only = c, c
+                alive -= 1
+                gone = rows[row_of[d]]
+                gone[END] = v + 1 if is_bright else v - 1
+                if c > 0:
+                    box = gone[X0], gone[Y0], gone[X1], gone[Y1], gone[TOP]
+                    row_of[c], M = _extend(row_of[c], box, v, rows, M, START, END)
+            label[p] = c
+            if c > 0:
+                row_of[c], M = _extend(row_of[c], (x, y, x, y, p), v, rows, M, START, END)
+    return M
 
 
 @kernel
-def components(levels):
-    """Bright components and holes of ``levels >= v`` for v of 1 to 255, for levels (H, W) uint8.
+def _trace(grey, v, top, shift):
+    """Follow the outer border at level v of the component that has `top` in its highest line.
 
-    Both are (M, 8), with the columns above. Corners are inclusive; those of a hole are the corners
-    of the contour around it.
+    Returns twice the area of its polygon, and its first place in reading order.
     """
-    H, W = levels.shape
-    shift = _stride_shift(W)
-    grey = _padded(levels, shift)
-    pixels, ends = _sorted_pixels(grey, H, W, shift)
-    bright = _sweep(pixels, ends, _neighbours_before(grey, H, W, True), True)
-    holed = 0
-    for i in range(len(bright)):
-        holed += bright[i, HOLED]
-    if holed == 0:
-        return bright, bright[:0]
-    return bright, _sweep(pixels, ends, _neighbours_before(grey, H, W, False), False)
+    S, cut = 1 << shift, v << 8  # grey - 1 >= 256 v
+    ring = _ring(S)
+    start = 3  # nothing of the component lies above
+    while start < 8 and grey[top + ring[start]] <= cut:
+        start += 1
+    if start == 8:
+        return 0, top
+    area, first, p, way = 0, top, top, start
+    while True:
+        n = p + ring[way]
+        area += (p & (S - 1)) * (n >> shift) - (n & (S - 1)) * (p >> shift)
+        first, p = min(first, n), n
+        way = (way + 5) & 7  # clockwise from where it came
+        while grey[p + ring[way]] <= cut:
+            way = (way + 1) & 7
+        if p == top and way == start:
+            return abs(area), first
+
+
+@kernel
+def _largest(rows, M, grey, shift):
+    """Row of the largest contour at each level, (256,), -1 where there is none."""
+    best, active = np.full(256, -1, np.int64), np.empty(M, np.int64)
+    # Of each row: how large twice its area can be, its first place, and whether the bound is the
+    # area at the row's lowest level (1) or at all its levels (2).
+    bound, first, known = np.empty(M, np.int64), np.empty(M, np.int64), np.zeros(M, np.int8)
+    n, new, least = 0, 0, 0  # some component has twice the area `least`, here and further down
+    for v in range(255, 0, -1):
+        k = 0
+        for i in range(n):
+            if rows[active[i], LOW] <= v and bound[active[i]] >= least:
+                active[k] = active[i]
+                k += 1
+        n = k
+        while new < M and rows[new, HIGH] == v:
+            width, height = rows[new, X1] - rows[new, X0], rows[new, Y1] - rows[new, Y0]
+            bound[new] = 2 * width * height
+            if rows[new, LOW] <= v and bound[new] >= least:
+                active[n] = new
+                n += 1
+            new += 1
+        if n == 1:
+            best[v] = active[0]
+        if n < 2:
+            continue
+        top = 0  # the most likely one first: what it reaches spares others
+        for i in range(1, n):
+            if bound[active[i]] > bound[active[top]]:
+                top = i
+        active[0], active[top] = active[top], active[0]
+        area, place = -1, -1
+        for i in range(n):
+            r = active[i]
+            low = rows[r, LOW]
+            if i > 0 and known[r] == 0 and low < v and bound[r] >= least:
+                bound[r], first[r] = _trace(grey, low, rows[r, TOP], shift)
+                known[r] = 1
+            if bound[r] < least:
+                continue
+            if known[r] == 2:
+                own, at = bound[r], first[r]
+            else:
+                own, at = _trace(grey, v, rows[r, TOP], shift)
+                if low == v or (known[r] == 1 and own == bound[r] and at == first[r]):
+                    bound[r], first[r], known[r] = own, at, 2
+            if own > area or (own == area and at > place):
+                best[v], area, place = r, own, at
+                least = max(least, own)
+    return best
+
+
+@kernel
+def components(score, scale, work):
+    """Components of the map (H, W) ``int(score * scale) >> 8 >= v`` for v of 1 to 255.
+
+    Of scores in [0, 1] the scale is 255 * 256, whose level is exactly that of 255. Returns the
+    number of rows of bright components and of holes, which are in work.rows in this order, and the
+    row of the largest contour at each v, (256,), -1 where there is none.
+    """
+    H, W = score.shape
+    S, grey, label, rows = work.grey.shape[1], work.grey.ravel(), work.label, work.rows
+    n, m = _find_items(score, scale, work)
+    begins, births = _sorted_items(work.bright[:n], grey, work.joins[0], True, work.items)
+    label[:] = -1
+    bright, holes = _sweep(work.items, begins, births, work, work.joins[0], rows, True), 0
+    best = _largest(rows, bright, grey, _shift(S))
+    begins, births = _sorted_items(work.dark[:m], grey, work.joins[1], False, work.items)
+    if births > 0:
+        label[:] = -1
+        label[:S] = label[(H + 1) * S :] = label[::S] = label[W + 1 :: S] = 0
+        holes = _sweep(work.items, begins, births, work, work.joins[1], rows[bright:], False)
+    return bright, holes, best

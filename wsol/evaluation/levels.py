@@ -1,44 +1,21 @@
-"""The largest component and the best IoU at each level, compiled."""
+"""Boxes and their IoU at each level, from the rows of `wsol.evaluation.contours`, compiled."""
 
 import numpy as np
 
-from wsol.evaluation.contours import AREA2, HIGH, HOLED, LOW, X0, X1, Y0, Y1, kernel
+from wsol.evaluation.contours import HIGH, LOW, X0, X1, Y0, Y1, inlined, kernel
 
 
-@kernel
-def largest_per_level(bright):
-    """Row of the component of largest polygon area at each v, (256,), -1 where there is none.
-
-    The second answer, (256,), tells where that is not certain: the areas of two components are
-    equal, or holes, which count for the polygon around them, might make another one the largest.
-    """
-    best = np.full(256, -1, np.int32)  # of largest known area
-    first, second = np.full(256, -1, np.int32), np.full(256, -1, np.int32)  # largest possible areas
-    holder = np.full(256, -1, np.int32)  # whose possible area is the first
-    for i in range(len(bright)):
-        row = bright[i]
-        bound = row[AREA2]
-        if row[HOLED]:
-            bound = 2 * (row[X1] - row[X0]) * (row[Y1] - row[Y0])
-        for v in range(row[LOW], row[HIGH] + 1):
-            if best[v] < 0 or row[AREA2] > bright[best[v], AREA2]:
-                best[v] = i
-            if bound > first[v]:
-                first[v], second[v], holder[v] = bound, first[v], i
-            elif bound > second[v]:
-                second[v] = bound
-    doubtful = np.zeros(256, np.bool_)
-    for v in range(256):
-        if best[v] >= 0:
-            rival = second[v] if holder[v] == best[v] else first[v]
-            doubtful[v] = rival >= bright[best[v], AREA2]
-    return best, doubtful
+@inlined
+def _box(row, is_bright, H, W):
+    """Corners of a contour in the map; the far one is one past it: see `contour_boxes`."""
+    margin = 1 if is_bright else 2  # the frame, and the contour of a hole runs around it
+    right, bottom = min(row[X1] + margin - 1, W - 1), min(row[Y1] + margin - 1, H - 1)
+    return row[X0] - margin, row[Y0] - margin, right, bottom
 
 
-@kernel
+@inlined
 def _best_iou(box, truth):
-    """Best IoU of one box with (G, 4) boxes, corners inclusive; 0 where G = 0."""
-    x0, y0, x1, y1 = box[0], box[1], box[2], box[3]
+    x0, y0, x1, y1 = box
     best = 0.0
     for g in range(len(truth)):
         width = min(x1, truth[g, 2]) - max(x0, truth[g, 0]) + 1
@@ -51,16 +28,33 @@ def _best_iou(box, truth):
 
 
 @kernel
-def iou_of_levels(largest, boxes, low, high, truth):
-    """Best IoU over (G, 4) boxes at each level, (256,): largest contour, any contour."""
-    of_largest, of_all = np.zeros(256), np.full(256, -1.0)
+def boxes_of_rows(rows, bright, best, H, W):
+    """Rows, the first of them bright, as the fields of `wsol.evaluation.boxes.Contours`."""
+    largest, boxes = np.zeros((256, 4), np.int64), np.empty((len(rows), 4), np.int64)
+    for i in range(len(rows)):
+        boxes[i] = _box(rows[i], i < bright, H, W)
     for v in range(256):
-        of_largest[v] = _best_iou(largest[v], truth)
-    for i in range(len(boxes)):
-        iou = _best_iou(boxes[i], truth)
-        for v in range(low[i], high[i] + 1):
+        if best[v] >= 0:
+            largest[v] = boxes[best[v]]
+    there = np.flatnonzero(rows[:, LOW] <= rows[:, HIGH])
+    return largest, boxes[there], rows[there, LOW], rows[there, HIGH]
+
+
+@kernel
+def iou_of_rows(rows, bright, best, H, W, truth):
+    """At each level the box of the largest contour, (256, 4), zeros where there is none, its best
+    IoU over (G, 4) boxes, and that of any contour, each (256,); 0 where G = 0.
+    """
+    largest, of_all = np.zeros((256, 4), np.int64), np.full(256, -1.0)
+    of_largest = np.full(256, _best_iou((0, 0, 0, 0), truth))  # of no contour
+    for i in range(len(rows)):
+        row = rows[i]
+        if row[LOW] > row[HIGH]:
+            continue
+        box = _box(row, i < bright, H, W)
+        iou = _best_iou(box, truth)
+        for v in range(row[LOW], row[HIGH] + 1):
             of_all[v] = max(of_all[v], iou)
-    for v in range(256):
-        if of_all[v] < 0:  # no contour
-            of_all[v] = of_largest[v]
-    return of_largest, of_all
+            if best[v] == i:
+                largest[v], of_largest[v] = box, iou
+    return largest, of_largest, np.where(of_all < 0, of_largest, of_all)

@@ -21,10 +21,9 @@ from wsol.datasets.progress import ProgressBar
 from wsol.evaluation.boxes import (
     LEVELS,
     TAUS,
-    contours,
-    iou_per_level,
+    level_iou,
     levels_of,
-    quantize,
+    peak_of,
     resize_boxes,
     score_map,
 )
@@ -82,11 +81,10 @@ def _evaluate(
     score = score_of(cam)
     truth = resize_boxes(parse_boxes(row.boxes), (row.width, row.height))
     counts = None if masks is None else pixel_histogram(score, masks(row), thresholds)
-    levels = quantize(score)
-    peak, boxes = int(levels.max()), contours(levels)
+    peak, (boxes, *iou) = peak_of(score), level_iou(score, truth)
     v = levels_of(thresholds, peak)
-    largest, every = (in_steps(iou)[v] for iou in iou_per_level(boxes, truth))
-    return _Result(largest, every, boxes.largest.astype(np.uint8), peak, truth, counts)
+    largest, every = (in_steps(one)[v] for one in iou)
+    return _Result(largest, every, boxes.astype(np.uint8), peak, truth, counts)
 
 
 def _in_order(function: Callable[[int], _Result], count: int, workers: int) -> Iterator[_Result]:

@@ -1,54 +1,51 @@
-"""What a pixel changes when it joins a binary map, for each of 256 patterns of its neighbours.
+"""What the neighbours that come before a pixel say of it, for each of 256 patterns of them.
 
-Bit i of a pattern says that neighbour i is there already, clockwise from the upper left one.
+Bit i of a pattern says that neighbour i comes before the pixel, clockwise from the upper left one.
 """
-
-from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def _window(beside: bool, above: bool, across: bool) -> tuple[int, int]:
-    """Change of (2 area, 4 Euler number) in a 2 x 2 window as a pixel joins it."""
-    others = beside + above + across
-    if others == 1:
-        return 0, -3 if across else -1
-    if others == 2:
-        return 1, -1 if across else 1
-    return others // 3, 1
+def _pieces(before: int, diagonal: bool) -> list[int]:
+    """The middle one of each piece that the neighbours before a pixel form: it leads uphill.
 
-
-def _arcs(present: list[bool], diagonal: bool) -> list[int]:
-    """One neighbour of each connected piece of the ring that the pixel is connected to.
-
-    With `diagonal`, corners connect like sides do (8 neighbours); without, a corner only connects
-    the two sides beside it (4 neighbours).
+    With `diagonal`, corners connect like sides do; without, they only connect two sides.
     """
+    there = [bool(before >> i & 1) for i in range(8)]
     piece = list(range(8))
     for i in range(8):
-        j, k = (i + 1) % 8, (i + 2) % 8
-        if present[i] and present[j]:
-            piece = [piece[i] if m == piece[j] else m for m in piece]
-        if diagonal and i % 2 and present[i] and present[k]:  # two sides meet at their corner
-            piece = [piece[i] if m == piece[k] else m for m in piece]
-    touching = [i for i in range(8) if present[i] and (diagonal or i % 2)]
-    return [i for n, i in enumerate(touching) if piece[i] not in [piece[m] for m in touching[:n]]]
+        for j in (i + 1, i + 2)[: 1 + (diagonal and i % 2)]:
+            if there[i] and there[j % 8]:
+                piece = [piece[i] if k == piece[j % 8] else k for k in piece]
+    middles = {}
+    for own in {piece[i] for i in range(8) if there[i] and (diagonal or i % 2)}:
+        run = [i for i in range(8) if there[i] and piece[i] == own and (diagonal or i % 2)]
+        first = next((i for i in run if {(i - 1) % 8, (i - 2) % 8}.isdisjoint(run)), 0)
+        middles[own] = sorted(run, key=lambda i: (i - first) % 8)[len(run) // 2]
+    return list(middles.values())
 
 
-def _tables() -> tuple[NDArray[np.int8], ...]:
-    """Per pattern of neighbours: change of area and Euler number, neighbours to join (8 or 4)."""
-    change = np.zeros((256, 2), np.int8)
-    joins = np.full((2, 256, 5), -1, np.int8)
+def _sticks_out(before: int, diagonal: bool) -> bool:
+    """Whether on some side of a pixel, and in its line along it, nothing comes before it."""
+    corners = 0 if diagonal else 0b01010101
+    sides = 0b11000001, 0b00000111, 0b00011100, 0b01110000  # W N E S, each with its corners
+    lines = 0b00100010, 0b10001000, 0b00100010, 0b10001000  # N and S, or W and E
+    return any(before & ~corners & (a | b) == 0 for a, b in zip(sides, lines, strict=True))
+
+
+def _tables() -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
+    """By the neighbours that come before a pixel in bright order: whether it is an item, bit 0 of
+    bright components, bit 1 of dark ones; for both a neighbour of each piece, -1 after the last.
+    """
+    kinds, joins = np.zeros(256, np.uint8), np.full((2, 256, 5), -1, np.int8)
     for pattern in range(256):
-        present = [bool(pattern >> i & 1) for i in range(8)]
-        for corner in (0, 2, 4, 6):
-            sides = present[corner - 1], present[(corner + 1) % 8]
-            change[pattern] += np.array(_window(*sides, present[corner]), np.int8)
-        for row, diagonal in enumerate((True, False)):
-            arcs = _arcs(present, diagonal)
-            joins[row, pattern, : len(arcs)] = arcs
-    return change, joins[0], joins[1]
+        for dark, before in enumerate((pattern, ~pattern & 255)):
+            pieces = _pieces(before, diagonal=not dark)
+            item = len(pieces) != 1 or _sticks_out(before, diagonal=not dark)
+            kinds[pattern] |= item << dark
+            joins[dark, pattern, : len(pieces)] = pieces
+    return kinds, joins
 
 
-CHANGE, JOINS_8, JOINS_4 = _tables()
+KINDS, JOINS = _tables()

@@ -19,9 +19,14 @@ PARTS = ("30", "50", "70")  # their names in tables
 TOP = 5  # classes that Top-5 looks at
 
 
+def percentage(hits: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Share of N images, (N, ...) of which is true, %; to the last bit that of the reference."""
+    return hits.sum(axis=0) * 100.0 / len(hits)
+
+
 def box_accuracy(steps: NDArray[np.uint16], delta: float = DELTA) -> NDArray[np.float64]:
     """Share (T,) of N images whose IoU reaches delta, %; takes the (N, T) steps of a table."""
-    return 100 * (steps >= in_steps(delta)).mean(axis=0)
+    return percentage(steps >= in_steps(delta))
 
 
 def choose_tau(table: LocalizationTable) -> float:
@@ -79,20 +84,20 @@ def pixel_iou(table: LocalizationTable, tau: float) -> float:
 
 def _errors(table: LocalizationTable) -> dict[str, NDArray[np.float64]]:
     """Localization errors at every threshold, each (T,), %; NaN where nothing classifies."""
-    right = table.steps_largest >= in_steps(DELTA)
+    wrong = table.steps_largest < in_steps(DELTA)
     rank = table.rows["rank"].to_numpy()[:, None]
     unknown = np.nan if (rank < 0).any() else 0.0
     return {
-        "top1_loc_error": 100 * (1 - ((rank < 1) & right).mean(axis=0)) + unknown,
-        "top5_loc_error": 100 * (1 - ((rank < TOP) & right).mean(axis=0)) + unknown,
-        "gt_known_loc_error": 100 * (1 - right.mean(axis=0)),
+        "top1_loc_error": percentage((rank >= 1) | wrong) + unknown,
+        "top5_loc_error": percentage((rank >= TOP) | wrong) + unknown,
+        "gt_known_loc_error": percentage(wrong),
     }
 
 
 def cls_error(table: LocalizationTable) -> float:
     """Top-1 classification error, %; NaN where nothing classifies."""
     rank = table.rows["rank"]
-    return float("nan") if (rank < 0).any() else float(100 * (rank > 0).mean())
+    return float("nan") if (rank < 0).any() else float(percentage(rank.to_numpy() > 0))
 
 
 def localization_errors(table: LocalizationTable, tau: float) -> dict[str, float]:

@@ -14,8 +14,8 @@ from wsol.cli import main
 from wsol.datasets.metadata import read_split_metadata
 from wsol.evaluation import metrics
 from wsol.evaluation.localize import localize
-from wsol.evaluation.summary import BEST_TAU, evaluate_score_maps, summarize
-from wsol.evaluation.table import LocalizationTable
+from wsol.evaluation.summary import BEST_TAU, evaluate_score_maps, read_table, summarize
+from wsol.evaluation.table import LocalizationTable, join_tables
 
 CUB = Path(__file__).parents[2] / "shared" / "wsolevaluation-metadata" / "CUB"
 
@@ -217,3 +217,51 @@ def test_the_real_test_split_is_walked_through():
     table = localize(maps[np.arange(len(rows)) % 40], rows)
     assert len(table.rows) == 5794
     assert 0 < metrics.max_box_acc(table) < 100
+
+
+@pytest.mark.parametrize("n", [1, 3, 7])
+@pytest.mark.parametrize("more", ["", "{fullsup} {predictions} --masks {masks}"])
+def test_shards_join_to_the_bytes_of_one_run(folder, n, more):
+    rows = read_split_metadata(folder / "test", "test")
+    for i, name in enumerate(rows["image_id"]):
+        path = (folder / "masks" / name).with_suffix(".png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mask = np.zeros((200, 300), np.uint8)
+        mask[10 : 60 + i, 20:90] = 255
+        Image.fromarray(mask).save(path)
+    more = more.format(fullsup=FULLSUP, predictions=PREDICTIONS, masks="{folder}/masks")
+    run(folder, more, "--table {folder}/whole.npz")
+    whole = [(folder / name).read_bytes() for name in ("out.json", "whole.npz")]
+    one = f"evaluate {{folder}}/test.npy --metadata {{folder}}/test {more}"
+    join = "evaluate {folder}/parts --join --json {folder}/out.json --table {folder}/joined.npz"
+    for command in (*(f"{one} --shard {i}/{n} {{folder}}/parts" for i in range(n, 0, -1)), join):
+        result = CliRunner().invoke(main, command.format(folder=folder))
+        assert result.exit_code == 0, result.output
+    assert [(folder / name).read_bytes() for name in ("out.json", "joined.npz")] == whole
+
+
+@pytest.mark.parametrize(
+    ("present", "words"),
+    [
+        ((), "once each, not none"),
+        (("1/3", "2/3"), "not 1/3, 2/3"),
+        (("1/2", "2/2", "2/2"), "not 1/2, 2/2, 2/2"),
+        (("1/2", "2/3"), "not 1/2, 2/3"),
+        (("2/2",), "not 2/2"),
+    ],
+)
+def test_missing_and_repeated_shards_are_refused(folder, present, words):
+    tables = [read_table(folder / "test.npy", folder / "test", "test", shard=s) for s in present]
+    with pytest.raises(ValueError, match=words):
+        join_tables(tables)
+
+
+def test_shards_of_different_maps_and_wrong_names_are_refused(folder):
+    about = folder / "test.npy", folder / "test", "test"
+    own = read_table(*about, shard="1/2")
+    other = read_table(*about, shard="2/2", map_class="predicted")
+    with pytest.raises(ValueError, match="different evaluations"):
+        join_tables([own, other])
+    for shard in ("0/2", "3/2", "1/0", "half", "-1/2", "1/2/3", ""):
+        with pytest.raises(ValueError, match="i/n with i of 1 to n"):
+            read_table(*about, shard=shard)

@@ -124,6 +124,8 @@ def predict(weights, data, split, out, resume, settings) -> None:
 @click.option("--json", "json_file", type=FILE, help="Write all numbers and curves.")
 @click.option("--table", "table_file", type=FILE, help="Write one row per image, .csv or .npz.")
 @click.option("--workers", type=int, default=1, show_default=True, help="Threads.")
+@click.option("--shard", nargs=2, metavar="I/N PARTS", help="Write the I-th of N parts, a table.")
+@click.option("--join", is_flag=True, help="SCOREMAPS is the folder PARTS.")
 def evaluate(target, data, out, json_file, table_file, protocol, workers, **options) -> None:
     """Evaluate a trained run, or score maps of any method.
 
@@ -134,27 +136,36 @@ def evaluate(target, data, out, json_file, table_file, protocol, workers, **opti
     wsol evaluate runs/mine/cam-0 --data data/birds --out runs/mine/localization
     wsol evaluate SCOREMAPS --metadata DIR --fullsup FULLSUP_SCOREMAPS FULLSUP_DIR \\
         --predictions predictions.csv --json result.json --table images.csv
+    wsol evaluate SCOREMAPS --metadata DIR --shard 1/8 parts  # and 2/8 to 8/8
+    wsol evaluate parts --join --json result.json
     """
     from wsol.training.runs import WEIGHTS
 
     if (target / WEIGHTS).is_file():
         return _evaluate_run(target, data, out, workers)
     from wsol.datasets.files import write_table, write_text
-    from wsol.evaluation.summary import evaluate_score_maps, format_summary, image_rows
+    from wsol.evaluation import summary as numbers
 
-    if options["metadata"] is None:
-        raise ValueError(f"{target} is no run (no {WEIGHTS}); score maps need --metadata")
-    if table_file and protocol != "choe2020":
-        raise ValueError(f"--table is of choe2020; {protocol} has none")
-    options |= {"protocol": protocol, "workers": workers, "progress": True}
-    summary, table = evaluate_score_maps(target, **options)
-    click.echo(format_summary(summary))
+    shard = options.pop("shard")
+    if options.pop("join"):
+        summary, table = numbers.join_parts(target)
+    else:
+        if options["metadata"] is None:
+            raise ValueError(f"{target} is no run (no {WEIGHTS}); score maps need --metadata")
+        if table_file and protocol != "choe2020":
+            raise ValueError(f"--table is of choe2020; {protocol} has none")
+        options |= dict(zip(("shard", "parts"), shard or (), strict=False))
+        options |= {"protocol": protocol, "workers": workers}
+        summary, table = numbers.evaluate_score_maps(target, progress=True, **options)
+    if summary is None:
+        return None
+    click.echo(numbers.format_summary(summary))
     if json_file:
         write_text(json_file, json.dumps(summary, indent=2) + "\n")
     if table_file and table_file.suffix == ".npz":
         table.save(table_file)
     elif table_file:
-        write_table(image_rows(table, summary["tau"]), table_file)
+        write_table(numbers.image_rows(table, summary["tau"]), table_file)
 
 
 def _evaluate_run(run: Path, data: Path | None, out: Path | None, workers: int) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -43,9 +43,14 @@ class ScoreMaps(Sequence):
 
     path: Path  # folder of `<image_id>.npy`, or one `.npy` of (N, H, W)
     image_ids: tuple[str, ...]
+    first: int = 0  # place of the first of them in the one `.npy`
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    def part(self, part: slice) -> ScoreMaps:
+        """Some of the maps, in a row."""
+        return replace(self, image_ids=self.image_ids[part], first=self.first + part.start)
 
     def __getitem__(self, place: int) -> Floats:
         image_id = self.image_ids[operator.index(place)]  # its IndexError ends a loop over the maps
@@ -53,6 +58,7 @@ class ScoreMaps(Sequence):
             file = self.path / f"{image_id}.npy"  # the image's own suffix stays
             return _score_map(_open(file), str(file))
         stack = _open(self.path)
+        place = self.first + range(len(self))[place]
         return _score_map(stack[place], f"{self.path}, map {place} of image {image_id}")
 
 

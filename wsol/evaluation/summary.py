@@ -24,7 +24,7 @@ from wsol.evaluation.heatmaps import open_score_maps, read_predictions
 from wsol.evaluation.localize import localize
 from wsol.evaluation.masks import MaskReader
 from wsol.evaluation.protocols import CHOE2020, ProtocolResult, evaluate_under, get_protocol
-from wsol.evaluation.table import LocalizationTable
+from wsol.evaluation.table import LocalizationTable, join_tables, part_of
 
 ORACLE = "oracle"
 MAP_CLASSES = ("label", "predicted")
@@ -44,6 +44,7 @@ def read_table(
     map_class: str = "label",
     workers: int = 1,
     progress: bool = False,
+    shard: str = "1/1",
 ) -> LocalizationTable:
     """Localization table of score maps on disk; the maps are read one by one.
 
@@ -54,13 +55,17 @@ def read_table(
         ``..._ignore.png`` beside it marks pixels that do not count
     map_class : "label" or "predicted", the class whose map each score map is
     workers : threads
+    shard : "i/n" for the i-th of n parts of the images, see `join_tables`
 
     Raises ScoreMapError or DatasetError, which name the file and what is wrong with it.
     """
     rows = read_split_metadata(metadata, split)
     maps = open_score_maps(score_maps, rows["image_id"])
+    part = part_of(len(rows), shard)
     if predictions is not None:  # first, because maps take longer to check
-        ranks, classes = read_predictions(predictions, rows["image_id"], rows["label"])
+        answers = read_predictions(predictions, rows["image_id"], rows["label"])
+        ranks, classes = (answer[part] for answer in answers)
+    rows, maps = rows[part].reset_index(drop=True), maps.part(part)
     reader = None
     if masks is not None:
         rows, reader = _with_masks(rows, Path(masks)), MaskReader(Path(masks))
@@ -71,7 +76,8 @@ def read_table(
         masks=reader,
         workers=workers,
         progress=f"maps of {split}" if progress else None,
-        meta={"split": split, "protocol": CHOE2020.name, "map_class": map_class},
+        meta={"split": split, "protocol": CHOE2020.name, "map_class": map_class}
+        | ({"shard": shard} if shard != "1/1" else {}),
     )
     if predictions is not None:
         table.rows["rank"], table.rows["prediction"] = ranks, classes[:, 0]
@@ -177,9 +183,12 @@ def evaluate_score_maps(
     protocol: str = CHOE2020.name,
     workers: int = 1,
     progress: bool = False,
-) -> tuple[dict[str, Any], LocalizationTable | None]:
+    shard: str = "1/1",
+    parts: str | Path | None = None,
+) -> tuple[dict[str, Any] | None, LocalizationTable | None]:
     """What the command does: the numbers of `summarize`, and the localization table behind them.
 
+    With `parts`, the tables of a shard are written into that folder instead, for `join_parts`.
     `fullsup` are the score maps and the metadata of `train-fullsup`; the other parameters are those
     of `read_table`, which says what is raised. Another protocol than choe2020 has no table; its
     numbers are those of `summarize_under`.
@@ -192,8 +201,8 @@ def evaluate_score_maps(
     if map_class == "predicted" and predictions is None:
         raise ValueError("maps of the predicted class need the predictions: give their CSV")
     if (preset := get_protocol(protocol)) is not CHOE2020:
-        if masks is not None or map_class != "label":
-            raise ValueError(f"{protocol} takes maps of the label's class and no masks")
+        if masks is not None or map_class != "label" or parts is not None:
+            raise ValueError(f"{protocol} takes maps of the label's class, no masks, no shards")
         as_it_is = dict(score_of=lambda score, protocol: score)
         chosen_on, rows = None, read_split_metadata(metadata, TEST)
         maps, ranks = open_score_maps(score_maps, rows["image_id"]), None
@@ -205,9 +214,26 @@ def evaluate_score_maps(
             maps = open_score_maps(fullsup[0], rows["image_id"])
             chosen_on = evaluate_under(preset, maps, rows, **as_it_is)
         return summarize_under(test, chosen_on), None
-    common = dict(map_class=map_class, workers=workers, progress=progress)
+    common = dict(map_class=map_class, workers=workers, progress=progress, shard=shard)
     chosen_on = None if fullsup is None else read_table(*fullsup, TRAIN_FULLSUP, **common)
     table = read_table(score_maps, metadata, TEST, predictions=predictions, masks=masks, **common)
+    if parts is None:
+        return summarize(table, chosen_on), table
+    for one in (table, chosen_on):
+        if one is not None:
+            one.save(Path(parts) / f"{one.meta['split']}-{shard.replace('/', '-of-')}.npz")
+    return None, table
+
+
+def join_parts(folder: str | Path) -> tuple[dict[str, Any], LocalizationTable]:
+    """The numbers and the table of all shards in a folder, as `evaluate_score_maps` gives them.
+
+    Raises ValueError if a shard is missing, or the shards are of different evaluations.
+    """
+    tables = [LocalizationTable.load(path) for path in sorted(Path(folder).glob("*-of-*.npz"))]
+    by_split = {s: [t for t in tables if t.meta["split"] == s] for s in (TEST, TRAIN_FULLSUP)}
+    table = join_tables(by_split[TEST])
+    chosen_on = join_tables(by_split[TRAIN_FULLSUP]) if by_split[TRAIN_FULLSUP] else None
     return summarize(table, chosen_on), table
 
 

@@ -10,6 +10,7 @@ Shapes: N images, T thresholds, G ground-truth boxes.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,6 +136,51 @@ class LocalizationTable:
                 meta=json.loads(str(arrays["meta"])),
                 level_boxes=LevelBoxes(*boxes) if boxes else None,
             )
+
+
+def part_of(count: int, shard: str) -> slice:
+    """Which of `count` images a shard "i/n" has: the i-th, from 1, of n parts of about equal size.
+
+    Raises ValueError if it is none.
+    """
+    match = re.fullmatch(r"([1-9][0-9]*)/([1-9][0-9]*)", shard)
+    if not match or int(match[1]) > int(match[2]):
+        raise ValueError(f"a shard is i/n with i of 1 to n, such as 1/8, not {shard!r}")
+    i, n = int(match[1]), int(match[2])
+    return slice(count * (i - 1) // n, count * i // n)
+
+
+def join_tables(tables: Sequence[LocalizationTable]) -> LocalizationTable:
+    """One table of the shards 1/n to n/n of an evaluation, in any order.
+
+    It equals that of an evaluation without shards. Raises ValueError if a shard is missing or there
+    twice, or the tables are of different evaluations.
+    """
+    by_shard = {table.meta.get("shard", "1/1"): table for table in tables}
+    n = int(next(iter(by_shard), "1/1").partition("/")[2])
+    names = [f"{i}/{n}" for i in range(1, n + 1)]
+    if sorted(names) != sorted(by_shard) or len(tables) != n:
+        there = ", ".join(sorted(table.meta.get("shard", "1/1") for table in tables)) or "none"
+        raise ValueError(f"the shards of an evaluation are 1/n to n/n, once each, not {there}")
+    parts = [by_shard[name] for name in names]
+    metas = [{k: v for k, v in part.meta.items() if k != "shard"} for part in parts]
+    if any(meta != metas[0] for meta in metas):
+        raise ValueError(f"shards of different evaluations: {metas}")
+
+    def joined(name: str) -> NDArray:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    boxes = [part.level_boxes for part in parts if part.level_boxes is not None]
+    histograms = [part.pixel_histogram for part in parts if part.pixel_histogram is not None]
+    return LocalizationTable(
+        rows=pd.concat([part.rows for part in parts], ignore_index=True),
+        thresholds=parts[0].thresholds,
+        steps_largest=joined("steps_largest"),
+        steps_all=joined("steps_all"),
+        pixel_histogram=np.sum(histograms, axis=0) if histograms else None,
+        meta=metas[0],
+        level_boxes=LevelBoxes(*map(np.concatenate, zip(*boxes, strict=True))) if boxes else None,
+    )
 
 
 def one_protocol(tables: Sequence[LocalizationTable]) -> str:

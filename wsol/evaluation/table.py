@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -167,18 +167,20 @@ def join_tables(tables: Sequence[LocalizationTable]) -> LocalizationTable:
     if any(meta != metas[0] for meta in metas):
         raise ValueError(f"shards of different evaluations: {metas}")
 
-    def joined(name: str) -> NDArray:
-        return np.concatenate([getattr(part, name) for part in parts])
+    return replace(concatenate(parts), meta=metas[0])
 
-    boxes = [part.level_boxes for part in parts if part.level_boxes is not None]
-    histograms = [part.pixel_histogram for part in parts if part.pixel_histogram is not None]
+
+def concatenate(tables: Sequence[LocalizationTable]) -> LocalizationTable:
+    """One table of the images of several, in this order, with the meta data of the first."""
+    boxes = [table.level_boxes for table in tables if table.level_boxes is not None]
+    histograms = [table.pixel_histogram for table in tables if table.pixel_histogram is not None]
     return LocalizationTable(
-        rows=pd.concat([part.rows for part in parts], ignore_index=True),
-        thresholds=parts[0].thresholds,
-        steps_largest=joined("steps_largest"),
-        steps_all=joined("steps_all"),
+        rows=pd.concat([table.rows for table in tables], ignore_index=True),
+        thresholds=tables[0].thresholds,
+        steps_largest=np.concatenate([table.steps_largest for table in tables]),
+        steps_all=np.concatenate([table.steps_all for table in tables]),
         pixel_histogram=np.sum(histograms, axis=0) if histograms else None,
-        meta=metas[0],
+        meta=tables[0].meta,
         level_boxes=LevelBoxes(*map(np.concatenate, zip(*boxes, strict=True))) if boxes else None,
     )
 

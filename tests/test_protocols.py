@@ -11,7 +11,15 @@ from scipy import ndimage
 
 from wsol.evaluation import protocols
 from wsol.evaluation.boxes import best_iou, resize_boxes, score_map
-from wsol.evaluation.protocols import BAS2022, CHOE2020, PSOL2020, TSCAM2021
+from wsol.evaluation.protocols import (
+    BAS2022,
+    CAM2016,
+    CHOE2020,
+    PSOL2020,
+    TSCAM2021,
+    frame_boxes,
+    frame_score,
+)
 
 ALL = list(protocols.PROTOCOLS.values())
 maps = arrays(np.float64, st.tuples(*[st.integers(2, 9)] * 2), elements=st.floats(-3, 3, width=16))
@@ -157,3 +165,16 @@ def test_what_does_not_fit_is_refused():
         result(BAS2022, [0.5], [0], [0]).at(0.001)
     with pytest.raises(ValueError, match="there are choe2020"):
         protocols.get_protocol("choe")
+
+
+def test_cam2016_divides_by_the_maximum_and_takes_a_fifth_of_it():
+    cam = np.full((224, 224), -1.0)
+    cam[20:120, 30:130] = 1.0  # a fifth of the maximum, and not more
+    cam[40:100, 50:110] = 5.0
+    cam[150:155, 150:155] = 4.0  # a smaller component
+    score = frame_score(cam, CAM2016)
+    assert (score.min(), score.max()) == (0, 1)
+    place = np.flatnonzero(np.isclose(CAM2016.taus, CAM2016.published_tau))
+    assert frame_boxes(score, CAM2016)[place].tolist() == [[50, 40, 110, 100]]
+    assert frame_boxes(score, CAM2016)[place - 1].tolist() == [[30, 20, 130, 120]]
+    assert not frame_score(-np.eye(224) - 1, CAM2016).any()  # nothing speaks for the class

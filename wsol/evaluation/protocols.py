@@ -43,7 +43,8 @@ class Protocol:
     source: str  # where it was read
     squash: int  # side of the square that the image is squashed to, pixels
     frame: int  # side of its central part that the network sees and boxes lie in
-    normalize_first: bool  # min-max before the resize to the frame (overshoot stays) or after it
+    normalize_first: bool  # before the resize to the frame (overshoot stays) or after it
+    minimum: bool  # normalize by minimum and maximum, or negative values to 0 and by the maximum
     interpolation: str  # of that resize
     eight_bits: bool  # threshold floor(255 s) at int(tau * its maximum), or s at tau itself
     component: str  # the largest by "polygon" area or by number of "pixels"
@@ -62,6 +63,7 @@ CHOE2020 = Protocol(
     squash=224,
     frame=224,
     normalize_first=False,
+    minimum=True,
     interpolation="cubic",
     eight_bits=True,
     component="polygon",
@@ -79,6 +81,7 @@ BAS2022 = Protocol(
     squash=256,
     frame=224,
     normalize_first=True,
+    minimum=True,
     interpolation="linear",
     eight_bits=False,
     component="pixels",
@@ -106,7 +109,18 @@ TSCAM2021 = replace(
     strict=("top1_loc_error", "top5_loc_error"),  # and not the GT-known error: as in the source
     published_tau=0.1,
 )
-PROTOCOLS = {p.name: p for p in (CHOE2020, BAS2022, PSOL2020, TSCAM2021)}
+CAM2016 = replace(
+    BAS2022,
+    name="cam2016",
+    source="Zhou et al., CVPR 2016 (CAM), section 3.2: 20 % of the maximum, largest component",
+    squash=224,
+    normalize_first=False,
+    minimum=False,
+    strict=(),
+    average=PER_IMAGE,
+    published_tau=0.2,
+)
+PROTOCOLS = {p.name: p for p in (CHOE2020, BAS2022, PSOL2020, TSCAM2021, CAM2016)}
 
 
 def get_protocol(name: str) -> Protocol:
@@ -124,7 +138,8 @@ def frame_score(cam: NDArray[np.floating], protocol: Protocol) -> Floats:
         return np.zeros(size)
 
     def normalize(array: Floats) -> Floats:
-        return (array - array.min()) / (array.max() - array.min())
+        array = array - array.min() if protocol.minimum else array.clip(0)
+        return array / (array.max() or 1.0)
 
     cam = normalize(cam) if protocol.normalize_first else cam
     score = cv2.resize(cam, size, interpolation=INTERPOLATIONS[protocol.interpolation])

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from nbconvert.filters import markdown2html
+from papermill import execute_notebook
 
 import wsol
 from wsol.baselines.few_shot import FewShotConfig, evaluate_few_shot
@@ -188,3 +189,22 @@ def test_a_log_file_gets_lines_and_no_bar(disabled, lines):
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stderr.splitlines() == lines
+
+
+def test_the_notebook_on_the_data_needs_neither_masks_nor_background(tiny_runs, tmp_path):
+    """Of the drawn birds without their masks, background images, and boxes in training."""
+    shutil.copytree(tiny_runs / "birds", tmp_path / "birds")
+    shutil.rmtree(tmp_path / "birds" / "background")
+    index = read_index(tmp_path / "birds" / INDEX)
+    boxes = index["boxes"].where(index["split"] != "train-weaksup", "")
+    write_index(index.assign(mask="", boxes=boxes), tmp_path / "birds" / INDEX)
+    notebook = Path(__file__).parents[1] / "notebooks" / "20_look_at_data.ipynb"
+    values = {"data": str(tmp_path / "birds"), "n_shown": 4}
+    execute_notebook(notebook, tmp_path / "out.ipynb", values, kernel_name="python3")
+    (printed,) = [
+        output["text"]
+        for cell in json.loads((tmp_path / "out.ipynb").read_text("utf-8"))["cells"]
+        for output in cell.get("outputs", ())
+        if "Objects cover" in str(output.get("text"))
+    ]
+    assert "of the test images" in "".join(printed)

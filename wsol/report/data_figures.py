@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from wsol.datasets.images import load_image, load_images
 from wsol.datasets.index import parse_boxes
 from wsol.evaluation.boxes import FRAME, resize_boxes
+from wsol.evaluation.masks import MaskReader
 from wsol.report.style import BLUE, GREY, ORANGE, RED, YELLOW, style
 
 HISTOGRAM = dict(stat="percent", element="step", fill=False)
@@ -47,9 +48,22 @@ def unit_boxes(index: pd.DataFrame) -> list[NDArray[np.float64]]:
     return [parse_boxes(text) / side for text, side in zip(index["boxes"], sides, strict=True)]
 
 
+def object_pixels(rows: pd.DataFrame, root: Path, size: int) -> NDArray[np.bool_]:
+    """Pixels (N, size, size) of the objects: of the masks, or in the boxes of what has no mask."""
+    objects, read_mask = np.zeros((len(rows), size, size), np.bool_), MaskReader(root, size)
+    for i, row in enumerate(rows.itertuples()):
+        if row.mask:
+            objects[i] = read_mask(row) == 1
+            continue
+        for x0, y0, x1, y1 in resize_boxes(parse_boxes(row.boxes), (row.width, row.height), size):
+            objects[i, y0:y1, x0:x1] = True
+    return objects
+
+
 def object_sizes(index: pd.DataFrame) -> Figure:
     """Draw the histogram of the share of the image inside each box, in %, for each split."""
     boxes = index[["split"]].assign(box=unit_boxes(index)).explode("box", ignore_index=True)
+    boxes = boxes.dropna(subset="box")  # images of `train-weaksup` may have none
     x0, y0, x1, y1 = np.stack(boxes["box"]).T
     boxes["share"] = 100 * (x1 - x0) * (y1 - y0)
     look = dict(zip(boxes["split"].unique(), (BLUE, ORANGE, GREY), strict=False))

@@ -10,7 +10,9 @@ from wsol.evaluation import metrics
 from wsol.evaluation.boxes import TAUS, best_iou, resize_boxes
 from wsol.evaluation.localize import localize
 from wsol.evaluation.masks import pixel_histogram
+from wsol.evaluation.metrics import choose_tau, localization_errors
 from wsol.evaluation.table import LocalizationTable
+from wsol.report.format import rounded
 
 PEER = Path(__file__).parent / "data" / "peer_vectors.npz"
 THRESHOLDS = np.array([0.0, 0.25, 0.5, 0.75])
@@ -159,3 +161,21 @@ def test_without_masks_or_classes_their_numbers_are_not_defined():
 def test_a_tau_that_was_not_evaluated_is_refused(made_up):
     with pytest.raises(ValueError, match="not among the thresholds"):
         metrics.localization_errors(made_up, 0.3)
+
+
+def test_the_guide_quotes_what_a_chosen_tau_is_worth():
+    """The table "Which threshold" of docs/heatmaps.md, from the committed tables."""
+    root, columns = Path(__file__).parents[1], []
+    for run in ("cam-0", "background-0"):
+        path = root / "reports" / "localization" / "evaluate" / f"{run}-class-{{}}.npz"
+        test, fullsup = (
+            LocalizationTable.load(str(path).format(split)) for split in ("test", "train-fullsup")
+        )
+        right, labels = test.iou_largest >= 0.5, test.rows["label"].to_numpy()
+        by_class = [right[labels == label].mean(axis=0).max() for label in np.unique(labels)]
+        accuracies = [right.mean(axis=0).max(), np.mean(by_class), right.any(axis=1).mean()]
+        errors = localization_errors(test, choose_tau(fullsup))
+        columns.append([errors["gt_known_loc_error"], *(100 * (1 - a) for a in accuracies)])
+    text = (root / "docs" / "heatmaps.md").read_text("utf-8").partition("## Which threshold")[2]
+    rows = [line.split("|")[2:4] for line in text.splitlines() if line.startswith("| ")][1:]
+    assert rows == [[f" {rounded(a)} ", f" {rounded(b)} "] for a, b in zip(*columns, strict=True)]

@@ -89,6 +89,7 @@ test-browser: setup
 
 bench: setup
 	@$(WITH_VENV) OMP_NUM_THREADS=1 python benchmarks/evaluator.py
+	@$(WITH_VENV) OMP_NUM_THREADS=1 python benchmarks/oracle.py
 	@$(WITH_VENV) TQDM_DISABLE=1 python benchmarks/training.py
 
 lab: setup

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from kinds_of_maps import KINDS
 
 from wsol.evaluation.boxes import (
     NO_BOX,
@@ -221,40 +222,15 @@ def test_all_binary_maps_of_four_by_four_have_the_contours_of_opencv():
         assert result.largest[1].tolist() == list(boxes[best] if boxes else NO_BOX), number
 
 
-def structured_maps() -> dict[str, np.ndarray]:
-    """Full-size score maps in [0, 1] that no smooth field is like."""
-    y, x = np.mgrid[:224, :224]
-    radius, angle = np.hypot(y - 112, x - 112), np.arctan2(y - 112, x - 112)
-    spiral = (radius / 12 + angle / (2 * np.pi)) % 1
-    ramp = x / 223
-    maps = {
-        "checkerboard": (x + y) % 2 * 1.0,
-        "checkerboard on a ramp": ((x + y) % 2) * ramp,
-        "stripes": (y % 3 > 0) * ramp,
-        "combs": ((x % 4 < 2) | (y > 200)) * (1 - y / 300),
-        "spiral": spiral,
-        "thin spiral": (spiral < 0.2) * (1 - radius / 160),
-        "rings": 0.5 + 0.5 * np.cos(radius / 3),
-        "plateaus": (ramp * 5).round() / 5,
-        "ramp": ramp,
-        "one pixel": ((x == 100) & (y == 7)) * 1.0,
-        "all but one pixel": 1 - ((x == 100) & (y == 7)),
-        "frame": ((x % 223 == 0) | (y % 223 == 0)) * 1.0,
-        "nested squares": (np.maximum(abs(x - 112), abs(y - 112)) // 8 % 2) * (1 - radius / 320),
-        "equal squares": ((x % 32 < 9) & (y % 32 < 9)) * 1.0,
-        "constant": np.full((224, 224), 0.5),
-        "zero": np.zeros((224, 224)),
-    }
-    return maps | {f"{name}, upside down": 1 - m for name, m in maps.items() if name != "constant"}
-
-
-@pytest.mark.parametrize("name", structured_maps())
-def test_structured_maps_have_the_contours_of_opencv(name):
-    score = structured_maps()[name].clip(0, 1)
-    score = score[:80, :80] if "checkerboard on" in name else score  # a thousand contours a level
-    assert_contours_are_opencvs(quantize(score))
-    for ours, from_levels in zip(contours(score), contours(quantize(score)), strict=True):
-        assert sorted(map(str, ours)) == sorted(map(str, from_levels))
+@pytest.mark.parametrize("kind", KINDS)
+def test_maps_of_every_kind_have_the_contours_of_opencv(kind):
+    """`make bench` does the same with 5,040 maps of full size."""
+    rng = np.random.default_rng(len(kind))
+    for _ in range(5):
+        score = KINDS[kind](rng, 64)
+        assert_contours_are_opencvs(quantize(score))
+        assert contours(score).largest.tolist() == contours(quantize(score)).largest.tolist()
+    assert_contours_are_opencvs(quantize(1 - score))
 
 
 def test_two_hundred_full_maps_have_the_iou_of_opencv():

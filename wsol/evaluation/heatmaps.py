@@ -121,13 +121,13 @@ def _score_map(array: NDArray, where: str) -> Floats:
         raise ScoreMapError(f"{where}: a map has two dimensions (H, W), this one {array.shape}")
     _check_dtype(array, where)
     score = np.array(array, dtype=np.float64, order="C")
-    if not np.isfinite(score).all():
-        bad = np.count_nonzero(~np.isfinite(score))
-        raise ScoreMapError(f"{where}: {bad} of {score.size} values are NaN or infinite")
-    low, high = score.min(), score.max()
-    if low < -TOLERANCE or high > 1 + TOLERANCE:
+    low, high = score.min(), score.max()  # NaN if there is one
+    if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):
+        if bad := np.count_nonzero(~np.isfinite(score)):
+            raise ScoreMapError(f"{where}: {bad} of {score.size} values are NaN or infinite")
         raise ScoreMapError(f"{where}: values from {low:.7g} to {high:.7g}, not in [0, 1]")
-    score = score.clip(0, 1)
+    if low < 0 or high > 1:
+        score = score.clip(0, 1)
     if score.shape == (FRAME, FRAME):
         return score
     resized = cv2.resize(score, (FRAME, FRAME), interpolation=cv2.INTER_CUBIC)

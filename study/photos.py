@@ -1,6 +1,6 @@
 """The study on photographs: trainings and evaluations from the archives below data/raw.
 
-    python study/photos.py [GROUP ...]     all groups of study/params/photos.yaml, or some of them
+    python study/photos.py [GROUP[/ROW] ...]     all of study/params/photos.yaml, or some of it
 
 A group is a data set and rows, each with its settings, its background set and its seeds. What is
 there already with the same settings is not run again. Features of frozen backbones are kept in
@@ -147,9 +147,12 @@ def main(groups: list[str]) -> int:
         if group in OTHERS:
             OTHERS[group](RUNS / "references")
             continue
+        group, _, only = group.partition("/")
         settings = params["groups"][group]
         data = prepare_dataset(settings["data"], params["data"][settings["data"]])
         for row, own in settings["rows"].items():
+            if only not in ("", row):
+                continue
             values = params["train"] | settings.get("train", {}) | own
             name = values.pop("background_set", "scenes")
             count = values.pop("n_background", None)

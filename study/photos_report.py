@@ -131,7 +131,12 @@ def main() -> int:
             r for r in numbers_of("references", row) if (row, r["map"]) != ("posthoc", "class")
         ]
     runs = pd.DataFrame(rows)
-    controls = [r for row in params["groups"]["sets"]["rows"] for r in numbers_of("sets", row)]
+    controls = [
+        r
+        for group in ("sets", "sizes")
+        for row in params["groups"][group]["rows"]
+        for r in numbers_of(group, row)
+    ]
     tuning = [
         r
         for row in params["groups"]["tuning"]["rows"]

@@ -15,7 +15,9 @@ class ProgressBar(tqdm):
 
     def __init__(self, *args: Any, show: bool = True, **options: Any) -> None:
         watched = sys.stderr.isatty() or "ipykernel" in sys.modules
-        self.logs = show and not watched and os.environ.get("TQDM_DISABLE", "0") in ("", "0")
+        # tqdm's notebook bar does not read the variable itself.
+        show = show and os.environ.get("TQDM_DISABLE", "0") in ("", "0")
+        self.logs = show and not watched
         if not (show and watched):
             options["disable"] = True
         self.label = options.get("desc", "")

@@ -8,11 +8,14 @@ from dataset_files import change, errors_of, files_below, noise_image, trained_a
 from miniatures import mask_name, write_openimages_lists
 from PIL import Image
 
-from wsol.datasets.checks import ImageCheck
-from wsol.datasets.index import COLUMNS, INDEX, parse_boxes, read_index
+from wsol.datasets.checks import DatasetError, ImageCheck
+from wsol.datasets.index import COLUMNS, INDEX, parse_boxes, read_index, rows_of
 from wsol.datasets.openimages import mask_box, read_openimages, same_proportions
 from wsol.datasets.prepare import Plan, prepare, prepare_background
+from wsol.evaluation.localize import localize
 from wsol.evaluation.masks import IGNORE, OBJECT, MaskReader
+from wsol.evaluation.metrics import evaluate
+from wsol.evaluation.summary import evaluate_score_maps
 
 A, B = "val/0bt_c3/1cd9ac0169ec7df0", "val/0bt9lr/3a29f0b33894d4a6"
 TEST_A, TEST_B = "test/0bt_c3/0a51958fcd523ae4", "test/0bt9lr/b4d953e7105da1d8"
@@ -226,3 +229,33 @@ def test_the_same_data_set_prepared_twice_gives_the_same_bytes(root, tmp_path):
     assert files_below(tmp_path / "one") == files_below(tmp_path / "two")
     boxes = read_index(tmp_path / "one" / INDEX)["boxes"]
     assert [len(parse_boxes(text)) for text in boxes] == [0] * 4 + [1] * 4
+
+
+@pytest.mark.parametrize("with_images", [True, False])
+def test_score_maps_are_evaluated_on_the_masks_that_the_metadata_names(root, tmp_path, with_images):
+    """The same table as with the index of the prepared data set; the images are not needed."""
+    rng, index = np.random.default_rng(0), read(root)
+    expected = {}
+    for split, name in (("test", "test"), ("train-fullsup", "val")):
+        rows = rows_of(index, split)
+        maps = rng.random((len(rows), 224, 224)).astype(np.float32)
+        np.save(tmp_path / f"{name}.npy", maps)
+        masks = MaskReader(root)
+        expected[split] = localize(maps, rows, score_of=np.float64, masks=masks)
+    if not with_images:
+        for image in root.rglob("*.jpg"):
+            image.unlink()
+    metadata = root / "metadata"
+    fullsup = tmp_path / "val.npy", metadata / "val"
+    options = dict(masks=root, fullsup=fullsup)
+    summary, table = evaluate_score_maps(tmp_path / "test.npy", metadata / "test", **options)
+    numbers = evaluate(expected["test"], expected["train-fullsup"])
+    assert [summary[name] for name in ("pxap", "pixel_iou", "maxboxacc", "tau")] == [
+        numbers[name] for name in ("pxap", "pixel_iou", "maxboxacc", "tau")
+    ]
+    assert (table.pixel_histogram == expected["test"].pixel_histogram).all()
+    with pytest.raises(ValueError, match="names masks: give the folder"):
+        evaluate_score_maps(tmp_path / "test.npy", metadata / "test")
+    next(root.rglob("test/**/*_m*.png")).unlink()
+    with pytest.raises(DatasetError, match="missing"):
+        evaluate_score_maps(tmp_path / "test.npy", metadata / "test", **options)

@@ -181,6 +181,34 @@ def _with_masks(rows: pd.DataFrame, root: Path, masks: pd.DataFrame, out: Path) 
     )
 
 
+def names_masks(directory: Path) -> bool:
+    """Whether the localization.txt of a split names masks, in place of boxes."""
+    path = directory / "localization.txt"
+    first = path.read_text("utf-8").partition("\n")[0] if path.is_file() else ""
+    return first.rstrip().count(",") >= 2 and first.partition(",")[2].split(",")[0].endswith(".png")
+
+
+def read_masked_split(
+    root: str | Path, directory: str | Path, split: str, united: str | Path
+) -> pd.DataFrame:
+    """Index rows of one split without its images: sizes are those of the masks, paths from root.
+
+    root, united : as in `read_openimages`; directory : folder of the split's three text files
+
+    Raises DatasetError with all errors.
+    """
+    errors: list[str] = []
+    ids, labels, masks = _read_split(Path(directory), True, errors)
+    first = masks.drop_duplicates("image_id").rename(columns={"mask": "path"})
+    sizes = with_sizes(first, Path(root), False, errors)[["image_id", "width", "height"]]
+    rows = _with_masks(ids.merge(sizes), Path(root), masks, Path(united))
+    raise_errors(errors + [error for row in rows["errors"] for error in row])
+    rows = rows.merge(labels.drop(columns="where"), on="image_id")
+    names = rows["label"].map(_class_names(labels, errors))
+    raise_errors(errors)
+    return index_table(rows.assign(path=rows["image_id"], split=split, class_name=names))
+
+
 def read_openimages(
     root: str | Path,
     metadata: str | Path,

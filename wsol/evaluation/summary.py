@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from wsol.datasets.checks import DatasetError
 from wsol.datasets.index import TEST, TRAIN_FULLSUP
 from wsol.datasets.metadata import read_split_metadata
+from wsol.datasets.openimages import names_masks, read_masked_split
 from wsol.evaluation import metrics, stats
 from wsol.evaluation.failures import failure_reasons, failure_shares
 from wsol.evaluation.heatmaps import open_score_maps, read_predictions
@@ -52,28 +54,49 @@ def read_table(
     split : "train-fullsup" or "test"
     predictions : CSV of image_id and five ranked classes, see `read_predictions`
     masks : folder of ``<image id without ending>.png``, at least 128 = object, for PxAP; a
-        ``..._ignore.png`` beside it marks pixels that do not count
+        ``..._ignore.png`` beside it marks pixels that do not count. Where the metadata names masks
+        (OpenImages30k), the folder that their paths start from
     map_class : "label" or "predicted", the class whose map each score map is
     workers : threads
     shard : "i/n" for the i-th of n parts of the images, see `join_tables`
 
     Raises ScoreMapError or DatasetError, which name the file and what is wrong with it.
     """
-    rows = read_split_metadata(metadata, split)
-    maps = open_score_maps(score_maps, rows["image_id"])
+    about = dict(score_maps=score_maps, predictions=predictions, map_class=map_class)
+    about |= dict(workers=workers, progress=progress, shard=shard)
+    if names_masks(Path(metadata)):
+        if masks is None:
+            raise ValueError(f"{metadata} names masks: give the folder that they start from")
+        with TemporaryDirectory() as united:
+            rows = read_masked_split(masks, metadata, split, united)
+            return _table_of(rows, MaskReader(Path(masks)), **about)
+    rows, reader = read_split_metadata(metadata, split), None
+    if masks is not None:
+        rows, reader = _with_masks(rows, Path(masks)), MaskReader(Path(masks))
+    return _table_of(rows, reader, **about)
+
+
+def _table_of(
+    rows: pd.DataFrame,
+    masks: MaskReader | None,
+    score_maps: str | Path,
+    predictions: str | Path | None,
+    map_class: str,
+    workers: int,
+    progress: bool,
+    shard: str,
+) -> LocalizationTable:
+    maps, split = open_score_maps(score_maps, rows["image_id"]), rows["split"].iloc[0]
     part = part_of(len(rows), shard)
     if predictions is not None:  # first, because maps take longer to check
         answers = read_predictions(predictions, rows["image_id"], rows["label"])
         ranks, classes = (answer[part] for answer in answers)
     rows, maps = rows[part].reset_index(drop=True), maps.part(part)
-    reader = None
-    if masks is not None:
-        rows, reader = _with_masks(rows, Path(masks)), MaskReader(Path(masks))
     table = localize(
         maps,
         rows,
         score_of=lambda score: score,  # score maps are not normalized again
-        masks=reader,
+        masks=masks,
         workers=workers,
         progress=f"maps of {split}" if progress else None,
         meta={"split": split, "protocol": CHOE2020.name, "map_class": map_class}
@@ -215,7 +238,10 @@ def evaluate_score_maps(
             chosen_on = evaluate_under(preset, maps, rows, **as_it_is)
         return summarize_under(test, chosen_on), None
     common = dict(map_class=map_class, workers=workers, progress=progress, shard=shard)
-    chosen_on = None if fullsup is None else read_table(*fullsup, TRAIN_FULLSUP, **common)
+    chosen_on = None
+    if fullsup is not None:
+        own = masks if names_masks(Path(fullsup[1])) else None
+        chosen_on = read_table(*fullsup, TRAIN_FULLSUP, masks=own, **common)
     table = read_table(score_maps, metadata, TEST, predictions=predictions, masks=masks, **common)
     if parts is None:
         return summarize(table, chosen_on), table

@@ -15,7 +15,6 @@ Every set is a folder of images below runs/photos/sets, made once from what lies
                    takes boxes
 """
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from scipy.linalg import sqrtm
 
 from wsol import project_root
 from wsol.backbones import Backbone
+from wsol.datasets.files import written_folder
 from wsol.datasets.images import as_input, decoded, list_images, load_images
 from wsol.datasets.index import (
     INDEX,
@@ -132,11 +132,14 @@ def make_set(name: str) -> Path:
     out = RUNS / "sets" / name
     if out.is_dir():
         return out
-    partial = out.with_name(f"{name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     data = RUNS / "data" / ("pets" if name == "pets" else "cub27")
     index = read_index(data / INDEX) if (data / INDEX).is_file() else None
+    with written_folder(out) as partial:
+        _fill(name, partial, index, data)
+    return out
+
+
+def _fill(name: str, partial: Path, index: pd.DataFrame | None, data: Path) -> None:
     {
         "noise": lambda: noise(partial),
         "scenes_near": lambda: scenes_near(partial, RAW / "scenes"),
@@ -145,8 +148,6 @@ def make_set(name: str) -> Path:
         "corners": lambda: corners(partial, index, data, RUN),
         "surroundings": lambda: beside_objects(partial, rows_of(index, TRAIN_WEAKSUP), data),
     }[name]()
-    partial.replace(out)
-    return out
 
 
 def statistics(features: NDArray) -> tuple[NDArray, NDArray]:

@@ -198,7 +198,7 @@ def test_vgg16_keeps_its_layers_and_leaves_out_the_last_pooling(tmp_path):
             early, late = backbone(x)
             assert torch.equal(early, model.features[:23]((x - backbone.mean) / backbone.std))
             assert torch.equal(late, backbone.late[-2:](layers(early)))
-    with pytest.raises(RuntimeError, match="Missing key"):  # not the whole network
+    with pytest.raises(ValueError, match=r"features\.pth does not fit vgg16: Missing key"):
         build_backbone("vgg16", str(tmp_path / "features.pth"))
 
 

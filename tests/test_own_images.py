@@ -275,8 +275,12 @@ def test_coco_has_the_structure_that_its_readers_expect(tmp_path):
     assert content["categories"] == [{"id": 1, "name": "wren"}, {"id": 3, "name": "blue tit"}]
     ids = {"image_id": 1, "iscrowd": 0}
     assert content["annotations"] == [  # the image without a box has none
-        ids | dict(id=1, category_id=3, bbox=[1, 2, 63, 46], area=2898, score=0.75),
-        ids | dict(id=2, category_id=1, bbox=[0, 0, 10.5, 20.25], area=212.62, score=0.25),
+        ids
+        | dict(id=1, category_id=3, bbox=[1, 2, 63, 46], area=2898, score=0.75)
+        | dict(segmentation=[[1, 2, 64, 2, 64, 48, 1, 48]]),
+        ids
+        | dict(id=2, category_id=1, bbox=[0, 0, 10.5, 20.25], area=212.62, score=0.25)
+        | dict(segmentation=[[0, 0, 10.5, 0, 10.5, 20.25, 0, 20.25]]),
     ]
 
 
@@ -313,7 +317,7 @@ def test_a_folder_gets_boxes_and_overlays(home, tmp_path):
     expected = detections_table(localize(home, folder, top=2, data=home / "data"))
     pd.testing.assert_frame_equal(pd.read_csv(done.files[0]), expected, check_dtype=False)
     assert len(json.loads(done.files[1].read_text())["images"]) == N
-    drawn = sorted((out / "overlays").iterdir())
+    drawn = sorted((out / "overlays").glob("*.jpg"))
     assert [path.name for path in drawn] == [f"{i + 1:05d}-{i:02d}.jpg" for i in range(N)]
     with Image.open(drawn[5]) as image:
         assert image.size == image_of(5).shape[1::-1]

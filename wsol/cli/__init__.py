@@ -117,7 +117,9 @@ def predict(weights, data, split, out, resume, settings) -> None:
 @click.option("--out", type=FOLDER, help="Of a run: folder for its localization tables.")
 @click.option("--metadata", type=FOLDER, help="Of score maps: image ids, labels, sizes, boxes.")
 @click.option("--fullsup", nargs=2, type=ANY, help="Score maps and metadata to choose tau on.")
-@click.option("--predictions", type=FILE, help="CSV of image_id and five ranked classes.")
+@click.option(
+    "--predictions", type=FILE, help="CSV of image_id and the five first classes, or all."
+)
 @click.option("--masks", type=FOLDER, help="Masks for PxAP, <image id>.png.")
 @click.option("--map-class", type=click.Choice(["label", "predicted"]), default="label")
 @click.option("--protocol", default="choe2020", show_default=True, help="Preset.")
@@ -143,9 +145,10 @@ def evaluate(target, data, out, json_file, table_file, protocol, workers, **opti
 
     if (target / WEIGHTS).is_file():
         return _evaluate_run(target, data, out, workers)
-    from wsol.datasets.files import write_table, write_text
+    from wsol.datasets.files import check_writable, write_table, write_text
     from wsol.evaluation import summary as numbers
 
+    check_writable(*filter(None, (json_file, table_file)))
     shard = options.pop("shard")
     if options.pop("join"):
         summary, table = numbers.join_parts(target)
@@ -169,6 +172,7 @@ def evaluate(target, data, out, json_file, table_file, protocol, workers, **opti
 
 
 def _evaluate_run(run: Path, data: Path | None, out: Path | None, workers: int) -> None:
+    from wsol.datasets.files import check_writable
     from wsol.datasets.index import INDEX, TEST, TRAIN_FULLSUP, read_index
     from wsol.evaluation.metrics import evaluate as numbers_of
     from wsol.evaluation.run import evaluate_run
@@ -176,6 +180,8 @@ def _evaluate_run(run: Path, data: Path | None, out: Path | None, workers: int) 
 
     if data is None:
         raise ValueError("a run needs --data, the prepared data set to evaluate it on")
+    if out is not None:
+        check_writable(out / f"{run.resolve().name}-class-{TEST}.npz")
     index = read_index(data / INDEX)
     meta = {"dataset": data.resolve().name}
     result = evaluate_run(run / WEIGHTS, index, data, meta=meta, workers=workers)
@@ -193,6 +199,7 @@ def _evaluate_run(run: Path, data: Path | None, out: Path | None, workers: int) 
 @click.argument("images", nargs=-1, required=True, type=ANY)
 @click.option("--out", type=FOLDER, required=True, help="Folder for boxes.csv, boxes.coco.json.")
 @click.option("--overlays", is_flag=True, help="Write the images with score map and box.")
+@click.option("--yolo", is_flag=True, help="Write the boxes as YOLO's texts into OUT/labels.")
 @click.option("--skip", is_flag=True, help="Skip images that cannot be read.")
 @click.option("--map", type=click.Choice(["class", "foreground", "product"]), default="class")
 @click.option("--top", type=int, default=1, show_default=True, help="Classes per image.")

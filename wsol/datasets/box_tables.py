@@ -1,6 +1,8 @@
 """Boxes of any image folder: a CSV table, or COCO's JSON for object detection.
 
-Both become a table with the columns
+The files that `wsol localize` writes are read too, and COCO as annotation tools write it: ids are
+numbers or text, from any first number, and other keys are passed over. Both become a table with the
+columns
 
     where           file and line, or file and entry
     image           its path below the root of the data set
@@ -15,7 +17,7 @@ import csv
 import json
 import math
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
@@ -46,20 +48,60 @@ def read_boxes(path: Path, errors: list[str]) -> pd.DataFrame:
     return table
 
 
+def image_ids(names: pd.Series, known: set[str]) -> pd.Series:
+    """Names of images as the ids below the root that they stand for, or as they are.
+
+    A name is an id itself; or, with "/" for "\\" and without "." and what all unknown names begin
+    with, as where they start from another folder.
+    """
+    posix = names.str.replace("\\", "/").map(lambda name: PurePosixPath(name).as_posix())
+    ids = posix.where(~names.isin(known), names)
+    unknown = ids[~ids.isin(known)].drop_duplicates()
+    found = {name: _tail(name, known) for name in unknown}
+    starts = {name.removesuffix(tail) for name, tail in found.items()}
+    same = len(starts) == 1 and all(found.values())
+    return (
+        ids.map(lambda name: found.get(name, name)) if same else ids.where(ids.isin(known), names)
+    )
+
+
+def _tail(name: str, known: set[str]) -> str:
+    """The longest end of a path that is known, "" if there is none."""
+    parts = name.split("/")
+    ends = ("/".join(parts[i:]) for i in range(1, len(parts)))
+    return next((end for end in ends if end in known), "")
+
+
 def _read_csv(path: Path, text: str, errors: list[str]) -> list[tuple]:
-    """One box a line below the header; an image may have several lines."""
+    """One box a line below the header; an image may have several lines.
+
+    Of a table of `wsol localize` the classes after the first and images without a box are left out.
+    """
     reader = csv.reader(text.splitlines())
-    if [name.strip() for name in next(reader, [])] != HEADER:
-        errors.append(f"{path}:1: the first line must be {','.join(HEADER)}")
-        return []
     rows = []
-    for row in filter(None, reader):
-        where = f"{path}:{reader.line_num}"
-        try:
-            rows.append((where, row[0].strip(), *_numbers(row[1:]), "", ""))
-        except ValueError:
-            expected = ",".join(HEADER)
-            errors.append(f"{where}: malformed line {','.join(row)!r}, expected '{expected}'")
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        if not {*HEADER} <= {*header} or len({*header}) < len(header):
+            names = ",".join(HEADER)
+            errors.append(f"{path}:1: the first line must be {names}, with commas between them")
+            return []
+        for row in filter(None, reader):
+            where, values = f"{path}:{reader.line_num}", dict(zip(header, row, strict=False))
+            try:
+                if len(row) != len(header):
+                    raise ValueError
+                ours = "rank" in values  # where a table of `wsol localize` has no box, it is empty
+                if ours and (values["rank"] != "1" or not any(values[n].strip() for n in CORNERS)):
+                    continue
+                box = _numbers(values[name] for name in CORNERS)
+                if any(box) or not ours:
+                    name, category = values["image"].strip(), values.get("class_name", "")
+                    rows.append((where, name, *box, category, ""))
+            except ValueError:
+                expected = ",".join(header)
+                errors.append(f"{where}: malformed line {','.join(row)!r}, expected '{expected}'")
+    except csv.Error as error:  # of a field of more than 128 kB
+        errors.append(f"{path}:{reader.line_num}: no CSV: {error}")
     return rows
 
 
@@ -69,6 +111,9 @@ def _read_coco(path: Path, text: str, errors: list[str]) -> list[tuple]:
         content = json.loads(text)
     except json.JSONDecodeError as error:
         errors.append(f"{path}:{error.lineno}: no JSON: {error.msg}")
+        return []
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 1,000 brackets
+        errors.append(f"{path}: no JSON that can be read: {error}")
         return []
     for name in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(name), list):
@@ -80,9 +125,9 @@ def _read_coco(path: Path, text: str, errors: list[str]) -> list[tuple]:
     for number, annotation in enumerate(content["annotations"]):
         where = f"{path}: annotations[{number}]"
         try:
-            image, category = annotation["image_id"], annotation["category_id"]
+            image, category = _id(annotation["image_id"]), _id(annotation["category_id"])
             x, y, width, height = _numbers(annotation["bbox"])
-            crowd = annotation.get("iscrowd", 0)
+            crowd = float(annotation.get("iscrowd") or 0)
         except (KeyError, TypeError, ValueError):
             errors.append(f"{where}: {MALFORMED}")
             continue
@@ -91,12 +136,25 @@ def _read_coco(path: Path, text: str, errors: list[str]) -> list[tuple]:
         elif category not in categories:
             errors.append(f"{where}: category {category} is unknown")
         elif not crowd:
-            entry = images[image]
-            known = {"width", "height"} <= set(entry)
-            listed = f"{entry['width']} x {entry['height']}" if known else ""
             box = (x, y, x + width, y + height)
-            rows.append((where, entry["file_name"], *box, categories[category]["name"], listed))
+            entry, name = images[image], categories[category]["name"]
+            rows.append((where, entry["file_name"], *box, name, _listed(entry)))
     return rows
+
+
+def _id(value: object) -> str:
+    """An id as text: tools write 7, 7.0 or "7" for the same. Raises TypeError if it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise TypeError
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _listed(image: dict) -> str:
+    """The size of an image as the table says it, "" if it does not."""
+    try:
+        return f"{float(image['width']):g} x {float(image['height']):g}"
+    except (KeyError, TypeError, ValueError):
+        return ""
 
 
 def _by_id(path: Path, name: str, entries: list, needs: str, errors: list[str]) -> dict:
@@ -104,13 +162,18 @@ def _by_id(path: Path, name: str, entries: list, needs: str, errors: list[str]) 
     table, named = {}, {}
     for number, entry in enumerate(entries):
         where = f"{path}: {name}[{number}]"
-        if not isinstance(entry, dict) or not {"id", needs} <= set(entry):
+        try:
+            key = _id(entry["id"])
+            if not isinstance(entry[needs], str):
+                raise TypeError
+        except (KeyError, TypeError):
             errors.append(f"{where}: malformed, it needs an id and a {needs}")
-        elif entry["id"] in table:
-            errors.append(f"{where}: duplicate id {entry['id']}")
+            continue
+        if key in table:
+            errors.append(f"{where}: duplicate id {key}")
         elif named.setdefault(entry[needs], number) != number:
             first = f"{name}[{named[entry[needs]]}]"
             errors.append(f"{where}: {entry[needs]} is listed twice, as in {first}")
         else:
-            table[entry["id"]] = entry
+            table[key] = entry
     return table

@@ -6,6 +6,7 @@ The readers collect errors in a list and raise one DatasetError. Tables of lines
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,9 @@ from wsol.datasets.memo import map_files
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
 Size = tuple[int, int]  # width, height in pixels
 
-SHOWN = 20  # errors in a summary
+SHOWN = 20  # errors in a summary, or kinds of errors where there are more
+EXAMPLES = 3  # of each kind
+SPECIFIC = re.compile(r"(?:'[^']*'|\S*[\d/]\S*)(?: (?:'[^']*'|\S*[\d/]\S*))*")  # of one image
 BORDER = 1.0  # pixels that hand-drawn boxes may extend beyond the border of their image
 CORNERS = ["x0", "y0", "x1", "y1"]
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"  # finite, as regular expression
@@ -30,24 +33,41 @@ OUTSIDE = r"^/|\\|(?:^|/)\.\.(?:/|$)"  # paths that may lead out of their folder
 class DatasetError(ValueError):
     """All errors of a data set, one line each in `errors`.
 
-    `table` is the file that they were written to, if they were.
+    `table` is the file that they were written to, if they were. The message is `summary`.
     """
 
     def __init__(self, errors: Sequence[str], table: Path | None = None) -> None:
+        super().__init__(errors, table)
         self.errors, self.table = list(errors), table
-        super().__init__("\n".join([self._title(), *self.errors]))
 
-    def _title(self) -> str:
-        return f"{len(self.errors):,} error{'s' * (len(self.errors) != 1)} in the data set:"
+    def __str__(self) -> str:
+        return self.summary()
 
     def summary(self) -> str:
-        """The number of errors, the first ones, and where to find the rest."""
-        lines = [self._title(), *self.errors[:SHOWN]]
-        if len(self.errors) > SHOWN:
-            lines.append(f"... and {len(self.errors) - SHOWN:,} more")
+        """The number of errors and all of them, or where there are many their kinds with examples.
+
+        The last line says where all of them are.
+        """
+        count = len(self.errors)
+        lines = [f"{count:,} error{'s' * (count != 1)} in the data set:"]
+        lines += self.errors if count <= SHOWN else self._kinds()
         if self.table is not None:
             lines.append(f"All of them are in {self.table}.")
+        elif count > SHOWN:
+            lines.append("All of them are in the attribute `errors` of this exception.")
         return "\n".join(lines)
+
+    def _kinds(self) -> list[str]:
+        """The most frequent kinds: errors that differ only in names, paths and numbers."""
+        kinds: dict[str, list[str]] = {}
+        for error in self.errors:
+            text = error.partition(": ")[2] or error
+            kinds.setdefault(SPECIFIC.sub("...", text), []).append(error)
+        lines = []
+        for kind, errors in sorted(kinds.items(), key=lambda item: -len(item[1]))[:SHOWN]:
+            lines += [f"{len(errors):,} x {kind}", *(f"    {one}" for one in errors[:EXAMPLES])]
+            lines += ["    ..."] * (len(errors) > EXAMPLES)
+        return lines + [f"and {len(kinds) - SHOWN:,} kinds more"] * (len(kinds) > SHOWN)
 
     def _render_traceback_(self) -> list[str]:
         """Shown by IPython instead of a traceback: the error is in the data, not in the code."""

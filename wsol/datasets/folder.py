@@ -4,7 +4,8 @@
                                     ROOT/val/<class>/...     becomes train-fullsup
                                     ROOT/test/<class>/...    becomes test
 
-An image is named by its path below ROOT, also in the boxes (`wsol.datasets.box_tables`). Its mask,
+An image is named by its path below ROOT, also in the boxes (`wsol.datasets.box_tables`), where all
+names may have one folder more in front. Its mask,
 if there is one, has the same path below the folder of masks, ending in .png.
 """
 
@@ -18,7 +19,7 @@ import numpy as np
 import pandas as pd
 from PIL import ExifTags
 
-from wsol.datasets.box_tables import read_boxes
+from wsol.datasets.box_tables import image_ids, read_boxes
 from wsol.datasets.checks import (
     DatasetError,
     ImageCheck,
@@ -129,6 +130,7 @@ def draw_splits(
 def _check_boxes(boxes: pd.DataFrame, images: pd.DataFrame, errors: list[str]) -> pd.DataFrame:
     """The boxes of the images that decode, clipped to them; boxes of other images are errors."""
     classes = images.set_index("image_id")["class_name"]
+    boxes = boxes.assign(image=image_ids(boxes["image"], {*classes.index}))
     boxes = boxes.assign(own=boxes["image"].map(classes))
     unknown = boxes["own"].isna()
     report(boxes[unknown], "image {image} is not in the folder", errors)

@@ -7,6 +7,7 @@ that needs it and shared by all. Making it can be interrupted.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 import os
@@ -30,6 +31,7 @@ from wsol.datasets.progress import ProgressBar
 
 LOAD_RATIO = 256 / 224  # train images are loaded this much larger than they are cropped
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+ZEROS = 2**20  # bytes written at a time where disk space is not allocated otherwise
 CHUNK = 256  # images between two records of the progress of filling a cache
 
 
@@ -229,9 +231,16 @@ def make_array(path: Path, kind: type, shape: tuple[int, ...]) -> None:
 
     Writing to a memory map without space kills the process when the disk is full.
     """
-    open_memmap(path, "w+", kind, shape)
+    start, end = open_memmap(path, "w+", kind, shape).offset, path.stat().st_size
     with open(path, "r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        try:
+            os.posix_fallocate(file.fileno(), 0, end)
+        except (AttributeError, OSError) as error:  # macOS; a file system that cannot
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            file.seek(start)
+            for left in range(end - start, 0, -ZEROS):
+                file.write(bytes(min(left, ZEROS)))
 
 
 def _fill(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -19,11 +18,16 @@ import pandas as pd
 
 from wsol.datasets.archives import Unpacked, check_archives, unpack_cub, unpack_ilsvrc
 from wsol.datasets.backgrounds.build import build_background_set, from_folder
-from wsol.datasets.backgrounds.manifest import read_background_set, write_manifest
+from wsol.datasets.backgrounds.manifest import (
+    MANIFEST,
+    read_background_set,
+    read_manifest,
+    write_manifest,
+)
 from wsol.datasets.birds import BirdsConfig, draw_birds
 from wsol.datasets.checks import DatasetError, ImageCheck
 from wsol.datasets.cub import read_cub
-from wsol.datasets.files import relative, replace_folder, write_table, write_text
+from wsol.datasets.files import check_writable, relative, write_table, write_text, written_folder
 from wsol.datasets.folder import SHARES, read_folder
 from wsol.datasets.ilsvrc import read_ilsvrc
 from wsol.datasets.index import INDEX, SPLITS, parse_boxes, read_index, write_index
@@ -68,15 +72,28 @@ def index_or_errors(read: Callable[[], pd.DataFrame], raw: Path, out: Path) -> p
 
     Returns the table of errors, empty if there are none; otherwise an earlier index.csv stays.
     """
+    check_writable(Path(out) / INDEX, Path(out) / ERRORS)
     try:
         with errors_kept(out):
             index = read()
             for name in ("path", "mask", "ignore"):
-                index[name] = [relative(raw / path, out) if path else "" for path in index[name]]
+                there = [relative(raw / path, out) if path else "" for path in index[name]]
+                _check_leads(index[name], there, raw, Path(out))
+                index[name] = there
             write_index(index, Path(out) / INDEX)
     except DatasetError as error:
         return error_table(error.errors)
     return error_table([])
+
+
+def _check_leads(before: pd.Series, after: Sequence[str], raw: Path, out: Path) -> None:
+    """Raise DatasetError if a path led to a file and does not any more; one a folder is tried."""
+    pairs = pd.DataFrame({"before": list(before), "after": after}, dtype="str")
+    folders = pairs["before"].str.rpartition("/")[0]
+    for pair in pairs[~folders.duplicated()].itertuples():
+        if pair.before and (raw / pair.before).exists() and not (out / pair.after).exists():
+            reason = f"{pair.after} in {out / INDEX} would lead nowhere: name folders without links"
+            raise DatasetError([f"{raw / pair.before}: {reason}"])
 
 
 def prepared_index(out: Path) -> pd.DataFrame:
@@ -179,15 +196,19 @@ def prepare_background(
 ) -> int:
     """Make and check the background set out/background; return the number of images in use.
 
-    With `folders` their images are copied there, without copies of each other. Otherwise, if source
-    and licence are given, the manifest of the images that are there is written. Raises ValueError
-    if source or licence is needed and blank, FileExistsError if there is a set already,
-    DatasetError if an image does not decode or the set is not what its manifest says.
+    With `folders` their images are copied there, without copies of each other, in place of those of
+    an earlier call. Otherwise, if source and licence are given, the manifest of the images that are
+    there is written. Raises ValueError if source or licence is needed and blank, FileExistsError if
+    there are images of elsewhere already, DatasetError if an image does not decode or the set is
+    not what its manifest says.
     """
     background = Path(out) / "background"
     if folders:
         lists = [from_folder(one, source, licence, f"{n}") for n, one in enumerate(folders)]
-        build_background_set([image for images in lists for image in images], background)
+        images, again = [image for images in lists for image in images], False
+        if (background / MANIFEST).is_file():
+            again = read_manifest(background)["file"].str.match(r"\d+/").all()
+        build_background_set(images, background, replace=bool(again))
     elif source and licence:
         write_manifest(background, source, licence)
     return len(read_background_set(background))
@@ -229,16 +250,10 @@ def prepare_birds(root: str | Path, config: BirdsConfig, workers: int = 2) -> pd
 
     Raises FileExistsError if `root` holds anything else, DatasetError if the check finds errors.
     """
-    root = Path(root)
-    if root.exists() and any(root.iterdir()) and not (root / RECORD).is_file():
-        raise FileExistsError(f"{root} is not empty and no drawing of birds: name another folder")
-    partial = root.with_name(root.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    draw_birds(partial, config, workers)
-    read_background_set(partial / "background")
-    index = read_cub(partial, partial / "fullsup")
-    write_index(index, partial / INDEX)
-    write_text(partial / RECORD, json.dumps(asdict(config), indent=2, sort_keys=True) + "\n")
-    replace_folder(partial, root)
+    with written_folder(root, lambda folder: (folder / RECORD).is_file()) as partial:
+        draw_birds(partial, config, workers)
+        read_background_set(partial / "background")
+        index = read_cub(partial, partial / "fullsup")
+        write_index(index, partial / INDEX)
+        write_text(partial / RECORD, json.dumps(asdict(config), indent=2, sort_keys=True) + "\n")
     return index

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -134,47 +135,65 @@ def _score_map(array: NDArray, where: str) -> Floats:
     return np.clip(resized, 0, 1)  # cubic overshoots; dividing by the maximum would move every tau
 
 
+def _columns_of(path: Path) -> list[str]:
+    """The columns of a file of predictions: those of its header if it has fewer classes than 5."""
+    with suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8-sig") as file:
+        header = [name.strip() for name in file.readline().split(",")]
+        if header == list(COLUMNS[: len(header)]) and len(header) > 1:
+            return header
+    return list(COLUMNS)
+
+
 def read_predictions(
     path: str | Path, image_ids: Sequence[str], labels: ArrayLike
 ) -> tuple[Ints, Ints]:
     """Ranks (N,) of the labels and predictions (N, 5), in the order of `image_ids`.
 
     The file is CSV with the header image_id,class_1,...,class_5: the five first classes, best
-    first, as numbers from 0. The rank of a label is its place, from 0, and 5 where it is not among
-    them. Raises DatasetError with all errors, by file and line: other columns, a class that is no
-    number or repeated, an image twice, unknown or without prediction.
+    first, as numbers from 0. Where there are K < 5 classes it has K columns, and each line ranks
+    all of 0 to K - 1; then predictions are (N, K). The rank of a label is its place, from 0, and 5
+    where it is not among them. Raises DatasetError with all errors, by file and line: other
+    columns, a class that is no number or repeated, an image twice, unknown or without prediction.
     """
+    columns = _columns_of(Path(path))
+    ranked = len(columns) - 1
     if len(labels) != len(image_ids):
         raise ValueError(f"{len(labels)} labels for {len(image_ids)} images")
     errors: list[str] = []
-    classes = "".join(rf",\s*(?P<{name}>[^,]*?)\s*" for name in COLUMNS[1:])
-    pattern = rf'(?P<quote>"?)(?P<{COLUMNS[0]}>.+?)(?P=quote){classes}'
-    table = read_lines(Path(path), pattern, ",".join(COLUMNS), errors)
-    unquoted = table[COLUMNS[0]].str.replace('""', '"')
-    table[COLUMNS[0]] = table[COLUMNS[0]].where(table["quote"] == "", unquoted)
-    is_header = (table[list(COLUMNS)] == list(COLUMNS)).all(axis=1)
+    classes = "".join(rf",\s*(?P<{name}>[^,]*?)\s*" for name in columns[1:])
+    pattern = rf'(?P<quote>"?)(?P<{columns[0]}>.+?)(?P=quote){classes}'
+    table = read_lines(Path(path), pattern, ",".join(columns), errors)
+    unquoted = table[columns[0]].str.replace('""', '"')
+    table[columns[0]] = table[columns[0]].where(table["quote"] == "", unquoted)
+    is_header = (table[list(columns)] == list(columns)).all(axis=1)
     if is_header.sum() != 1 or not is_header.iloc[0]:
-        errors.append(f"{path}: the header {','.join(COLUMNS)} is to be the first line, and once")
+        errors.append(f"{path}: the header {','.join(columns)} is to be the first line, and once")
     table = table[~is_header]
-    number = table[list(COLUMNS[1:])].apply(lambda column: column.str.fullmatch("[0-9]{1,9}"))
-    line = table[list(COLUMNS)].agg(",".join, axis=1) if len(table) else ""
+    number = table[list(columns[1:])].apply(lambda column: column.str.fullmatch("[0-9]{1,9}"))
+    line = table[list(columns)].agg(",".join, axis=1) if len(table) else ""
     report(
         table.assign(line=line)[~number.all(axis=1)],
-        f"malformed line {{line!r}}, expected '{','.join(COLUMNS)}'",
+        f"malformed line {{line!r}}, expected '{','.join(columns)}'",
         errors,
     )
-    table = unique(table[number.all(axis=1)], COLUMNS[0], errors)
-    numbers = table[list(COLUMNS[1:])].astype("int64")
-    repeated = numbers.nunique(axis=1) < RANKED
+    table = unique(table[number.all(axis=1)], columns[0], errors)
+    numbers = table[list(columns[1:])].astype("int64")
+    repeated = numbers.nunique(axis=1) < ranked
     report(table[repeated], "image {image_id} has a class more than once", errors)
-    unknown = table[~table[COLUMNS[0]].isin(list(image_ids))]
+    if ranked < RANKED:
+        beyond = numbers.max(axis=1) >= ranked
+        message = f"image {{image_id}}: {ranked} columns must rank the classes 0 to {ranked - 1}"
+        report(table[beyond], f"{message}; of more classes give {RANKED}", errors)
+        if ranked <= np.max(labels, initial=0):
+            errors.append(f"{path}: {ranked} columns, and the metadata has more classes")
+    unknown = table[~table[columns[0]].isin(list(image_ids))]
     report(unknown, "image {image_id} is not in the metadata", errors)
-    predicted = set(table[COLUMNS[0]])
+    predicted = set(table[columns[0]])
     missing = [name for name in image_ids if name not in predicted]
     if missing:
         errors.append(f"{path}: {len(missing)} images without prediction: {_some(missing)}")
     raise_errors(errors)
-    numbers.index = table[COLUMNS[0]]
-    predictions = numbers.loc[list(image_ids)].to_numpy().reshape(-1, RANKED)
+    numbers.index = table[columns[0]]
+    predictions = numbers.loc[list(image_ids)].to_numpy().reshape(-1, ranked)
     hits = predictions == np.asarray(labels)[:, None]
     return np.where(hits.any(axis=1), hits.argmax(axis=1), RANKED), predictions

@@ -12,7 +12,6 @@ processes run on one machine: network file systems do not keep memory-mapped fil
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from wsol.datasets.files import locked, replace_folder
+from wsol.datasets.files import MADE, check_replaceable, locked, new_folder, replace_folder
 from wsol.datasets.images import Images, as_input, make_array, open_images
 from wsol.datasets.progress import ProgressBar
 from wsol.training.config import Execution
@@ -43,6 +42,7 @@ from wsol.training.features import open_features
 from wsol.training.runs import code_digest, load_network
 
 BATCH = 64  # images predicted together; the last bits of a map may depend on it
+MAP_FILES = ("logits.npy", "class.npy", "foreground.npy")  # what `predict_split` leaves
 DONE = "done.npy"  # which batches are in the arrays
 
 
@@ -155,6 +155,7 @@ def predict_split(
     child processes of `torchrun` predict; each of them calls this.
     """
     execution, out = execution or Execution(), Path(out)
+    check_replaceable(out, _holds_maps)
     if execution.processes > 1 and world_size() == 1:
         words = [str(weights), f"--data={root}", f"--split={rows['split'].iloc[0]}", f"--out={out}"]
         words += [] if resume_dir is None else [f"--resume={resume_dir}"]
@@ -183,9 +184,15 @@ def predict_split(
         wait_for_all()
         if rank() == 0:
             (partial / DONE).unlink()
-            replace_folder(partial, out)
+            replace_folder(partial, out, _holds_maps)
         wait_for_all()
     return load_maps(out)
+
+
+def _holds_maps(folder: Path) -> bool:
+    """Whether nothing but predictions is in a folder, which another prediction may replace."""
+    names = {path.name for path in folder.iterdir()}
+    return "logits.npy" in names and names <= {*MAP_FILES, MADE}
 
 
 def _open_arrays(
@@ -193,8 +200,7 @@ def _open_arrays(
 ) -> dict[str, np.ndarray]:
     """The arrays to write into, and "done", a flag per batch; made by the first process."""
     if rank() == 0 and not (folder / DONE).is_file():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        new_folder(folder)
         one = predict_batch(network, torch.zeros(1, 3, size, size, dtype=torch.uint8))
         for name, value in one.items():
             make_array(folder / f"{name}.npy", np.float32, (n_images, *value.shape[1:]))

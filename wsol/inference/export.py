@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +19,15 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from wsol.datasets.files import write_table, write_text, written_whole
+from wsol.datasets.files import (
+    MADE,
+    check_replaceable,
+    check_writable,
+    is_made,
+    write_table,
+    write_text,
+    written_folder,
+)
 from wsol.datasets.progress import ProgressBar
 from wsol.inference.localize import Detection, Source, image_files, iterate_images, read_image
 from wsol.inference.published import run_folder
@@ -44,17 +56,32 @@ def to_csv(detections: Iterable[Detection], path: str | Path) -> None:
     write_table(detections_table(detections), path)
 
 
-def to_coco(detections: Iterable[Detection], path: str | Path) -> None:
-    """Write detections in COCO's JSON format: images, annotations, categories.
+def _name_below(image: str, root: Path | None) -> str:
+    below = root is not None and Path(image).is_relative_to(root)
+    return (Path(image).relative_to(root) if below else Path(image)).as_posix()
+
+
+def to_coco(
+    detections: Iterable[Detection], path: str | Path, root: str | Path | None = None
+) -> None:
+    """Write detections in COCO's JSON format, which `wsol.datasets.folder` and pycocotools read.
+
+    root : folder that the file names start from, for images below it
 
     All ids start at 1, a category's is its label + 1; the categories are the classes that occur.
-    Beside COCO's own keys an annotation has its score. An image without a box has no annotation.
+    Beside COCO's own keys an annotation has its score; its segmentation is the box, as that of
+    results in pycocotools. An image without a box has no annotation.
     """
+    root = None if root is None else Path(root)
     images: dict[str, dict[str, object]] = {}
     annotations: list[dict[str, object]] = []
     names: dict[int, str] = {}
     for d in detections:
-        about = {"file_name": d.image, "width": int(d.width), "height": int(d.height)}
+        about = {
+            "file_name": _name_below(d.image, root),
+            "width": int(d.width),
+            "height": int(d.height),
+        }
         image = images.setdefault(d.image, {"id": len(images) + 1} | about)
         names[d.label] = d.class_name
         if not np.any(d.box):
@@ -63,10 +90,49 @@ def to_coco(detections: Iterable[Detection], path: str | Path) -> None:
         width, height = round(x1 - x0, DIGITS), round(y1 - y0, DIGITS)
         ids = {"id": len(annotations) + 1, "image_id": image["id"], "category_id": d.label + 1}
         box = {"bbox": [x0, y0, width, height], "area": round(width * height, DIGITS)}
+        box["segmentation"] = [[x0, y0, x1, y0, x1, y1, x0, y1]]
         annotations.append(ids | box | {"iscrowd": 0, "score": round(d.score, 6)})
     categories = [{"id": label + 1, "name": names[label]} for label in sorted(names)]
-    content = {"images": [*images.values()], "annotations": annotations, "categories": categories}
+    content = {
+        "info": {"description": "boxes of wsol"},
+        "licenses": [],
+    }  # pycocotools asks for info
+    content |= {"images": [*images.values()], "annotations": annotations, "categories": categories}
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def to_yolo(
+    detections: Iterable[Detection], folder: str | Path, root: str | Path | None = None
+) -> None:
+    """Write detections as YOLO does: <image>.txt with lines "class cx cy w h", and classes.txt.
+
+    folder : becomes the folder of the texts, each where its image is below `root`; an earlier one
+        that this function made is replaced
+    root : folder that the paths of the texts start from; an image elsewhere has its name alone
+
+    Centre and size are relative to the image, 0 to 1; the class is the label, from 0. An image
+    without a box has an empty text. Line i of classes.txt, from 0, has the name of class i, or i if
+    it does not occur. Raises ValueError, before anything changes, if two images would get the same
+    text, FileExistsError if the folder was not made here.
+    """
+    classes: list[str] = []
+    texts: dict[Path, tuple[str, list[str]]] = {Path("classes.txt"): ("the classes", classes)}
+    names: dict[int, str] = {}
+    for d in detections:
+        name = Path(_name_below(d.image, Path(root) if root else None))
+        name = Path(name.name) if name.is_absolute() or ".." in name.parts or not root else name
+        image, lines = texts.setdefault(name.with_suffix(".txt"), (d.image, []))
+        if image != d.image:
+            raise ValueError(f"{image} and {d.image} would both get {name.with_suffix('.txt')}")
+        names[d.label] = d.class_name
+        if np.any(d.box):
+            x0, y0, x1, y1 = np.asarray(d.box, np.float64) / np.tile([d.width, d.height], 2)
+            numbers = ((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0)
+            lines.append(" ".join([str(d.label), *(f"{value:.6f}" for value in numbers)]))
+    classes += [names.get(label, str(label)) for label in range(max(names, default=-1) + 1)]
+    with written_folder(folder, marked=True) as new:
+        for path, (_, lines) in texts.items():
+            write_text(new / path, "".join(f"{line}\n" for line in lines))
 
 
 def overlay(
@@ -120,9 +186,32 @@ class LocalizedFolder(NamedTuple):
     """What `localize_to_folder` did."""
 
     detections: list[Detection]  # without score maps
-    files: tuple[Path, ...]  # the CSV and the COCO file
-    skipped: list[str]  # one line for each image that could not be read
+    files: tuple[Path, ...]  # the CSV and the COCO file, and the folder of YOLO's texts
+    skipped: list[str]  # one line for each image that could not be read, or folder of overlays
     without_box: list[str]  # images whose maps are all constant
+
+
+def _holds_overlays(folder: Path) -> bool:
+    names = {path.name for path in folder.iterdir()} - {MADE}
+    return is_made(folder) or all(re.fullmatch(r"\d{5,}-.*\.jpg", name) for name in names)
+
+
+def _files_below(item: str | Path, out: Path, skipped: list[str]) -> list[Path]:
+    """The images of a file or folder without the overlays that an earlier call drew below it."""
+    files, drawn = image_files(item), set()
+    for folder in {file.parent for file in files} - {Path(item), Path(item).parent}:
+        here = folder.resolve() == (out / "overlays").resolve() and _holds_overlays(folder)
+        drawn |= {folder} if here or is_made(folder) else set()
+    kept = [file for file in files if file.parent not in drawn]
+    skipped += [f"{folder}: overlays that wsol drew" for folder in sorted(drawn)]
+    if not kept:
+        raise ValueError(f"no image below {item} but overlays that wsol drew")
+    return kept
+
+
+def _overlay_name(number: int, image: str) -> str:
+    stem = os.fsencode(Path(image).stem)[:200].decode("utf-8", "ignore")  # names have 255 bytes
+    return f"{number:05d}-{stem}.jpg"
 
 
 def localize_to_folder(
@@ -131,6 +220,7 @@ def localize_to_folder(
     out: str | Path,
     *,
     overlays: bool = False,
+    yolo: bool = False,
     skip: bool = False,
     **settings: Any,
 ) -> LocalizedFolder:
@@ -139,28 +229,46 @@ def localize_to_folder(
     images : files, and folders of images
     run : folder of a run, or the name of a published one
     overlays : also write out/overlays/<COCO image id>-<name>.jpg with the predicted class's map
+    yolo : also write out/labels, see `to_yolo`
     skip : skip images that cannot be read
     settings : other keyword arguments of `wsol.inference.localize.iterate_images`
 
-    Raises what `iterate_images` raises.
+    Overlays of an earlier call are replaced when all are drawn, and are not localized where `out`
+    is below a folder of images. In COCO's file names start from the folder, if `images` is one.
+
+    Raises what `iterate_images` raises; OSError at once if `out` cannot be written.
     """
-    files = list(dict.fromkeys(file for item in images for file in image_files(item)))
-    skipped, errors = [], "skip" if skip else "raise"
-    stream = iterate_images(files, run_folder(run), errors=errors, skipped=skipped, **settings)
+    out = Path(out)
+    written = [out / "boxes.csv", out / "boxes.coco.json"] + [out / "labels"] * yolo
+    check_writable(*written[:2])
+    if yolo:
+        check_replaceable(out / "labels")
+    skipped: list[str] = []
+    found = (file for item in images for file in _files_below(item, out, skipped))
+    files = list(dict.fromkeys(found))
+    settings |= {"errors": "skip" if skip else "raise", "skipped": skipped}
+    stream = iterate_images(files, run_folder(run), **settings)
     detections: list[Detection] = []
     number = 0
     total = settings.get("top", 1) * len(files)
-    for d in ProgressBar(stream, desc="localize", total=total, unit="box"):
-        number += d.rank == 1
-        if overlays and d.rank == 1:
-            drawn = Image.fromarray(overlay(read_image(d.image), d.score_map, d.box))
-            path = Path(out) / "overlays" / f"{number:05d}-{Path(d.image).stem}.jpg"
-            with written_whole(path) as partial:
-                drawn.save(partial, "JPEG", quality=90)
-        detections.append(d._replace(score_map=None))  # 200 kB each
-    written = Path(out) / "boxes.csv", Path(out) / "boxes.coco.json"
-    for write, file in zip((to_csv, to_coco), written, strict=True):
-        write(detections, file)
+    target = written_folder(out / "overlays", _holds_overlays, marked=True)
+    with target if overlays else nullcontext(out) as folder:
+        for d in ProgressBar(stream, desc="localize", total=total, unit="box"):
+            number += d.rank == 1
+            if overlays and d.rank == 1:
+                drawn = Image.fromarray(overlay(read_image(d.image), d.score_map, d.box))
+                drawn.save(folder / _overlay_name(number, d.image), "JPEG", quality=90)
+            detections.append(d._replace(score_map=None))  # 200 kB each
+    root = Path(images[0]) if len(images) == 1 and Path(images[0]).is_dir() else None
+    writers = (to_csv, partial(to_coco, root=root), partial(to_yolo, root=root))
+    failed: list[OSError] = []
+    for write, file in zip(writers, written, strict=False):
+        try:
+            write(detections, file)
+        except OSError as error:  # the others may still be written
+            failed.append(error)
+    if failed:
+        raise failed[0]
     boxes = pd.DataFrame([(d.image, d.box.any()) for d in detections], columns=["image", "any"])
     has_box = boxes.groupby("image", sort=False)["any"].any()
-    return LocalizedFolder(detections, written, skipped, has_box.index[~has_box].tolist())
+    return LocalizedFolder(detections, tuple(written), skipped, has_box.index[~has_box].tolist())

@@ -21,6 +21,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from wsol import project_root
+from wsol.datasets.files import check_writable
 from wsol.notebook.parameters import ParameterError, check_parameters, notebook_defaults
 
 _LONGEST_SOCKET_PATH = 103  # bytes; of the systems that have such sockets, macOS allows the fewest
@@ -39,7 +40,7 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> No
     source = nbformat.read(notebook, as_version=4)
     check_parameters(parameters, notebook_defaults(source))
     failed = out.with_name(f"{out.stem}.failed.ipynb")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(out, failed)
     for stale in (out, failed):
         stale.unlink(missing_ok=True)
     try:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from wsol.datasets.files import written_whole
 from wsol.evaluation.failures import ELSEWHERE, MULTIPLE, TOO_LARGE, TOO_SMALL
 from wsol.report.style import BLUE, DASHES, GREY, ORANGE, RED, SKY, by_method, style
 
@@ -25,8 +26,8 @@ LOC_ERROR = "GT-known localization error (%)"
 
 def save(figure: Figure, path: str | Path, dpi: int = 120) -> None:
     """Write a figure as PNG, without time and version of the software."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None}, dpi=dpi)
+    with written_whole(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None}, dpi=dpi)
 
 
 def _legend_outside(axes: Axes, **settings: object) -> None:

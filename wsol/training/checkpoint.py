@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from wsol.backbones.parts import read_tensors
 from wsol.datasets.files import written_whole
 
 
@@ -56,13 +57,20 @@ class Checkpoint:
         self.last = time.monotonic()
 
     def restore(self) -> Progress:
-        """Load the last state, if there is one, and return how far it is."""
+        """Load the last state, if there is one, and return how far it is.
+
+        Raises ValueError naming the file if it is damaged or of another training.
+        """
         if self.path is None or not self.path.exists():
             return Progress()
-        state = torch.load(self.path, weights_only=True, map_location="cpu")
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        return Progress(**state["progress"])
+        try:
+            state = read_tensors(self.path)
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            return Progress(**state["progress"])
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            reason = "is damaged or of another training: delete it to begin anew"
+            raise ValueError(f"{self.path} {reason}") from error
 
     def due(self) -> bool:
         """Whether `every_seconds` have passed since the last save."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from wsol import project_root
-from wsol.datasets.files import locked
+from wsol.datasets.files import check_writable, locked
 from wsol.datasets.progress import ProgressBar
 from wsol.methods import Batch, get_method
 from wsol.training.batches import TrainData, epoch_batches, load_training_data, with_features
@@ -60,6 +60,8 @@ def train_from_disk(
     Returns the trained network. Raises what `train` and the readers of the data raise.
     """
     execution = execution or Execution()
+    if rank() == 0:  # loading the data takes long too
+        check_writable(Path(run_dir) / WEIGHTS)
     if execution.processes == 1 or world_size() > 1:
         loaded = load_training_data(config, data, n_background, execution)
         return train(config, loaded, run_dir, resume_dir, execution)
@@ -92,6 +94,8 @@ def train(
     """
     execution = execution or Execution()
     _check(config, data)
+    if rank() == 0:
+        check_writable(Path(run_dir) / WEIGHTS)
     device = choose_device(execution.device)
     set_precision(execution.precision)
     path = state_path(config, data, execution, resume_dir)

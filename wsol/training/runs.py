@@ -12,24 +12,27 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import wsol
 from wsol.backbones import build_backbone
-from wsol.datasets.files import write_text, written_whole
+from wsol.backbones.parts import damage, load_state
+from wsol.datasets.files import written_whole
 from wsol.methods import get_method
 from wsol.training.batches import TrainData
 from wsol.training.config import TrainConfig
 
 WEIGHTS = "weights.safetensors"
+FILES = (WEIGHTS, "history.csv", "run.json", "provenance.json")  # the first is renamed last
 _PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pandas", "pillow", "scipy")
 
 
@@ -60,8 +63,6 @@ def write_run(
     history : mean losses, one mapping per epoch
     about : of this execution, for provenance.json
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / WEIGHTS).unlink(missing_ok=True)
     # The configuration travels inside the weights, so that one file is enough to use a network.
     settings = config.settings() | {"num_classes": data.num_classes}
     record = {
@@ -69,16 +70,24 @@ def write_run(
         "class_names": list(data.class_names),
         "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
     }
-    with written_whole(run_dir / "history.csv") as path:
-        pd.DataFrame(history).round(6).to_csv(path, index=False)
-    for name, content in (("run", record), ("provenance", dict(about) | provenance())):
-        text = json.dumps(content, indent=2, sort_keys=True)
-        write_text(run_dir / f"{name}.json", text + "\n")
     installed = _installed(network, config)
     state = {k: v for k, v in network.state_dict().items() if k not in installed}
     tensors = {k: v.cpu().contiguous() for k, v in state.items()}
-    with written_whole(run_dir / WEIGHTS) as path:
-        save_file(tensors, path, metadata={"config": json.dumps(settings, sort_keys=True)})
+    with ExitStack() as files:  # renamed in reverse when all are written: no half of a run
+        path = {name: files.enter_context(written_whole(run_dir / name)) for name in FILES}
+        _save(tensors, path[WEIGHTS], {"config": json.dumps(settings, sort_keys=True)})
+        pd.DataFrame(history).round(6).to_csv(path["history.csv"], index=False)
+        for name, content in (("run", record), ("provenance", dict(about) | provenance())):
+            text = json.dumps(content, indent=2, sort_keys=True)
+            path[f"{name}.json"].write_text(text + "\n", encoding="utf-8")
+        (run_dir / WEIGHTS).unlink(missing_ok=True)  # which do not belong to the new record
+
+
+def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:  # of a full disk, which is no OSError there
+        raise OSError(f"{path.parent / WEIGHTS} cannot be written: {error}") from error
 
 
 def load_network(
@@ -88,19 +97,29 @@ def load_network(
 
     index : index table of the data set that it is loaded for
 
-    Raises ValueError if the index table has another class under a label than the run learned.
+    Raises FileNotFoundError if there is none, ValueError, one sentence with the file and the cure,
+    if it is damaged or not of a run, or the index table has another class under a label.
     """
-    with safe_open(weights, framework="pt") as file:
-        settings = json.loads(file.metadata()["config"])
-    num_classes = settings.pop("num_classes")
+    try:
+        with safe_open(weights, framework="pt") as file:
+            settings = json.loads((file.metadata() or {})["config"])
+        state, num_classes = load_file(weights), settings.pop("num_classes")
+    except KeyError as error:
+        reason = "has no configuration of a run: name a file that `wsol train` wrote"
+        raise ValueError(f"{weights} {reason}") from error
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(damage(weights, error)) from error
+    try:
+        config = TrainConfig(**settings)
+    except TypeError as error:
+        raise ValueError(f"{weights} is of another version of wsol: {error}") from error
     if index is not None:
         check_classes(weights, num_classes, index)
-    config = TrainConfig(**settings)
-    state = load_file(weights)
     whole = any(name.startswith("backbone.early.") for name in state)
     built = replace(config, weights=None) if whole else config
     network = build_network(built, num_classes)
-    network.load_state_dict(_installed(network, built) | state)
+    name = f"{config.method} with {num_classes} classes"
+    load_state(network, _installed(network, built) | state, weights, name)
     return network.eval(), config
 
 

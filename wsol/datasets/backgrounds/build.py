@@ -30,10 +30,11 @@ from wsol.datasets.backgrounds.manifest import (
     earlier_extras,
     file_sha256,
     read_manifest,
+    read_table,
     write_rows,
 )
 from wsol.datasets.checks import DatasetError
-from wsol.datasets.files import replace_folder
+from wsol.datasets.files import MADE, written_folder
 from wsol.datasets.images import list_images
 from wsol.datasets.index import INDEX, read_index
 
@@ -110,7 +111,6 @@ def _left_out(
 def _write(
     rows: list[tuple[Candidate, ImageHash]], extras: dict[str, dict[str, str]], folder: Path
 ) -> None:
-    folder.mkdir(parents=True)
     blank, table = dict.fromkeys(EXTRAS, ""), []
     for one, hashes in rows:
         target = folder / one.file
@@ -131,6 +131,21 @@ def _refuse(candidates: Sequence[Candidate], out: Path, replace: bool) -> None:
     there = out.exists() and any(out.iterdir())
     if there and not (replace and (out / MANIFEST).is_file()):
         raise FileExistsError(f"{out} is there already: remove it, or name another folder")
+
+
+def _holds_copies(out: Path) -> bool:
+    """Whether all files of a set are copies that `_write` made: a manifest alone is no proof.
+
+    `write_manifest`, which describes the images of others where they are, writes no hash.
+    """
+    if not (out / MANIFEST).is_file():
+        return False
+    rows = read_table(out / MANIFEST).reindex(columns=["file", "phash"], fill_value="")
+    known = {*rows["file"], MANIFEST, MADE, ".DS_Store", "Thumbs.db"}
+    files = (path for path in out.rglob("*") if not path.is_dir())
+    return rows["phash"].ne("").all() and all(
+        path.relative_to(out).as_posix() in known for path in files
+    )
 
 
 def build_background_set(
@@ -157,22 +172,21 @@ def build_background_set(
     anything but a set to be replaced, DatasetError with all images that do not decode.
     """
     out = Path(out)
-    if add and out.exists():
-        candidates = _added(out, candidates)
-    _refuse(candidates, out, replace or add)
-    extras = earlier_extras(out)
-    hashes = hash_files([one.path for one in candidates])
-    decided = {sha256 for sha256, said in extras.items() if said.get("decision")}
-    left_out = _left_out(candidates, hashes, decided, data, distance)
-    gone = set(left_out["file"])
-    rows = [(one, its) for one, its in zip(candidates, hashes, strict=True) if one.file not in gone]
-    if not rows:
-        raise ValueError("nothing is left: every image is a copy of an image of the data set")
-    lost = _lost(out, decided - {its.sha256 for _, its in rows})
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    _write(rows, extras, partial)
-    replace_folder(partial, out)
+    with written_folder(out, _holds_copies) as partial:
+        if add and out.exists():
+            candidates = _added(out, candidates)
+        _refuse(candidates, out, replace or add)
+        extras = earlier_extras(out)
+        hashes = hash_files([one.path for one in candidates])
+        decided = {sha256 for sha256, said in extras.items() if said.get("decision")}
+        left_out = _left_out(candidates, hashes, decided, data, distance)
+        gone = set(left_out["file"])
+        pairs = zip(candidates, hashes, strict=True)
+        rows = [(one, its) for one, its in pairs if one.file not in gone]
+        if not rows:
+            raise ValueError("nothing is left: every image is a copy of an image of the data set")
+        lost = _lost(out, decided - {its.sha256 for _, its in rows})
+        _write(rows, extras, partial)
     return pd.concat([left_out, lost], ignore_index=True) if len(lost) else left_out
 
 

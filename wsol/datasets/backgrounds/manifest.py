@@ -60,7 +60,7 @@ def earlier_extras(folder: Path) -> dict[str, dict[str, str]]:
     """
     if not (folder / MANIFEST).is_file():
         return {}
-    table = _read_table(folder / MANIFEST)
+    table = read_table(folder / MANIFEST)
     if "sha256" not in table.columns:
         return {}
     said = [name for name in EXTRAS if name in table.columns]
@@ -85,7 +85,7 @@ def write_manifest(folder: str | Path, source: str, licence: str) -> Path:
     return write_rows(folder, pd.DataFrame(rows, columns=[*COLUMNS, *EXTRAS], dtype="str"))
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path) -> pd.DataFrame:
     """A manifest as text, whatever its columns. Raises DatasetError if it is no table."""
     try:
         return pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8")
@@ -96,7 +96,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _rows_of(path: Path) -> pd.DataFrame:
-    table = _read_table(path)
+    table = read_table(path)
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
         raise DatasetError([f"{path}:1: the manifest lacks the columns {', '.join(missing)}"])

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)  # machines are shared
+settings.load_profile("untimed")
 
 TINY_BIRDS = dict(n_train=40, n_fullsup=20, n_test=20, n_background=12)
 TINY_TRAIN = dict(

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
+ANY = click.Path(path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 DATA_SETS = ("cub", "ilsvrc", "openimages", "pets", "folder", "birds")
 SCENES = ("places365", "dtd", "google", "scenes8", "folder")

@@ -1,0 +1,93 @@
+"""The command `wsol evaluate`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from wsol.cli.data import ANY, FILE, FOLDER
+
+
+@click.command()
+@click.argument("target", metavar="RUN|SCOREMAPS", type=ANY)
+@click.option("--data", type=FOLDER, help="Of a run: the prepared data set.")
+@click.option("--out", type=FOLDER, help="Of a run: folder for its localization tables.")
+@click.option("--metadata", type=FOLDER, help="Of score maps: image ids, labels, sizes, boxes.")
+@click.option("--fullsup", nargs=2, type=ANY, help="Score maps and metadata to choose tau on.")
+@click.option(
+    "--predictions", type=FILE, help="CSV of image_id and the five first classes, or all."
+)
+@click.option("--masks", type=FOLDER, help="Masks for PxAP, <image id>.png.")
+@click.option("--map-class", type=click.Choice(["label", "predicted"]), default="label")
+@click.option("--protocol", default="choe2020", show_default=True, help="Preset.")
+@click.option("--json", "json_file", type=FILE, help="Write all numbers and curves.")
+@click.option("--table", "table_file", type=FILE, help="Write one row per image, .csv or .npz.")
+@click.option("--workers", type=int, default=1, show_default=True, help="Threads.")
+@click.option("--shard", nargs=2, metavar="I/N PARTS", help="Write the I-th of N parts, a table.")
+@click.option("--join", is_flag=True, help="SCOREMAPS is the folder PARTS.")
+def evaluate(target, data, out, json_file, table_file, protocol, workers, **options) -> None:
+    """Evaluate a trained run, or score maps of any method.
+
+    SCOREMAPS is a folder of <image_id>.npy, values in [0, 1], or one .npy of (N, H, W); the
+    metadata is in the format of Choe et al. (CVPR 2020).
+
+    \b
+    wsol evaluate runs/mine/cam-0 --data data/birds --out runs/mine/localization
+    wsol evaluate SCOREMAPS --metadata DIR --fullsup FULLSUP_SCOREMAPS FULLSUP_DIR \\
+        --predictions predictions.csv --json result.json --table images.csv
+    wsol evaluate SCOREMAPS --metadata DIR --shard 1/8 parts  # and 2/8 to 8/8
+    wsol evaluate parts --join --json result.json
+    """
+    from wsol.training.runs import WEIGHTS
+
+    if (target / WEIGHTS).is_file():
+        return _evaluate_run(target, data, out, workers)
+    from wsol.datasets.files import check_writable, write_table, write_text
+    from wsol.evaluation import summary as numbers
+
+    check_writable(*filter(None, (json_file, table_file)))
+    shard = options.pop("shard")
+    if options.pop("join"):
+        summary, table = numbers.join_parts(target)
+    else:
+        if options["metadata"] is None:
+            raise ValueError(f"{target} is no run (no {WEIGHTS}); score maps need --metadata")
+        if table_file and protocol != "choe2020":
+            raise ValueError(f"--table is of choe2020; {protocol} has none")
+        options |= dict(zip(("shard", "parts"), shard or (), strict=False))
+        options |= {"protocol": protocol, "workers": workers}
+        summary, table = numbers.evaluate_score_maps(target, progress=True, **options)
+    if summary is None:
+        return None
+    click.echo(numbers.format_summary(summary))
+    if json_file:
+        write_text(json_file, json.dumps(summary, indent=2) + "\n")
+    if table_file and table and table_file.suffix == ".npz":
+        table.save(table_file)
+    elif table_file and table:
+        write_table(numbers.image_rows(table, summary["tau"]), table_file)
+
+
+def _evaluate_run(run: Path, data: Path | None, out: Path | None, workers: int) -> None:
+    from wsol.datasets.files import check_writable
+    from wsol.datasets.index import INDEX, TEST, TRAIN_FULLSUP, read_index
+    from wsol.evaluation.metrics import evaluate as numbers_of
+    from wsol.evaluation.run import evaluate_run
+    from wsol.training.runs import WEIGHTS
+
+    if data is None:
+        raise ValueError("a run needs --data, the prepared data set to evaluate it on")
+    if out is not None:
+        check_writable(out / f"{run.resolve().name}-class-{TEST}.npz")
+    index = read_index(data / INDEX)
+    meta = {"dataset": data.resolve().name}
+    result = evaluate_run(run / WEIGHTS, index, data, meta=meta, workers=workers)
+    if out is not None:
+        result.save_tables(out, run.resolve().name)
+    for kind in dict.fromkeys(kind for kind, _ in result.tables):
+        numbers = numbers_of(result.tables[kind, TEST], result.tables[kind, TRAIN_FULLSUP])
+        click.echo(f"{kind} map, tau = {numbers['tau']:.3f} (chosen on train-fullsup)")
+        for name in ("top1_loc_error", "top5_loc_error", "gt_known_loc_error", "cls_error"):
+            click.echo(f"{name:>20} {numbers[name]:7.2f} %")

@@ -192,14 +192,14 @@ def test_a_mask_of_another_size_is_named(root):
     assert error.endswith("masks/test/a/0.png: mask of 20 x 30 pixels for an image of 40 x 30")
 
 
-def test_an_image_that_is_stored_turned_cannot_have_a_box(root, boxes):
+def test_the_size_of_an_image_that_is_stored_turned_is_the_upright_one(root):
     exif = Image.Exif()
     exif[0x0112] = 6
     with Image.open(root / "test/a/0.png") as image:
         image.copy().save(root / "test/a/0.png", exif=exif)
-    (error,) = errors_of(read_folder, root, boxes)
-    assert error.startswith(f"{root}/test/a/0.png: the image is stored rotated")
-    assert len(read_folder(root)) == len(NAMES)
+    table = read_folder(root).set_index("image_id")
+    assert tuple(table.loc["test/a/0.png", ["width", "height"]]) == (30, 40)
+    assert tuple(table.loc["test/a/1.png", ["width", "height"]]) == (40, 30)
 
 
 def test_a_table_in_another_format_is_named_with_its_line(root, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from wsol.datasets import arrays
 from wsol.datasets import images as image_store
 from wsol.datasets.images import ArrayImages, FileImages, load_image, open_images
 from wsol.training.batches import TrainData, epoch_batches
@@ -75,7 +76,7 @@ def test_what_does_not_fit_is_decoded_each_time(paths, tmp_path):
 
 def test_nor_what_would_fill_the_disk(paths, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 2 * 12 * 3 * SIZE * SIZE - 1})
-    monkeypatch.setattr(image_store.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(arrays.shutil, "disk_usage", lambda _: usage)
     assert type(open_images(paths, SIZE, tmp_path)) is FileImages
 
 
@@ -89,8 +90,8 @@ def test_a_file_that_does_not_decode_is_named_and_leaves_no_cache(paths, tmp_pat
 _CHILD = """
 import sys, time
 from pathlib import Path
-from wsol.datasets import images as image_store
-image_store.CHUNK = 2
+from wsol.datasets import arrays, images as image_store
+arrays.CHUNK = 2
 load = image_store.load_image
 def slow(path, size):
     time.sleep(0.05)
@@ -164,14 +165,14 @@ def test_a_note_of_a_file_that_is_gone_is_not_believed(paths, tmp_path):
     path = cache / f"{FileImages(paths, SIZE).digest()[:24]}.npy"
     cache.mkdir()
     path.with_suffix(".progress").write_text("12")
-    image_store.make_array(path.with_suffix(".partial"), np.uint8, (12, 3, SIZE, SIZE))
+    arrays.make_array(path.with_suffix(".partial"), np.uint8, (12, 3, SIZE, SIZE))
     path.with_suffix(".partial").unlink()
     images = open_images(paths, SIZE, cache)
     assert np.array_equal(pixels(images), [load_image(path, SIZE) for path in paths])
 
 
 def test_an_array_has_its_space_on_the_disk(tmp_path):
-    image_store.make_array(tmp_path / "x.npy", np.float32, (1000, 1000))
+    arrays.make_array(tmp_path / "x.npy", np.float32, (1000, 1000))
     assert (tmp_path / "x.npy").stat().st_blocks * 512 >= 4_000_000
     assert np.load(tmp_path / "x.npy").sum() == 0
 

@@ -216,7 +216,7 @@ def test_a_mask_is_the_majority_and_wins_over_the_ignored_region(tmp_path):
     grey = np.array([[0, 127], [128, 255]], dtype=np.uint8)
     Image.fromarray(grey).save(tmp_path / "mask.png")
     Image.fromarray(np.array([[255, 0], [255, 0]], dtype=np.uint8)).save(tmp_path / "ignore.png")
-    row = SimpleNamespace(image_id="a", mask="mask.png", ignore="ignore.png")
+    row = SimpleNamespace(image_id="a", mask="mask.png", ignore="ignore.png", width=2, height=2)
     assert MaskReader(tmp_path, size=2)(row).tolist() == [[255, 0], [1, 1]]
     row.ignore = ""
     assert MaskReader(tmp_path, size=4)(row)[::2, ::2].tolist() == [[0, 0], [1, 1]]

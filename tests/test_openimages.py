@@ -8,9 +8,9 @@ from dataset_files import change, errors_of, files_below, noise_image, trained_a
 from miniatures import mask_name, write_openimages_lists
 from PIL import Image
 
-from wsol.datasets.checks import DatasetError, ImageCheck
+from wsol.datasets.checks import DatasetError, ImageCheck, same_proportions
 from wsol.datasets.index import COLUMNS, INDEX, parse_boxes, read_index, rows_of
-from wsol.datasets.openimages import mask_box, read_openimages, same_proportions
+from wsol.datasets.openimages import mask_box, read_openimages
 from wsol.datasets.prepare import Plan, prepare, prepare_background
 from wsol.evaluation.localize import localize
 from wsol.evaluation.masks import IGNORE, OBJECT, MaskReader

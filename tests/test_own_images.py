@@ -86,6 +86,9 @@ def test_importing_wsol_loads_torch_only_when_it_localizes():
 )
 def test_a_box_goes_back_to_the_pixels_it_came_from(box, size):
     in_image = box_in_image(box, size)
+    if box[2] <= box[0] or box[3] <= box[1]:  # no area, no box
+        assert np.isnan(in_image).all()
+        return
     exact = [Fraction(c * side, FRAME) for c, side in zip(box, size * 2, strict=True)]
     assert in_image == pytest.approx([float(c) for c in exact], rel=1e-12)
     # Truncation may make a corner too low by a rounding error.
@@ -97,7 +100,6 @@ def test_a_box_goes_back_to_the_pixels_it_came_from(box, size):
     [
         ((0, 0, FRAME - 1, FRAME - 1), [0, 0, 400, 300]),
         ((56, 0, 112, FRAME - 1), [100, 0, 200, 300]),
-        ((0, 0, 0, 0), [0, 0, 0, 0]),
     ],
 )
 def test_a_box_that_ends_with_the_frame_ends_with_the_image(box, expected):
@@ -253,7 +255,7 @@ MAP = np.zeros((FRAME, FRAME), np.float32)
 DETECTIONS = [
     Detection("a/ä.jpg", 64, 48, 1, 2, "blue tit", 0.75, np.array([1.004, 2, 64, 48]), MAP),
     Detection("a/ä.jpg", 64, 48, 2, 0, "wren", 0.25, np.array([0, 0, 10.5, 20.25]), MAP),
-    Detection("b.png", 32, 20, 1, 0, "wren", 0.5, np.zeros(4), MAP),
+    Detection("b.png", 32, 20, 1, 0, "wren", 0.5, np.full(4, np.nan), MAP),
 ]
 
 

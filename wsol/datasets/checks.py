@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from wsol.datasets.images import decoded
+from wsol.datasets.images import decoded, upright, upright_size
 from wsol.datasets.index import format_boxes
 from wsol.datasets.memo import map_files
 
@@ -189,14 +190,39 @@ def as_check(check: bool | ImageCheck) -> ImageCheck:
 
 
 def image_size(path: Path, decode: bool = True) -> Size | str:
-    """Width and height of an image, or what is wrong with it; `decode` reads all its pixels."""
+    """Upright width and height of an image, or what is wrong with it; `decode` reads its pixels."""
     try:
         with decoded(path) as image:
             if decode:
-                image.load()
-            return image.size
+                upright(image)
+            return upright_size(image)
     except ValueError as error:
         return str(error)
+
+
+def same_proportions(a: Size, b: Size) -> bool:
+    """Whether two sizes, in pixels, can be those of one image scaled and rounded."""
+    stretch = a[0] * b[1] / (a[1] * b[0])
+    return abs(stretch - 1) <= sum(1 / side for side in (*a, *b))
+
+
+def read_mask(path: Path, size: Size) -> NDArray[np.uint8]:
+    """The mask (H, W) of an image of `size`: grey levels, of which at least 128 are the object.
+
+    Masks of 0 and 1 (also the indices of a palette) count as 0 and 255. Raises ValueError for other
+    masks without a level of 128, such as trimaps of 1, 2, 3, and for other proportions.
+    """
+    with decoded(path) as image:
+        indices = image.mode == "P" and image.getextrema()[1] <= 1
+        pixels = np.asarray(image if indices else upright(image, "L"))
+    shown, peak = (pixels.shape[1], pixels.shape[0]), pixels.max()
+    if not same_proportions(shown, size):
+        sizes = f"{shown[0]} x {shown[1]} pixels, its image {size[0]} x {size[1]}"
+        raise ValueError(f"mask {path} has {sizes}")
+    if 1 < peak < 128:
+        levels = ", ".join(map(str, np.unique(pixels)[:5]))
+        raise ValueError(f"mask {path} has the levels {levels}: write 0 and 255")
+    return pixels * np.uint8(255) if peak == 1 else pixels
 
 
 def image_sizes(paths: Sequence[Path], check: bool | ImageCheck = True) -> list[Size | str]:
@@ -204,7 +230,7 @@ def image_sizes(paths: Sequence[Path], check: bool | ImageCheck = True) -> list[
     check = as_check(check)
     # A header that can be read says nothing about the pixels, so it is not kept.
     options = dict(memo=check.memo, workers=check.workers, keep=check.decode)
-    sizes = map_files(lambda path: image_size(path, check.decode), paths, "size", **options)
+    sizes = map_files(lambda path: image_size(path, check.decode), paths, "upright size", **options)
     return [size if isinstance(size, str) else tuple(size) for size in sizes]
 
 

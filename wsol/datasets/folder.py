@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import ExifTags
 
 from wsol.datasets.box_tables import image_ids, read_boxes
 from wsol.datasets.checks import (
@@ -31,19 +30,22 @@ from wsol.datasets.checks import (
     with_sizes,
 )
 from wsol.datasets.files import relative
-from wsol.datasets.images import SUFFIXES, decoded, list_images
+from wsol.datasets.images import SUFFIXES, is_hidden, list_images
 from wsol.datasets.index import SPLITS, TRAIN_WEAKSUP, index_table
 
 FOLDERS = dict(zip(("train", "val", "test"), SPLITS, strict=True))
 SHARES = (0.7, 0.1, 0.2)  # of train-weaksup, train-fullsup and test
-TURNED = (
-    "the image is stored rotated (EXIF orientation), so its box is ambiguous: rotate its pixels"
-)
 
 
 def _folders(folder: Path, leave: set[Path]) -> list[Path]:
     paths = sorted(path for path in folder.iterdir() if path.is_dir())
-    return [p for p in paths if not p.name.startswith(".") and p.resolve() not in leave]
+    return [p for p in paths if not is_hidden(p.name) and p.resolve() not in leave]
+
+
+def _only_wraps(folder: Path, leave: set[Path]) -> bool:
+    """Whether a folder has folders and no image of its own: it is no class."""
+    files = (path for path in folder.iterdir() if path.is_file() and not is_hidden(path.name))
+    return bool(_folders(folder, leave)) and not any(f.suffix.lower() in SUFFIXES for f in files)
 
 
 def _class_images(
@@ -54,6 +56,7 @@ def _class_images(
     if not classes:
         errors.append(f"{folder}: no folder of a class in it")
     beside = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
+    beside = [path for path in beside if not is_hidden(path.name)]
     errors += [f"{path}: image outside the folder of any class" for path in beside]
     for path in classes:
         below = list_images(path)
@@ -66,8 +69,13 @@ def _class_images(
 def _list_classes(root: Path, leave: set[Path], errors: list[str]) -> pd.DataFrame:
     """Columns image_id, class_name, split ("" without folders of splits), path, where."""
     folders = _folders(root, leave)
+    while len(folders) == 1 and folders[0].name not in FOLDERS and _only_wraps(folders[0], leave):
+        folders = _folders(folders[0], leave)  # of an archive that was unpacked
     splits = [path for path in folders if path.name in FOLDERS]
-    images = [] if splits else _class_images(root, root, "", leave, errors)
+    images = []
+    if not splits:
+        above = folders[0].parent if folders else root
+        images = _class_images(above, root, "", leave, errors)
     for path in folders if splits else ():
         if path in splits:
             images += _class_images(path, root, FOLDERS[path.name], leave, errors)
@@ -151,14 +159,12 @@ def _check_boxes(boxes: pd.DataFrame, images: pd.DataFrame, errors: list[str]) -
     return fit_boxes(boxes, errors)
 
 
-def _is_turned(path: Path) -> bool:
-    with decoded(path) as image:
-        return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-
-
 def _masks(folder: Path, images: pd.DataFrame, root: Path, errors: list[str]) -> list[str]:
     paths = [folder / Path(image).with_suffix(".png") for image in images["image_id"]]
     masks = [relative(path, root) if path.is_file() else "" for path in paths]
+    listed = pd.Series(masks, index=images.index)
+    shared = images["image_id"][listed.duplicated() & (listed != "")]
+    errors += [f"{root / name}: another image has the same mask" for name in shared]
     if not any(masks):
         errors.append(f"{folder}: no mask of any image in it")
     return masks
@@ -200,7 +206,6 @@ def read_folder(
         fitted = _check_boxes(table, sized, errors)
         texts = box_texts(fitted, "image")
         rows = rows.assign(boxes=[texts.get(image, "") for image in rows["image_id"]])
-        errors += [f"{root / image}: {TURNED}" for image in texts.index if _is_turned(root / image)]
     if masks is not None:
         rows = rows.assign(mask=_masks(Path(masks), rows, root, errors))
         check_masks(rows, root, check_images, errors)

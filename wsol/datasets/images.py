@@ -7,42 +7,65 @@ that needs it and shared by all. Making it can be interrupted.
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import math
 import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.lib.format import open_memmap
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
-from wsol.datasets.files import locked, write_text
+from wsol.datasets.arrays import fill_array
 from wsol.datasets.index import rows_of
-from wsol.datasets.progress import ProgressBar
 
 LOAD_RATIO = 256 / 224  # train images are loaded this much larger than they are cropped
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-ZEROS = 2**20  # bytes written at a time where disk space is not allocated otherwise
-CHUNK = 256  # images between two records of the progress of filling a cache
+SUFFIXES = (*(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),)
+TURNED = (5, 6, 7, 8)  # EXIF orientations in which the file has width and height exchanged
 
 
-def list_images(folder: str | Path) -> list[Path]:
-    """Image files below a folder, by suffix, sorted."""
-    paths = (path for path in Path(folder).rglob("*") if path.is_file())
-    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES)
+def list_images(folder: str | Path, skipped: Counter[str] | None = None) -> list[Path]:
+    """Image files below a folder, by suffix, sorted; linked folders are followed, once.
+
+    What is hidden (a name that begins with ".", or macOS's __MACOSX) is no image. `skipped` gets
+    the number of files by reason. Raises ValueError for a name that is not UTF-8.
+    """
+    paths, seen, skipped = [], set(), Counter() if skipped is None else skipped
+    for where, folders, files in os.walk(folder, followlinks=True):
+        there = os.path.realpath(where)
+        hidden = [name for name in folders if is_hidden(name)]
+        skipped["hidden folders"] += len(hidden)
+        again = there in seen
+        folders[:] = [] if again else sorted(name for name in folders if not is_hidden(name))
+        for name in () if again else files:
+            if is_hidden(name):
+                skipped["hidden files"] += 1
+            elif Path(name).suffix.lower() not in SUFFIXES:
+                skipped[f"files of type {Path(name).suffix.lower() or 'unknown'}"] += 1
+            else:
+                paths.append(Path(where) / name)
+        seen.add(there)
+    for path in paths:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"the name of {str(path)!r} is not UTF-8: rename the file") from None
+    return sorted(paths)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is an editor's or a system's, and not the user's."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 @contextmanager
-def decoded(path: str | Path) -> Iterator[Image.Image]:
+def decoded(path: str | Path | IO[bytes]) -> Iterator[Image.Image]:
     """An image file, opened; what fails while it is decoded becomes a ValueError with its path."""
     try:
         with Image.open(path) as image:
@@ -54,13 +77,33 @@ def decoded(path: str | Path) -> Iterator[Image.Image]:
         raise ValueError(f"image does not decode: {path} ({reason})") from error
 
 
+def upright(image: Image.Image, mode: str = "RGB") -> Image.Image:
+    """An image as a viewer shows it: turned as its EXIF orientation says, 8 bits a channel.
+
+    Grey levels of 16 bits are divided by 257; transparency is dropped, the colour under it shows.
+    Raises ValueError for 32-bit integers and floating-point numbers, whose range nobody knows.
+    """
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its pixels have the mode {image.mode}: convert them to 8 bits")
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray(((np.asarray(image, np.uint32) + 128) // 257).astype(np.uint8))
+    return image.convert(mode)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of `upright`, from the header alone."""
+    turned = image.getexif().get(ExifTags.Base.Orientation) in TURNED
+    return image.size[::-1] if turned else image.size
+
+
 def load_image(path: str | Path, size: int) -> np.ndarray:
     """One image as (3, size, size) uint8 RGB, resized to a square with antialiasing.
 
     Raises ValueError naming the file if it is missing or does not decode.
     """
     with decoded(path) as image:
-        square = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+        square = upright(image).resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(square).transpose(2, 0, 1)
 
 
@@ -189,80 +232,3 @@ def open_images(
     if not fill_array(path, shape, files.__getitem__, np.uint8, cache_gb, workers):
         return files
     return ArrayImages(np.load(path, mmap_mode="r"), digest, path)
-
-
-def fill_array(
-    path: Path,
-    shape: tuple[int, ...],
-    item: Callable[[int], Tensor],
-    dtype: type,
-    gigabytes: float,
-    workers: int | None = None,
-) -> bool:
-    """Make the npy file `path` of ``item(0), item(1), ...`` unless it is there or does not fit.
-
-    It fits if it takes at most so many gigabytes (10^9 bytes) and half of the free disk. One
-    process fills it, others wait; what is interrupted resumes. `workers` threads call `item`, by
-    default one per core. Returns whether the file is there.
-    """
-    if path.is_file():
-        return True
-    path.parent.mkdir(parents=True, exist_ok=True)
-    needed = np.dtype(dtype).itemsize * math.prod(shape)
-    with locked(path.with_suffix(".lock")):
-        if not path.is_file():
-            if needed > min(gigabytes * 1e9, (_free(path.parent) + _taken(path)) / 2):
-                return False
-            _fill(path, shape, item, dtype, workers)
-    return True
-
-
-def _free(folder: Path) -> int:
-    return shutil.disk_usage(folder).free
-
-
-def _taken(path: Path) -> int:
-    partial = path.with_suffix(".partial")
-    return partial.stat().st_size if partial.is_file() else 0
-
-
-def make_array(path: Path, kind: type, shape: tuple[int, ...]) -> None:
-    """Write an npy file of zeros with its disk space allocated, or raise OSError.
-
-    Writing to a memory map without space kills the process when the disk is full.
-    """
-    start, end = open_memmap(path, "w+", kind, shape).offset, path.stat().st_size
-    with open(path, "r+b") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, end)
-        except (AttributeError, OSError) as error:  # macOS; a file system that cannot
-            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise
-            file.seek(start)
-            for left in range(end - start, 0, -ZEROS):
-                file.write(bytes(min(left, ZEROS)))
-
-
-def _fill(
-    path: Path, shape: tuple[int, ...], item: Callable, dtype: type, workers: int | None
-) -> None:
-    """Write all items into an array that is renamed when complete.
-
-    A file beside it says how many are in it, and is written after their values.
-    """
-    partial, progress = path.with_suffix(".partial"), path.with_suffix(".progress")
-    done = int(progress.read_text() or 0) if progress.is_file() and partial.is_file() else 0
-    if not done:
-        progress.unlink(missing_ok=True)  # its array is gone
-        make_array(partial, dtype, shape)
-    array = open_memmap(partial, "r+")
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        for start in ProgressBar(range(done, len(array), CHUNK), desc="cache", unit="chunk"):
-            rows = range(start, min(start + CHUNK, len(array)))
-            for i, value in zip(rows, pool.map(item, rows), strict=True):
-                array[i] = value.numpy()
-            array.flush()
-            write_text(progress, str(rows.stop))
-    del array
-    partial.replace(path)
-    progress.unlink(missing_ok=True)

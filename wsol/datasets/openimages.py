@@ -33,7 +33,16 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsol.datasets.checks import Box, ImageCheck, Size, raise_errors, report, unique, with_sizes
+from wsol.datasets.checks import (
+    Box,
+    ImageCheck,
+    Size,
+    raise_errors,
+    report,
+    same_proportions,
+    unique,
+    with_sizes,
+)
 from wsol.datasets.files import relative, written_whole
 from wsol.datasets.images import decoded
 from wsol.datasets.index import SPLITS, format_boxes, index_table
@@ -45,12 +54,6 @@ WHERE_FROM = (
     "https://github.com/clovaai/wsolevaluation says how to get its images and masks; unpack both "
     "so that train/, val/ and test/ are in this folder"
 )
-
-
-def same_proportions(a: Size, b: Size) -> bool:
-    """Whether two sizes, in pixels, can be those of one image scaled and rounded."""
-    stretch = a[0] * b[1] / (a[1] * b[0])
-    return abs(stretch - 1) <= sum(1 / side for side in (*a, *b))
 
 
 def mask_box(mask: NDArray[np.bool_], size: Size) -> Box:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wsol.datasets.images import decoded
+from wsol.datasets.checks import read_mask
 from wsol.evaluation.boxes import FRAME
 from wsol.evaluation.contours import kernel
 
@@ -58,7 +58,8 @@ class MaskReader:
     """From an index row, a named tuple, to its (size, size) mask: 1, 0, or 255 to ignore.
 
     Pixels of at least 128 belong: CUB's grey levels are the share of annotators who marked a pixel,
-    so this is their majority. The object wins over the region to ignore.
+    so this is their majority. The object wins over the region to ignore. What is read as a mask and
+    what is refused: `wsol.datasets.checks.read_mask`.
     """
 
     root: Path  # folder that the paths of the index table start from
@@ -69,12 +70,11 @@ class MaskReader:
             raise ValueError(f"image {row.image_id} has no mask, so its pixels cannot be scored")
         mask = np.full((self.size, self.size), BACKGROUND, dtype=np.uint8)
         if row.ignore:
-            mask[self._read(row.ignore)] = IGNORE
-        mask[self._read(row.mask)] = OBJECT
+            mask[self._read(row.ignore, row)] = IGNORE
+        mask[self._read(row.mask, row)] = OBJECT
         return mask
 
-    def _read(self, path: str) -> NDArray[np.bool_]:
-        with decoded(Path(self.root) / path) as image:
-            pixels = np.asarray(image.convert("L"))
+    def _read(self, path: str, row: Any) -> NDArray[np.bool_]:
+        pixels = read_mask(Path(self.root) / path, (row.width, row.height))
         frame = (self.size, self.size)
         return cv2.resize(pixels, frame, interpolation=cv2.INTER_NEAREST) >= 128

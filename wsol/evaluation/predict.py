@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from wsol.datasets.arrays import make_array
 from wsol.datasets.files import MADE, check_replaceable, locked, new_folder, replace_folder
-from wsol.datasets.images import Images, as_input, make_array, open_images
+from wsol.datasets.images import Images, as_input, open_images
 from wsol.datasets.progress import ProgressBar
 from wsol.training.config import Execution
 from wsol.training.distributed import (

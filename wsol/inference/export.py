@@ -38,6 +38,7 @@ COLUMNS = (*Detection._fields[:7], "x0", "y0", "x1", "y1")
 DIGITS = 2  # of a pixel, in files
 LINE = (0, 158, 115)  # the palette's green (Okabe and Ito 2008), which magma does not have
 OPACITY = 0.6  # of the colour where the score is 1
+MAX_SIDE = 4096  # pixels of the longer side of an overlay
 MIN_SIDE = 384  # pixels of the shorter side that small images are enlarged to in figures
 
 
@@ -84,7 +85,7 @@ def to_coco(
         }
         image = images.setdefault(d.image, {"id": len(images) + 1} | about)
         names[d.label] = d.class_name
-        if not np.any(d.box):
+        if not d.has_box:
             continue
         x0, y0, x1, y1 = _corners(d)
         width, height = round(x1 - x0, DIGITS), round(y1 - y0, DIGITS)
@@ -125,7 +126,7 @@ def to_yolo(
         if image != d.image:
             raise ValueError(f"{image} and {d.image} would both get {name.with_suffix('.txt')}")
         names[d.label] = d.class_name
-        if np.any(d.box):
+        if d.has_box:
             x0, y0, x1, y1 = np.asarray(d.box, np.float64) / np.tile([d.width, d.height], 2)
             numbers = ((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0)
             lines.append(" ".join([str(d.label), *(f"{value:.6f}" for value in numbers)]))
@@ -140,9 +141,15 @@ def overlay(
 ) -> NDArray[np.uint8]:
     """Draw a score map as colour over a copy of an image (H, W, 3), and its box.
 
+    The copy of an image of more than `MAX_SIDE` pixels a side is reduced to that.
+
     score_map : (h, w) in [0, 1], stretched over the image, transparent where it is 0
-    box : x0, y0, x1, y1 in pixels of the image; of zero size, none is drawn
+    box : x0, y0, x1, y1 in pixels of the image; of zero size or NaN, none is drawn
     """
+    factor = min(1.0, MAX_SIDE / max(image.shape[:2]))
+    if factor < 1:
+        size = [max(1, round(factor * side)) for side in image.shape[1::-1]]
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     height, width = image.shape[:2]
     score = cv2.resize(np.float32(score_map), (width, height), interpolation=cv2.INTER_LINEAR)
     levels = np.round(255 * score.clip(0, 1)).astype(np.uint8)
@@ -150,7 +157,7 @@ def overlay(
     opacity = OPACITY * levels[..., None] / 255
     mixed = np.round((1 - opacity) * image + opacity * colour)
     canvas = np.ascontiguousarray(mixed, np.uint8)  # as OpenCV needs it
-    x0, y0, x1, y1 = np.round(np.asarray(box, np.float64)).astype(int).tolist()
+    x0, y0, x1, y1 = np.round(factor * np.nan_to_num(box)).astype(int).tolist()
     if x1 > x0 and y1 > y0:
         thickness = max(1, round(min(height, width) / 100))
         for rim, line in ((3 * thickness, (0, 0, 0)), (thickness, LINE)):  # visible on any image
@@ -269,6 +276,6 @@ def localize_to_folder(
             failed.append(error)
     if failed:
         raise failed[0]
-    boxes = pd.DataFrame([(d.image, d.box.any()) for d in detections], columns=["image", "any"])
+    boxes = pd.DataFrame([(d.image, d.has_box) for d in detections], columns=["image", "any"])
     has_box = boxes.groupby("image", sort=False)["any"].any()
     return LocalizedFolder(detections, tuple(written), skipped, has_box.index[~has_box].tolist())

@@ -17,17 +17,18 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from inspect import signature
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageOps
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 
-from wsol.datasets.images import SUFFIXES, decoded, list_images
+from wsol.datasets.images import SUFFIXES, decoded, list_images, upright
 from wsol.evaluation.boxes import FRAME, largest_box, score_map
 from wsol.evaluation.predict import read_out_map, run_network
 from wsol.inference.settings import BoxSettings, box_settings, class_names, open_run
@@ -35,7 +36,8 @@ from wsol.training.distributed import choose_device
 
 READERS = 4  # threads that decode images
 
-Source = str | os.PathLike | NDArray[np.uint8]  # a file, a folder or an image
+# A file, a folder, or an image: see `read_image`.
+Source = str | os.PathLike | bytes | IO[bytes] | Image.Image | NDArray | Tensor
 
 
 class InputImage(NamedTuple):
@@ -49,15 +51,20 @@ class InputImage(NamedTuple):
 class Detection(NamedTuple):
     """One class of one image, and its box."""
 
-    image: str  # the file as it was given, or "array i" for the i-th of the images
+    image: str  # the file, or "array i", "tensor i", "image i", ... for the i-th of the images
     width: int  # after EXIF rotation, pixels
     height: int
     rank: int  # 1 for the predicted class, 2 for the next, ...
     label: int  # class number from 0
     class_name: str  # its name, or the number where no names are known
     score: float  # softmax probability, 0 to 1
-    box: NDArray[np.float64]  # (4,) x0, y0, x1, y1 in pixels; zeros where the map is constant
+    box: NDArray[np.float64]  # (4,) x0, y0, x1, y1 in pixels; NaN without a box, `has_box` tells
     score_map: NDArray[np.float32] | None  # (FRAME, FRAME) in [0, 1], which the box was cut from
+
+    @property
+    def has_box(self) -> bool:
+        """False where the map is constant or the box has no area: there is nothing to draw."""
+        return bool(np.isfinite(self.box).all())
 
 
 def box_in_image(box: ArrayLike, image_size: tuple[int, int]) -> NDArray[np.float64]:
@@ -66,24 +73,43 @@ def box_in_image(box: ArrayLike, image_size: tuple[int, int]) -> NDArray[np.floa
     This undoes `wsol.evaluation.boxes.resize_boxes`. The protocol's far corner is one pixel past
     the object, and so is the index table's (x1 = x0 + width): nothing is added. Only at the end of
     the frame has the protocol moved it back to the last pixel; there it becomes the image's edge.
+    A box without area becomes NaN.
     """
     near, far = np.asarray(box, np.float64)[:2], np.asarray(box, np.float64)[2:]
+    if (far <= near).any():  # the protocol's answer without a contour
+        return np.full(4, np.nan)
     far = np.where(far == FRAME - 1, FRAME, far)
     return np.concatenate([near, far]) * np.tile(image_size, 2) / FRAME
 
 
 def read_image(source: Source) -> NDArray[np.uint8]:
-    """Read an image as (H, W, 3) uint8 RGB, rotated as its EXIF orientation says.
+    """Read an image as (H, W, 3) uint8 RGB, as `wsol.datasets.images.upright` shows it.
 
-    An array is returned as it is. Raises ValueError naming the file if it cannot be read.
+    source : a file, its bytes or an open file; an image of Pillow; an array (H, W, 3) or (H, W)
+        uint8; a tensor (3, H, W) or (1, H, W), uint8 or floats in [0, 1], as torchvision has them
+
+    Raises ValueError naming the file, or the shape and type, if it is none of these.
     """
-    if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.shape[2:] != (3,) or source.size == 0:
-            shape = f"{source.shape} {source.dtype}"
-            raise ValueError(f"an image is an array of (H, W, 3) uint8, not of {shape}")
-        return source
-    with decoded(source) as image:
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    if isinstance(source, Image.Image):
+        return np.asarray(upright(source))
+    if isinstance(source, np.ndarray | Tensor):
+        return _pixels(source)
+    with decoded(BytesIO(source) if isinstance(source, bytes) else source) as image:
+        return np.asarray(upright(image))
+
+
+def _pixels(source: NDArray | Tensor) -> NDArray[np.uint8]:
+    array, shape = source, f"{tuple(source.shape)} {source.dtype}"
+    if isinstance(source, Tensor):
+        array = source.detach().cpu().permute(1, 2, 0).numpy() if source.dim() == 3 else source
+        array = np.asarray(array)
+        if array.dtype.kind == "f" and array.size and array.min() >= 0 and array.max() <= 1:
+            array = np.round(255 * array).astype(np.uint8)
+    array = array[..., None] if array.ndim == 2 and isinstance(source, np.ndarray) else array
+    if array.dtype != np.uint8 or array.shape[2:] not in ((1,), (3,)) or array.size == 0:
+        kinds = "an array (H, W, 3) uint8 or a tensor (3, H, W), uint8 or floats in [0, 1]"
+        raise ValueError(f"an image is {kinds}, not {shape}")
+    return np.broadcast_to(array, (*array.shape[:2], 3))
 
 
 def image_files(path: str | Path) -> list[Path]:
@@ -94,22 +120,26 @@ def image_files(path: str | Path) -> list[Path]:
     return images
 
 
-def _sources(images: Source | Iterable[Source]) -> Iterator[tuple[str, Path | NDArray]]:
-    single = isinstance(images, str | os.PathLike)
-    single = single or (isinstance(images, np.ndarray) and images.ndim < 4)
+def _sources(images: Source | Iterable[Source]) -> Iterator[tuple[str, Source]]:
+    single = isinstance(images, str | os.PathLike | bytes | Image.Image) or hasattr(images, "read")
+    single = single or (isinstance(images, np.ndarray | Tensor) and images.ndim < 4)
     for number, item in enumerate([images] if single else images):
-        if isinstance(item, np.ndarray):
-            yield f"array {number}", item
-        else:
+        if isinstance(item, str | os.PathLike):
             yield from ((path.as_posix(), path) for path in image_files(item))
+            continue
+        kinds = {np.ndarray: "array", Tensor: "tensor", Image.Image: "image", bytes: "bytes"}
+        kind = next((name for kind, name in kinds.items() if isinstance(item, kind)), "")
+        if not kind and not hasattr(item, "read"):
+            raise ValueError(f"an image is a file, bytes, array or tensor, not a {type(item)}")
+        yield f"{kind or 'file'} {number}", item
 
 
-def _read(name: str, source: Path | NDArray, side: int) -> InputImage | str:
+def _read(name: str, source: Source, side: int) -> InputImage | str:
     """The image, squashed as `wsol.datasets.images.load_image` does it, or an error message."""
     try:
         image = read_image(source)
     except ValueError as error:
-        return f"{name}: {error}" if isinstance(source, np.ndarray) else str(error)
+        return str(error) if isinstance(source, Path) else f"{name}: {error}"
     square = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR)
     height, width = image.shape[:2]
     return InputImage(name, (width, height), np.asarray(square).transpose(2, 0, 1))
@@ -183,7 +213,7 @@ def iterate_images(
 
     Parameters
     ----------
-    images : a file, a folder (everything below it, sorted), an array (H, W, 3) uint8 RGB, or
+    images : a file, a folder (everything below it, sorted), an image as `read_image` takes it, or
         several of these
     run : folder of a trained run, with weights.safetensors
     evaluation : folder of localization tables; the run's own on `train-fullsup` gives tau and

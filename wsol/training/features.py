@@ -16,7 +16,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from wsol.backbones import Backbone
-from wsol.datasets.images import Images, as_input, fill_array
+from wsol.datasets.arrays import fill_array
+from wsol.datasets.images import Images, as_input
 from wsol.training.config import Execution, TrainConfig
 
 IN_MEMORY = 4 * 10**9  # bytes; random reads of a mapped file wait for the disk

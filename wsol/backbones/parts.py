@@ -50,7 +50,7 @@ def damage(path: str | Path, error: BaseException | str = "") -> str:
         reason = "is a web page, not weights: take the link of the file itself, or log in first"
     elif head.startswith(b"\x1f\x8b"):
         reason = "is compressed: unpack it"
-    elif "Unsupported" in said or "TorchScript" in said:
+    elif "Unsupported global" in said or "TorchScript" in said:
         reason = "holds Python objects or code, which are not loaded: save the state_dict() alone"
     else:
         reason = "is truncated, damaged or no file of weights: copy or download it again"
@@ -63,13 +63,13 @@ def read_tensors(path: str | Path) -> Any:
     Raises ValueError, one sentence with the file and the cure, if it cannot be read.
     """
     with open(path, "rb") as file:
-        head = file.read(9)
-    try:
-        if head[8:] == b"{":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes make torch raise almost anything
-        raise ValueError(damage(path, error)) from error
+        try:
+            if file.read(9)[8:] == b"{":
+                return load_file(path)
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # damaged bytes make torch raise almost anything
+            raise ValueError(damage(path, error)) from error
 
 
 def read_weights(path: str | Path) -> Mapping[str, Tensor]:

@@ -103,9 +103,7 @@ def load_network(weights: str | Path) -> tuple[nn.Module, TrainConfig]:
             settings = json.loads((file.metadata() or {})["config"])
         state, num_classes = load_file(weights), settings.pop("num_classes")
     except KeyError as error:
-        reason = (
-            "has weights without the configuration of a run: name a file that `wsol train` wrote"
-        )
+        reason = "has no configuration of a run: name a file that `wsol train` wrote"
         raise ValueError(f"{weights} {reason}") from error
     except (SafetensorError, ValueError) as error:
         raise ValueError(damage(weights, error)) from error

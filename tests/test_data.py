@@ -54,7 +54,7 @@ def test_drawing_again_replaces_a_drawing_and_nothing_else(birds: Path, tmp_path
     assert not (tmp_path / "birds" / "left over.txt").exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.jpg").touch()
-    with pytest.raises(FileExistsError, match="no drawing of birds"):
+    with pytest.raises(FileExistsError, match="was not made by wsol"):
         prepare_birds(tmp_path / "mine", TINY, workers=1)
     assert (tmp_path / "mine" / "photo.jpg").exists()
 

@@ -117,9 +117,7 @@ def predict(weights, data, split, out, resume, settings) -> None:
 @click.option("--out", type=FOLDER, help="Of a run: folder for its localization tables.")
 @click.option("--metadata", type=FOLDER, help="Of score maps: image ids, labels, sizes, boxes.")
 @click.option("--fullsup", nargs=2, type=ANY, help="Score maps and metadata to choose tau on.")
-@click.option(
-    "--predictions", type=FILE, help="CSV of image_id and the five first classes, or all."
-)
+@click.option("--predictions", type=FILE, help="CSV of image_id and the 5 first classes, or all.")
 @click.option("--masks", type=FOLDER, help="Masks for PxAP, <image id>.png.")
 @click.option("--map-class", type=click.Choice(["label", "predicted"]), default="label")
 @click.option("--protocol", default="choe2020", show_default=True, help="Preset.")
@@ -174,13 +172,13 @@ def _evaluate_run(run: Path, data: Path | None, out: Path | None, workers: int) 
     index = read_index(data / INDEX)
     meta = {"dataset": data.resolve().name}
     result = evaluate_run(run / WEIGHTS, index, data, meta=meta, workers=workers)
-    if out is not None:
-        result.save_tables(out, run.resolve().name)
     for kind in dict.fromkeys(kind for kind, _ in result.tables):
         numbers = numbers_of(result.tables[kind, TEST], result.tables[kind, TRAIN_FULLSUP])
         click.echo(f"{kind} map, tau = {numbers['tau']:.3f} (chosen on train-fullsup)")
         for name in ("top1_loc_error", "top5_loc_error", "gt_known_loc_error", "cls_error"):
             click.echo(f"{name:>20} {numbers[name]:7.2f} %")
+    if out is not None:
+        result.save_tables(out, run.resolve().name)
 
 
 @main.command()

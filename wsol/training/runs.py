@@ -73,9 +73,7 @@ def write_run(
     installed = _installed(network, config)
     state = {k: v for k, v in network.state_dict().items() if k not in installed}
     tensors = {k: v.cpu().contiguous() for k, v in state.items()}
-    with (
-        ExitStack() as files
-    ):  # renamed in reverse, when all are written: an error leaves the old run
+    with ExitStack() as files:  # renamed in reverse order when all are written
         path = {name: files.enter_context(written_whole(run_dir / name)) for name in FILES}
         _save(tensors, path[WEIGHTS], {"config": json.dumps(settings, sort_keys=True)})
         pd.DataFrame(history).round(6).to_csv(path["history.csv"], index=False)

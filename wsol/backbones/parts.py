@@ -50,7 +50,7 @@ def damage(path: str | Path, error: BaseException | str = "") -> str:
         reason = "is a web page, not weights: take the link of the file itself, or log in first"
     elif head.startswith(b"\x1f\x8b"):
         reason = "is compressed: unpack it"
-    elif "Unsupported" in said or "TorchScript" in said:
+    elif "Unsupported global" in said or "TorchScript" in said:
         reason = "holds Python objects or code, which are not loaded: save the state_dict() alone"
     else:
         reason = "is truncated, damaged or no file of weights: copy or download it again"
@@ -63,13 +63,13 @@ def read_tensors(path: str | Path) -> Any:
     Raises ValueError, one sentence with the file and the cure, if it cannot be read.
     """
     with open(path, "rb") as file:
-        head = file.read(9)
-    try:
-        if head[8:] == b"{":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes make torch raise almost anything
-        raise ValueError(damage(path, error)) from error
+        try:
+            if file.read(9)[8:] == b"{":
+                return load_file(path)
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # damaged bytes make torch raise almost anything
+            raise ValueError(damage(path, error)) from error
 
 
 def read_weights(path: str | Path) -> Mapping[str, Tensor]:
@@ -89,9 +89,7 @@ def read_weights(path: str | Path) -> Mapping[str, Tensor]:
         state = inner[0]
     is_state = isinstance(state, Mapping) and state and all(map(torch.is_tensor, state.values()))
     if not is_state or not all(isinstance(name, str) for name in state):
-        raise ValueError(
-            f"weights: {path} holds no state dict, also none below {', '.join(WRAPPERS)}"
-        )
+        raise ValueError(f"weights: {path} holds no state dict: give one, or a checkpoint with one")
     for prefix in PREFIXES * 2:  # as in "module.model."
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
@@ -106,18 +104,14 @@ def misfit(path: object, name: str, error: BaseException) -> str:
     shapes = re.findall(r"mismatch for (\S+):.*?\[([\d, ]*)\].*?\[([\d, ]*)\]", str(error))
     if shapes:  # the last one is of the layer for the classes, if that one differs
         key, theirs, own = shapes[-1]
-        reason = (
-            f"{key} has the shape ({theirs}) and must have ({own}), so it is of another network"
-        )
-        reason += " or of another number of classes"
+        reason = f"{key} has the shape ({theirs}) and must have ({own})"
+        reason += ", so it is of another network or of another number of classes"
     else:
         reason = " ".join(str(error).partition(":")[2].split())[:120] + " ..."
     return f"weights: {path} does not fit {name}: {reason}: give weights of a whole {name}"
 
 
-def load_state(
-    network: nn.Module, state: Mapping[str, Tensor], path: str | Path, name: str
-) -> None:
+def load_state(network: nn.Module, state: Mapping[str, Tensor], path: object, name: str) -> None:
     """Load a state dict that was read from `path`; every tensor must be there and fit.
 
     Raises ValueError, one sentence with the file, if it does not.

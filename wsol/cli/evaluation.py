@@ -84,10 +84,10 @@ def _evaluate_run(run: Path, data: Path | None, out: Path | None, workers: int) 
     index = read_index(data / INDEX)
     meta = {"dataset": data.resolve().name}
     result = evaluate_run(run / WEIGHTS, index, data, meta=meta, workers=workers)
-    if out is not None:
-        result.save_tables(out, run.resolve().name)
     for kind in dict.fromkeys(kind for kind, _ in result.tables):
         numbers = numbers_of(result.tables[kind, TEST], result.tables[kind, TRAIN_FULLSUP])
         click.echo(f"{kind} map, tau = {numbers['tau']:.3f} (chosen on train-fullsup)")
         for name in ("top1_loc_error", "top5_loc_error", "gt_known_loc_error", "cls_error"):
             click.echo(f"{name:>20} {numbers[name]:7.2f} %")
+    if out is not None:
+        result.save_tables(out, run.resolve().name)

@@ -59,10 +59,9 @@ def image_ids(names: pd.Series, known: set[str]) -> pd.Series:
     unknown = ids[~ids.isin(known)].drop_duplicates()
     found = {name: _tail(name, known) for name in unknown}
     starts = {name.removesuffix(tail) for name, tail in found.items()}
-    same = len(starts) == 1 and all(found.values())
-    return (
-        ids.map(lambda name: found.get(name, name)) if same else ids.where(ids.isin(known), names)
-    )
+    if len(starts) == 1 and all(found.values()):
+        return ids.map(lambda name: found.get(name, name))
+    return ids.where(ids.isin(known), names)
 
 
 def _tail(name: str, known: set[str]) -> str:

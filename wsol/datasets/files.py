@@ -81,21 +81,25 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         finally:
             os.close(file)
     except OSError as error:
-        if error.errno is not None and error.filename in (None, str(beside(path, ".partial"))):
-            error.filename, error.filename2 = str(path), None
-        raise
+        if error.errno is None or error.filename not in (None, str(beside(path, ".partial"))):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def check_writable(*paths: str | Path) -> None:
     """Refuse files that could not be written, before the work whose result they are to hold.
 
-    The folders above are made; an earlier file stays as it is. Raises OSError naming the file.
+    An earlier file stays as it is, and a folder for it is made and removed again; those above that
+    one are left. Raises OSError naming the file.
     """
     for path in map(Path, paths):
         try:
+            there = path.parent.exists()
             partial, file = _claim(path)
             partial.unlink()
             os.close(file)
+            if not there:
+                path.parent.rmdir()
         except OSError as error:
             raise type(error)(f"{path} cannot be written: {error.strerror}") from error
 

@@ -68,6 +68,9 @@ class Memo:
                 if set(tables) - {("memo",)}:
                     raise sqlite3.DatabaseError("it is another database")
                 connection.execute(TABLE)
+            except sqlite3.OperationalError:  # a read-only folder, another process
+                connection.close()
+                raise
             except sqlite3.DatabaseError as error:
                 connection.close()
                 raise ValueError(f"{self.path}: not a memo of wsol ({error}): move it") from error
@@ -102,8 +105,11 @@ class Memo:
         """Write the values that are not written yet."""
         if self._pending:
             insert = "INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?, ?)"
-            with self._open() as transaction:
-                transaction.executemany(insert, self._pending)
+            try:
+                with self._open() as transaction:
+                    transaction.executemany(insert, self._pending)
+            except sqlite3.OperationalError as error:  # a full disk
+                raise OSError(f"{self.path} cannot be written: {error}") from error
             self._pending.clear()
         self._written = time.monotonic()
 

@@ -78,11 +78,7 @@ def to_coco(
     annotations: list[dict[str, object]] = []
     names: dict[int, str] = {}
     for d in detections:
-        about = {
-            "file_name": _name_below(d.image, root),
-            "width": int(d.width),
-            "height": int(d.height),
-        }
+        about = dict(file_name=_name_below(d.image, root), width=int(d.width), height=int(d.height))
         image = images.setdefault(d.image, {"id": len(images) + 1} | about)
         names[d.label] = d.class_name
         if not d.has_box:
@@ -94,10 +90,7 @@ def to_coco(
         box["segmentation"] = [[x0, y0, x1, y0, x1, y1, x0, y1]]
         annotations.append(ids | box | {"iscrowd": 0, "score": round(d.score, 6)})
     categories = [{"id": label + 1, "name": names[label]} for label in sorted(names)]
-    content = {
-        "info": {"description": "boxes of wsol"},
-        "licenses": [],
-    }  # pycocotools asks for info
+    content = {"info": {"description": "boxes of wsol"}, "licenses": []}  # pycocotools needs info
     content |= {"images": [*images.values()], "annotations": annotations, "categories": categories}
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
@@ -216,11 +209,6 @@ def _files_below(item: str | Path, out: Path, skipped: list[str]) -> list[Path]:
     return kept
 
 
-def _overlay_name(number: int, image: str) -> str:
-    stem = os.fsencode(Path(image).stem)[:200].decode("utf-8", "ignore")  # names have 255 bytes
-    return f"{number:05d}-{stem}.jpg"
-
-
 def localize_to_folder(
     images: Sequence[str | Path],
     run: str | Path,
@@ -264,7 +252,8 @@ def localize_to_folder(
             number += d.rank == 1
             if overlays and d.rank == 1:
                 drawn = Image.fromarray(overlay(read_image(d.image), d.score_map, d.box))
-                drawn.save(folder / _overlay_name(number, d.image), "JPEG", quality=90)
+                stem = os.fsencode(Path(d.image).stem)[:200].decode("utf-8", "ignore")  # of 255
+                drawn.save(folder / f"{number:05d}-{stem}.jpg", "JPEG", quality=90)
             detections.append(d._replace(score_map=None))  # 200 kB each
     root = Path(images[0]) if len(images) == 1 and Path(images[0]).is_dir() else None
     writers = (to_csv, partial(to_coco, root=root), partial(to_yolo, root=root))

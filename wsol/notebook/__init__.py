@@ -41,6 +41,7 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> No
     check_parameters(parameters, notebook_defaults(source))
     failed = out.with_name(f"{out.stem}.failed.ipynb")
     check_writable(out, failed)
+    out.parent.mkdir(parents=True, exist_ok=True)
     for stale in (out, failed):
         stale.unlink(missing_ok=True)
     try:

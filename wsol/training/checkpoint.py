@@ -83,7 +83,10 @@ class Checkpoint:
             return
         state = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
         with written_whole(self.path) as path:  # a kill leaves the old state or the new one
-            torch.save(state | {"progress": progress.as_state()}, path)
+            try:
+                torch.save(state | {"progress": progress.as_state()}, path)
+            except RuntimeError as error:  # of a full disk, which is no OSError there
+                raise OSError(f"{self.path} cannot be written: {error}") from error
         self.last = time.monotonic()
 
     def remove(self) -> None:

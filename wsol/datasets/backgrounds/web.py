@@ -36,20 +36,10 @@ CHUNK = 1 << 16  # bytes read at a time
 REDIRECTS, RETRIED = (301, 302, 303, 307, 308), (408, 425, 429, 500, 502, 503, 504)
 AGENT = "wsol background image set builder (python-urllib3)"
 NAT64 = ipaddress.ip_network("64:ff9b::/96")  # IPv6 addresses that lead to an IPv4 address
-SPECIAL = tuple(  # of IANA's registries, which `is_global` lets pass, in some versions of Python
-    map(
-        ipaddress.ip_network,
-        (
-            "fec0::/10",  # site-local
-            "3fff::/20",  # documentation
-            "5f00::/16",  # segment routing
-            "64:ff9b:1::/48",  # translation within a network
-            "192.0.0.0/24",  # protocols
-            "192.88.99.0/24",  # relays of 6to4
-            "168.63.129.16/32",  # of virtual machines in Azure, which is no public service
-        ),
-    )
-)
+# Site-local, documentation, segment routing, local translation, protocols, relays of 6to4, and the
+# host of virtual machines in Azure: `is_global` lets them pass, in some versions of Python.
+SPECIAL = ("fec0::/10", "3fff::/20", "5f00::/16", "64:ff9b:1::/48")
+SPECIAL += ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32")
 SUFFIX_OF = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp"}
 PORTS = {"http": 80, "https": 443}
 
@@ -95,7 +85,7 @@ def is_public(text: str) -> bool:
             address = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         else:
             address = address.ipv4_mapped or address.sixtofour or address
-    if any(address in network for network in SPECIAL):
+    if any(address in ipaddress.ip_network(network) for network in SPECIAL):
         return False
     return address.is_global and not (address.is_multicast or address.is_reserved)
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 import wsol
+from wsol.cli import main
 from wsol.datasets.checks import DatasetError, image_size, read_mask
 from wsol.datasets.folder import read_folder
 from wsol.datasets.images import list_images, load_image
@@ -297,3 +299,17 @@ def test_an_overlay_of_a_very_large_image_is_reduced():
     assert drawn.shape == (2276, 4096, 3)
     _, x = np.nonzero(drawn.any(axis=2))
     assert (x.min(), x.max()) == pytest.approx((4096 / 10, 4096 / 2), abs=40)
+
+
+def test_the_commands_say_what_they_skipped(tmp_path):
+    put(*(tmp_path / "set" / name / "0.png" for name in ("a", "b")))
+    put(tmp_path / "set" / "a" / "._0.png", tmp_path / "set" / "b" / "notes.doc")
+    prepare = ["prepare", "folder", str(tmp_path / "set"), str(tmp_path / "out"), "--shares"]
+    result = CliRunner().invoke(main, [*prepare, "1", "0", "0"])
+    assert result.exit_code == 0, result.output
+    for line in ("1 hidden files skipped", "1 files of type .doc skipped", "2 classes"):
+        assert line in result.output
+    localize = ["localize", "birds/cam-0", str(tmp_path / "set"), "--out", str(tmp_path / "boxes")]
+    result = CliRunner().invoke(main, localize)
+    assert result.exit_code == 0, result.output
+    assert "set: 1 hidden files" in result.output

@@ -2,20 +2,24 @@
 
 import io
 import os
+import warnings
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 import wsol
+from wsol.cli import main
 from wsol.datasets.checks import DatasetError, image_size, read_mask
 from wsol.datasets.folder import read_folder
 from wsol.datasets.images import list_images, load_image
+from wsol.datasets.metadata import read_split_metadata
 from wsol.inference.export import detections_table, overlay
 from wsol.inference.localize import read_image
 
@@ -297,3 +301,53 @@ def test_an_overlay_of_a_very_large_image_is_reduced():
     assert drawn.shape == (2276, 4096, 3)
     _, x = np.nonzero(drawn.any(axis=2))
     assert (x.min(), x.max()) == pytest.approx((4096 / 10, 4096 / 2), abs=40)
+
+
+def test_the_commands_say_what_they_skipped(tmp_path):
+    put(*(tmp_path / "set" / name / "0.png" for name in ("a", "b")))
+    put(tmp_path / "set" / "a" / "._0.png", tmp_path / "set" / "b" / "notes.doc")
+    prepare = ["prepare", "folder", str(tmp_path / "set"), str(tmp_path / "out"), "--shares"]
+    result = CliRunner().invoke(main, [*prepare, "1", "0", "0"])
+    assert result.exit_code == 0, result.output
+    for line in ("1 hidden files skipped", "1 files of type .doc skipped", "2 classes"):
+        assert line in result.output
+    localize = ["localize", "birds/cam-0", str(tmp_path / "set"), "--out", str(tmp_path / "boxes")]
+    result = CliRunner().invoke(main, localize)
+    assert result.exit_code == 0, result.output
+    assert "set: 1 hidden files" in result.output
+
+
+@pytest.mark.parametrize(
+    ("corners", "words"),
+    [
+        ([(0.1, 0.2, 0.5, 0.9), (0, 0, 1, 1)], r"all boxes lie in \[0, 1\]: pixels"),
+        ([(5, 4, 3, 2), (4, 3, 2, 3)], "are these x y width height"),
+        ([(1, 1, 5, 5), (0, 0, 1, 1)], None),
+    ],
+)
+def test_boxes_in_other_conventions_are_named(corners, words, tmp_path):
+    put(*(tmp_path / "set" / "a" / f"{i}.png" for i in range(2)))
+    lines = [f"a/{i}.png,{','.join(map(str, box))}" for i, box in enumerate(corners)]
+    (tmp_path / "boxes.csv").write_text("\n".join(["image,x0,y0,x1,y1", *lines]))
+    if words is None:
+        assert len(read_folder(tmp_path / "set", tmp_path / "boxes.csv", shares=(1, 0, 0))) == 2
+        return
+    with pytest.raises(DatasetError, match=words):
+        read_folder(tmp_path / "set", tmp_path / "boxes.csv", shares=(1, 0, 0))
+
+
+@pytest.mark.parametrize(("first", "warned"), [(0, False), (1, True), (2, False)])
+def test_labels_that_begin_at_one_are_named(first, warned, tmp_path):
+    ids = [f"k/{i}.jpg" for i in range(3)]
+    texts = {
+        "image_ids.txt": ids,
+        "class_labels.txt": [f"{name},{first + i}" for i, name in enumerate(ids)],
+        "image_sizes.txt": [f"{name},30,20" for name in ids],
+        "localization.txt": [f"{name},1,1,9,9" for name in ids],
+    }
+    for name, lines in texts.items():
+        (tmp_path / name).write_text("\n".join(lines))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read_split_metadata(tmp_path, "test")
+    assert ["labels of 1 to 3" in str(w.message) for w in caught] == [True] * warned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -57,6 +58,7 @@ def prepare(
         index = prepare_birds(folders[0], BirdsConfig(seed=seed), workers or 2)
         return _report_splits(index, folders[0])
     from wsol.datasets.checks import ImageCheck
+    from wsol.datasets.images import list_images
     from wsol.datasets.index import INDEX
     from wsol.datasets.prepare import LEFT_OUT, Plan, prepare_background, prepared_index, unpack
     from wsol.datasets.prepare import prepare as prepare_plan
@@ -73,6 +75,10 @@ def prepare(
         done = unpack(plan)
         click.echo(f"{done.written} files unpacked, {done.kept} were there")
     prepare_plan(plan)
+    if kind == "folder":
+        list_images(plan.raw, skipped := Counter())
+        for reason, count in (+skipped).items():
+            click.echo(f"{plan.raw}: {count} {reason} skipped")
     _report_splits(prepared_index(plan.out), plan.out / INDEX)
     if (left_out := plan.out / LEFT_OUT).is_file():
         click.echo(f"{len(left_out.read_text().splitlines())} images left out, see {left_out}")

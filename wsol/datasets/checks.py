@@ -149,6 +149,13 @@ def fit_boxes(boxes: pd.DataFrame, errors: list[str]) -> pd.DataFrame:
     shown = "{x0:g} {y0:g} {x1:g} {y1:g}"
     size = "the image of {width} x {height} pixels"
     zero = _is_empty(boxes)
+    if len(boxes) and (boxes[CORNERS] <= 1).all(axis=None) and (boxes["width"] > 2).all():
+        where = boxes["where"].iloc[0]
+        errors.append(f"{where}: all boxes lie in [0, 1]: pixels are expected, not shares")
+        return fitted
+    if zero.sum() > 1 and zero.mean() > 0.1:
+        where = boxes.loc[zero, "where"].iloc[0]
+        errors.append(f"{where}: x0 y0 x1 y1 are expected; are these x y width height?")
     report(boxes[zero], f"box of zero size: {shown}", errors)
     report(boxes[outside & ~zero], f"box {shown} outside {size}", errors)
     beside = _is_empty(fitted) & ~outside & ~zero

@@ -26,7 +26,7 @@ from wsol.datasets.arrays import fill_array
 from wsol.datasets.index import rows_of
 
 LOAD_RATIO = 256 / 224  # train images are loaded this much larger than they are cropped
-SUFFIXES = (*(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),)
+SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 TURNED = (5, 6, 7, 8)  # EXIF orientations in which the file has width and height exchanged
 
 
@@ -92,7 +92,10 @@ def upright(image: Image.Image, mode: str = "RGB") -> Image.Image:
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height of `upright`, from the header alone."""
+    """Width and height of `upright`, from the header alone but for TIFF."""
+    if image.format == "TIFF":  # Pillow turns it while it decodes, not in every mode
+        image.load()
+        return image.size
     turned = image.getexif().get(ExifTags.Base.Orientation) in TURNED
     return image.size[::-1] if turned else image.size
 

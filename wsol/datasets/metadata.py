@@ -10,6 +10,7 @@ Four text files, lines of comma-separated fields; an image id may contain commas
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -67,6 +68,9 @@ def split_rows(
     sizes = unique(read("image_sizes.txt", width=SIDE, height=SIDE), "image_id", errors)
     boxes = read("localization.txt", **dict.fromkeys(CORNERS, NUMBER))
     check_images_listed(ids, {"label": labels, "size": sizes, "box": boxes}, errors)
+    numbers = set(labels["label"].astype(int))
+    if len(numbers) > 1 and numbers == set(range(1, len(numbers) + 1)):
+        warnings.warn(f"{directory}: labels of 1 to {len(numbers)}, none of 0", stacklevel=2)
     labels, sizes = labels.astype({"label": int}), sizes.astype({"width": int, "height": int})
     if class_names is not None:
         known = labels["label"] < len(class_names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -198,7 +199,9 @@ def _holds_overlays(folder: Path) -> bool:
 
 def _files_below(item: str | Path, out: Path, skipped: list[str]) -> list[Path]:
     """The images of a file or folder without the overlays that an earlier call drew below it."""
-    files, drawn = image_files(item), set()
+    others: Counter[str] = Counter()
+    files, drawn = image_files(item, others), set()
+    skipped += [f"{item}: {count} {reason}" for reason, count in (+others).items()]
     for folder in {file.parent for file in files} - {Path(item), Path(item).parent}:
         here = folder.resolve() == (out / "overlays").resolve() and _holds_overlays(folder)
         drawn |= {folder} if here or is_made(folder) else set()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from inspect import signature
@@ -112,9 +113,12 @@ def _pixels(source: NDArray | Tensor) -> NDArray[np.uint8]:
     return np.broadcast_to(array, (*array.shape[:2], 3))
 
 
-def image_files(path: str | Path) -> list[Path]:
-    """List all images below a folder, sorted; a file is itself. Raises ValueError if none."""
-    images = list_images(path) if Path(path).is_dir() else [Path(path)]
+def image_files(path: str | Path, skipped: Counter[str] | None = None) -> list[Path]:
+    """List all images below a folder, sorted; a file is itself. Raises ValueError if none.
+
+    skipped : gets the number of other files by reason
+    """
+    images = list_images(path, skipped) if Path(path).is_dir() else [Path(path)]
     if not images:
         raise ValueError(f"no image below {path} (suffixes: {', '.join(SUFFIXES)})")
     return images

@@ -68,7 +68,7 @@ def test_card_of_a_photographs_run_has_its_digest_and_terms(name: str) -> None:
 
 
 def test_the_background_run_localizes_birds_better_than_cam() -> None:
-    """Twenty new images, one of each class; 19.5 and 77.3 % of the test set are wrong."""
+    """Twenty new images, one of each class; about 20 and 78 % of the test set are wrong."""
     rng = np.random.default_rng(3)
     drawn = [bird_image(rng, species) for species in SPECIES]
     right = dict.fromkeys(NAMES, 0)

@@ -96,7 +96,12 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     if image.format == "TIFF":  # Pillow turns it while it decodes, not in every mode
         image.load()
         return image.size
-    turned = image.getexif().get(ExifTags.Base.Orientation) in TURNED
+    exif = Image.Exif()
+    if image.format != "PNG":
+        exif = image.getexif()
+    elif "exif" in image.info:  # `getexif` would decode the pixels
+        exif.load(image.info["exif"])
+    turned = exif.get(ExifTags.Base.Orientation) in TURNED
     return image.size[::-1] if turned else image.size
 
 

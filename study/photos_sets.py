@@ -27,7 +27,7 @@ from scipy.linalg import sqrtm
 from wsol import project_root
 from wsol.backbones import Backbone
 from wsol.datasets.files import written_folder
-from wsol.datasets.images import as_input, decoded, list_images, load_images
+from wsol.datasets.images import as_input, decoded, list_images, load_images, upright
 from wsol.datasets.index import (
     INDEX,
     TRAIN_FULLSUP,
@@ -99,10 +99,10 @@ def beside_objects(out: Path, rows: pd.DataFrame, root: Path) -> None:
     """Squares beside the boxes of the images of index rows."""
     for row in rows.itertuples():
         box = parse_boxes(row.boxes)[0]
-        with decoded(root / row.path) as image:
-            for j, square in enumerate(squares_beside(box, image.size)):
-                crop = image.convert("RGB").crop(square).resize((SIDE, SIDE))
-                crop.save(out / f"{row.Index:04}-{j}.png")
+        with decoded(root / row.path) as file:
+            image = upright(file)  # as its boxes are
+        for j, square in enumerate(squares_beside(box, image.size)):
+            image.crop(square).resize((SIDE, SIDE)).save(out / f"{row.Index:04}-{j}.png")
 
 
 def corners(out: Path, index: pd.DataFrame, root: Path, run: Path) -> None:
@@ -119,12 +119,13 @@ def corners(out: Path, index: pd.DataFrame, root: Path, run: Path) -> None:
         claims = [float(maps[y : y + side, x : x + side].mean()) for x, y in places]
         chosen.append((min(claims), row.Index, path, places[int(np.argmin(claims))]))
     for _, i, path, (x, y) in sorted(chosen)[: len(chosen) // 2]:
-        with decoded(path) as image:
-            w, h = image.size
-            side = round(CORNER * min(w, h))
-            left, top = (w - side if x else 0), (h - side if y else 0)
-            square = (left, top, left + side, top + side)
-            image.convert("RGB").crop(square).resize((SIDE, SIDE)).save(out / f"{i:04}.png")
+        with decoded(path) as file:
+            image = upright(file)
+        w, h = image.size
+        side = round(CORNER * min(w, h))
+        left, top = (w - side if x else 0), (h - side if y else 0)
+        square = (left, top, left + side, top + side)
+        image.crop(square).resize((SIDE, SIDE)).save(out / f"{i:04}.png")
 
 
 def make_set(name: str) -> Path:

@@ -461,8 +461,9 @@ def test_overlays_of_an_earlier_call_are_not_localized(root: Path, tmp_path: Pat
         done = localize_to_folder([root], RUN, root / out, **options)
         assert len(done.detections) == len(NAMES)
         assert len(list((root / out / "overlays").glob("*.jpg"))) == len(NAMES)
-    drawn = [line for line in done.skipped if not line.endswith("skipped") and "files" not in line]
-    assert [line.endswith("overlays that wsol drew") for line in drawn] == [True]
+    reasons = sorted(line.rpartition(": ")[2] for line in done.skipped)
+    others = ["1 files of type .csv", "1 files of type .json", "1 hidden files"]
+    assert reasons == [*others, "overlays that wsol drew"]
     done = localize_to_folder([root / "mine/overlays"], RUN, tmp_path / "out", tau=0.5)
     assert len(done.detections) == len(NAMES)  # when one asks for them
 

@@ -229,6 +229,6 @@ def evaluate_few_shot(
     localizer, history = fit_localizer(classifier.backbone, images(fitted), fitted, config)
     rows = {TRAIN_FULLSUP: held_out, TEST: rows_of(index, TEST)}
     maps = {s: predict_few_shot(localizer, classifier, images(r)) for s, r in rows.items()}
-    about = about_run(trained, root, None) | {"method": METHOD, "seed": str(config.seed)}
+    about = about_run(weights, trained, root, None) | {"method": METHOD, "seed": str(config.seed)}
     result = evaluate_maps(maps, rows, root, (KIND,), about | dict(meta or {}), workers)
     return FewShotResult(result, history, fitted, held_out)

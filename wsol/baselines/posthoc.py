@@ -171,5 +171,5 @@ def evaluate_posthoc(
         labels = torch.from_numpy(part["label"].to_numpy().copy())
         maps[split] = predict(network, images, labels)
         maps[split] |= {k: posthoc_maps(network, images, labels, *layers[k]) for k in layers}
-    about = about_run(config, root, None) | (meta or {})
+    about = about_run(weights, config, root, None) | (meta or {})
     return evaluate_maps(maps, rows, root, ("class", *kinds), about, workers)

@@ -44,14 +44,11 @@ def fill_array(
     needed = np.dtype(dtype).itemsize * math.prod(shape)
     with locked(path.with_suffix(".lock")):
         if not path.is_file():
-            if needed > min(gigabytes * 1e9, (_free(path.parent) + _taken(path)) / 2):
+            room = shutil.disk_usage(path.parent).free + _taken(path)
+            if needed > min(gigabytes * 1e9, room / 2):
                 return False
             _fill(path, shape, item, dtype, workers)
     return True
-
-
-def _free(folder: Path) -> int:
-    return shutil.disk_usage(folder).free
 
 
 def _taken(path: Path) -> int:

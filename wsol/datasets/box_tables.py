@@ -65,7 +65,6 @@ def image_ids(names: pd.Series, known: set[str]) -> pd.Series:
 
 
 def _tail(name: str, known: set[str]) -> str:
-    """The longest end of a path that is known, "" if there is none."""
     parts = name.split("/")
     ends = ("/".join(parts[i:]) for i in range(1, len(parts)))
     return next((end for end in ends if end in known), "")
@@ -149,7 +148,6 @@ def _id(value: object) -> str:
 
 
 def _listed(image: dict) -> str:
-    """The size of an image as the table says it, "" if it does not."""
     try:
         return f"{float(image['width']):g} x {float(image['height']):g}"
     except (KeyError, TypeError, ValueError):

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wsol.datasets.images import decoded, upright, upright_size
+from wsol.datasets.images import check_mode, decoded, upright, upright_size
 from wsol.datasets.index import format_boxes
 from wsol.datasets.memo import map_files
 
@@ -201,7 +201,8 @@ def image_size(path: Path, decode: bool = True) -> Size | str:
     try:
         with decoded(path) as image:
             if decode:
-                upright(image)
+                check_mode(image)
+                image.load()
             return upright_size(image)
     except ValueError as error:
         return str(error)

@@ -5,8 +5,8 @@
                                     ROOT/test/<class>/...    becomes test
 
 An image is named by its path below ROOT, also in the boxes (`wsol.datasets.box_tables`), where all
-names may have one folder more in front. Its mask,
-if there is one, has the same path below the folder of masks, ending in .png.
+names may have one folder more in front. Its mask, if there is one, has the same path below the
+folder of masks, ending in .png.
 """
 
 from __future__ import annotations
@@ -42,10 +42,9 @@ def _folders(folder: Path, leave: set[Path]) -> list[Path]:
     return [p for p in paths if not is_hidden(p.name) and p.resolve() not in leave]
 
 
-def _only_wraps(folder: Path, leave: set[Path]) -> bool:
-    """Whether a folder has folders and no image of its own: it is no class."""
+def _images_in(folder: Path) -> list[Path]:
     files = (path for path in folder.iterdir() if path.is_file() and not is_hidden(path.name))
-    return bool(_folders(folder, leave)) and not any(f.suffix.lower() in SUFFIXES for f in files)
+    return sorted(path for path in files if path.suffix.lower() in SUFFIXES)
 
 
 def _class_images(
@@ -55,9 +54,7 @@ def _class_images(
     classes, images = _folders(folder, leave), []
     if not classes:
         errors.append(f"{folder}: no folder of a class in it")
-    beside = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
-    beside = [path for path in beside if not is_hidden(path.name)]
-    errors += [f"{path}: image outside the folder of any class" for path in beside]
+    errors += [f"{path}: image outside the folder of any class" for path in _images_in(folder)]
     for path in classes:
         below = list_images(path)
         if not below:
@@ -68,14 +65,14 @@ def _class_images(
 
 def _list_classes(root: Path, leave: set[Path], errors: list[str]) -> pd.DataFrame:
     """Columns image_id, class_name, split ("" without folders of splits), path, where."""
-    folders = _folders(root, leave)
-    while len(folders) == 1 and folders[0].name not in FOLDERS and _only_wraps(folders[0], leave):
-        folders = _folders(folders[0], leave)  # of an archive that was unpacked
+    above, folders = root, _folders(root, leave)
+    while len(folders) == 1 and folders[0].name not in FOLDERS:
+        inner = _folders(folders[0], leave)
+        if not inner or _images_in(folders[0]):  # a class
+            break
+        above, folders = folders[0], inner  # of an archive that was unpacked
     splits = [path for path in folders if path.name in FOLDERS]
-    images = []
-    if not splits:
-        above = folders[0].parent if folders else root
-        images = _class_images(above, root, "", leave, errors)
+    images = [] if splits else _class_images(above, root, "", leave, errors)
     for path in folders if splits else ():
         if path in splits:
             images += _class_images(path, root, FOLDERS[path.name], leave, errors)

@@ -27,7 +27,6 @@ from wsol.datasets.index import rows_of
 
 LOAD_RATIO = 256 / 224  # train images are loaded this much larger than they are cropped
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-TURNED = (5, 6, 7, 8)  # EXIF orientations in which the file has width and height exchanged
 
 
 def list_images(folder: str | Path, skipped: Counter[str] | None = None) -> list[Path]:
@@ -39,18 +38,19 @@ def list_images(folder: str | Path, skipped: Counter[str] | None = None) -> list
     paths, seen, skipped = [], set(), Counter() if skipped is None else skipped
     for where, folders, files in os.walk(folder, followlinks=True):
         there = os.path.realpath(where)
-        hidden = [name for name in folders if is_hidden(name)]
-        skipped["hidden folders"] += len(hidden)
-        again = there in seen
-        folders[:] = [] if again else sorted(name for name in folders if not is_hidden(name))
-        for name in () if again else files:
+        if there in seen:
+            folders.clear()
+            continue
+        seen.add(there)
+        skipped["hidden folders"] += sum(map(is_hidden, folders))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        for name in files:
             if is_hidden(name):
                 skipped["hidden files"] += 1
             elif Path(name).suffix.lower() not in SUFFIXES:
                 skipped[f"files of type {Path(name).suffix.lower() or 'unknown'}"] += 1
             else:
                 paths.append(Path(where) / name)
-        seen.add(there)
     for path in paths:
         try:
             str(path).encode()
@@ -77,15 +77,21 @@ def decoded(path: str | Path | IO[bytes]) -> Iterator[Image.Image]:
         raise ValueError(f"image does not decode: {path} ({reason})") from error
 
 
+def check_mode(image: Image.Image) -> None:
+    """Raise ValueError for pixels of 32-bit integers or floating point, see `upright`."""
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its pixels have the mode {image.mode}: convert them to 8 bits")
+
+
 def upright(image: Image.Image, mode: str = "RGB") -> Image.Image:
     """An image as a viewer shows it: turned as its EXIF orientation says, 8 bits a channel.
 
     Grey levels of 16 bits are divided by 257; transparency is dropped, the colour under it shows.
     Raises ValueError for 32-bit integers and floating-point numbers, whose range nobody knows.
     """
-    if image.mode in ("I", "F"):
-        raise ValueError(f"its pixels have the mode {image.mode}: convert them to 8 bits")
-    image = ImageOps.exif_transpose(image)
+    check_mode(image)
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # spares a copy of most images
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         image = Image.fromarray(((np.asarray(image, np.uint32) + 128) // 257).astype(np.uint8))
     return image.convert(mode)
@@ -101,7 +107,7 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
         exif = image.getexif()
     elif "exif" in image.info:  # `getexif` would decode the pixels
         exif.load(image.info["exif"])
-    turned = exif.get(ExifTags.Base.Orientation) in TURNED
+    turned = exif.get(ExifTags.Base.Orientation) in (5, 6, 7, 8)  # by a quarter
     return image.size[::-1] if turned else image.size
 
 

@@ -187,8 +187,11 @@ def _with_masks(rows: pd.DataFrame, root: Path, masks: pd.DataFrame, out: Path) 
 def names_masks(directory: Path) -> bool:
     """Whether the localization.txt of a split names masks, in place of boxes."""
     path = directory / "localization.txt"
-    first = path.read_text("utf-8").partition("\n")[0] if path.is_file() else ""
-    return first.rstrip().count(",") >= 2 and first.partition(",")[2].split(",")[0].endswith(".png")
+    if not path.is_file():
+        return False
+    with path.open(encoding="utf-8") as file:
+        fields = file.readline().rsplit(",", 2)  # image id, which may have commas, mask, ignore
+    return len(fields) == 3 and fields[1].endswith(".png")
 
 
 def read_masked_split(

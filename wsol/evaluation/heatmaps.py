@@ -165,19 +165,19 @@ def read_predictions(
     table = read_lines(Path(path), pattern, ",".join(columns), errors)
     unquoted = table[columns[0]].str.replace('""', '"')
     table[columns[0]] = table[columns[0]].where(table["quote"] == "", unquoted)
-    is_header = (table[list(columns)] == list(columns)).all(axis=1)
+    is_header = (table[columns] == columns).all(axis=1)
     if is_header.sum() != 1 or not is_header.iloc[0]:
         errors.append(f"{path}: the header {','.join(columns)} is to be the first line, and once")
     table = table[~is_header]
-    number = table[list(columns[1:])].apply(lambda column: column.str.fullmatch("[0-9]{1,9}"))
-    line = table[list(columns)].agg(",".join, axis=1) if len(table) else ""
+    number = table[columns[1:]].apply(lambda column: column.str.fullmatch("[0-9]{1,9}"))
+    line = table[columns].agg(",".join, axis=1) if len(table) else ""
     report(
         table.assign(line=line)[~number.all(axis=1)],
         f"malformed line {{line!r}}, expected '{','.join(columns)}'",
         errors,
     )
     table = unique(table[number.all(axis=1)], columns[0], errors)
-    numbers = table[list(columns[1:])].astype("int64")
+    numbers = table[columns[1:]].astype("int64")
     repeated = numbers.nunique(axis=1) < ranked
     report(table[repeated], "image {image_id} has a class more than once", errors)
     if ranked < RANKED:

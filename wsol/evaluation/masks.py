@@ -76,5 +76,4 @@ class MaskReader:
 
     def _read(self, path: str, row: Any) -> NDArray[np.bool_]:
         pixels = read_mask(Path(self.root) / path, (row.width, row.height))
-        frame = (self.size, self.size)
-        return cv2.resize(pixels, frame, interpolation=cv2.INTER_NEAREST) >= 128
+        return cv2.resize(pixels, (self.size,) * 2, interpolation=cv2.INTER_NEAREST) >= 128

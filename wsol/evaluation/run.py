@@ -88,8 +88,7 @@ def evaluate_run(
             s: predict_split(weights, some, root, Path(maps) / s, execution, resume_dir)
             for s, some in rows.items()
         }
-    about = about_run(config, root, n_background) | {WEIGHTS_SHA256: digest_of(weights)}
-    about |= dict(meta or {})
+    about = about_run(weights, config, root, n_background) | dict(meta or {})
     return evaluate_maps(predicted, rows, root, kinds, about, workers)
 
 
@@ -140,14 +139,17 @@ def evaluate_maps(
     return RunEvaluation(tables, choices, dict(predicted))
 
 
-def about_run(config: TrainConfig, root: str | Path, n_background: int | None) -> dict[str, str]:
+def about_run(
+    weights: str | Path, config: TrainConfig, root: str | Path, n_background: int | None
+) -> dict[str, str]:
     """What the tables of a run say of it."""
     if not get_method(config.method).USES_BACKGROUND:
         n_background = 0
     elif n_background is None:
         n_background = len(read_background_set(Path(root) / "background"))
     about = {"method": config.method, "backbone": config.backbone, "seed": str(config.seed)}
-    return about | {"n_background": str(n_background), "protocol": PROTOCOL}
+    about |= {"n_background": str(n_background), "protocol": PROTOCOL}
+    return about | {WEIGHTS_SHA256: digest_of(weights)}
 
 
 def _choose(tried: Mapping[tuple, LocalizationTable]) -> pd.DataFrame:

@@ -114,9 +114,9 @@ def _pixels(source: NDArray | Tensor) -> NDArray[np.uint8]:
 
 
 def image_files(path: str | Path, skipped: Counter[str] | None = None) -> list[Path]:
-    """List all images below a folder, sorted; a file is itself. Raises ValueError if none.
+    """The images below a folder, sorted, or a file itself; `skipped` is that of `list_images`.
 
-    skipped : gets the number of other files by reason
+    Raises ValueError if there are none.
     """
     images = list_images(path, skipped) if Path(path).is_dir() else [Path(path)]
     if not images:

@@ -67,16 +67,16 @@ def publish(
     if "class" not in kinds:
         raise FileNotFoundError(f"{evaluation} has no tables of the class map of {key}")
     pairs = {kind: read_pair(evaluation, f"{key}-{kind}") for kind in kinds}
+    digest = digest_of(run / WEIGHTS)
     for kind, pair in pairs.items():
         for table in pair:
             path = evaluation / f"{key}-{kind}-{table.meta['split']}.npz"
-            check_weights(path, table.meta.get(WEIGHTS_SHA256), run)
+            check_weights(path, table.meta.get(WEIGHTS_SHA256), run, digest)
     folder = out / name
     with written_whole(folder / WEIGHTS) as partial:
         shutil.copyfile(run / WEIGHTS, partial)
     record = json.loads((run / "run.json").read_text("utf-8"))
     kept = {k: record[k] for k in ("class_names", "config", "parameters") if k in record}
-    digest = digest_of(folder / WEIGHTS)
     boxes: dict = {
         kind: {"read_out": fullsup.meta["read_out"], "tau": round(choose_tau(fullsup), 4)}
         for kind, (_, fullsup) in pairs.items()

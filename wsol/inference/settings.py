@@ -62,12 +62,13 @@ def _fullsup_table(folder: Path, run: Path, kind: str) -> LocalizationTable:
     return table
 
 
-def check_weights(path: Path, measured: str | None, run: Path) -> None:
-    """Raise ValueError unless `path`, measured on weights of this sha256, belongs to the run.
+def check_weights(path: Path, measured: str | None, run: Path, digest: str = "") -> None:
+    """Raise ValueError unless the sha256 that `path` was measured on is that of the run's weights.
 
-    Names bind nothing: another run may have the same, and a training may be repeated.
+    Names bind nothing: another run may have the same, and a training may be repeated. `digest` is
+    that of the weights, where it is known.
     """
-    if measured != digest_of(run / WEIGHTS):
+    if measured != (digest or digest_of(run / WEIGHTS)):
         raise ValueError(
             f"{path} does not belong to {run / WEIGHTS}, whose sha256 is not the one in it: "
             "evaluate this run (`wsol evaluate`), or give tau yourself"

@@ -1,13 +1,21 @@
-"""How much faster the sweep over a component tree is than the loop over 1,000 thresholds.
+"""How much faster the evaluation is than a loop over 1,000 thresholds, and the memory it takes.
 
     python benchmarks/evaluator.py [--out reports/tables/benchmark.csv]
 
-Both work on the same score maps in one process on one thread, from score map to IoU curve, and
-their answers are compared first. The sweep answers both modes at once; it is set against the loop
-of one mode at a time. Ratios belong to one run on one machine, so compare ratios, not seconds.
+* Rows `<kind>_<mode>`: the same score maps in one process on one thread, from score map to IoU
+  curve; the answers are compared first. The sweep answers both modes at once; it is set against
+  the loop of one mode at a time.
+* Rows `command_...`: `wsol evaluate` from its start to its JSON file, on files of float32, against
+  the time that the loop of both modes takes for as many (measured on 50 of them).
+
+Ratios belong to one run on one machine, so compare ratios, not seconds.
 """
 
 import argparse
+import os
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,6 +28,7 @@ from wsol.evaluation.boxes import best_iou, score_map
 
 TRUTH = np.array([[40, 50, 150, 180]])
 MODES = {"largest": False, "all": True}
+TEST, FULLSUP = 5_794, 1_000  # images of CUB-200-2011 and of CUBV2
 
 
 def cam_like(grid: int, count: int, seed: int) -> list[np.ndarray]:
@@ -42,10 +51,10 @@ def noise(count: int, seed: int) -> list[np.ndarray]:
     return [score_map(rng.random((224, 224))) for _ in range(count)]
 
 
-def seconds(function, maps: list[np.ndarray]) -> float:
-    """Time of one pass over the maps, the better of two."""
+def seconds(function, maps: list, passes: int) -> float:
+    """Time of one pass over the maps, the best of several."""
     best = float("inf")
-    for _ in range(2):
+    for _ in range(passes):
         start = time.perf_counter()
         for score in maps:
             function(score)
@@ -58,10 +67,60 @@ def compare(name: str, maps: list[np.ndarray], mode: str, reference) -> dict:
     every = MODES[mode]
     for score in maps[:3]:
         assert (best_iou(score, TRUTH)[every] == reference(score, TRUTH, every)).all()
-    ours = seconds(lambda score: best_iou(score, TRUTH), maps)
-    theirs = seconds(lambda score: reference(score, TRUTH, every), maps)
-    row = {"name": name, "ours_seconds": ours, "reference_seconds": theirs}
-    return row | {"ratio": theirs / ours, "n": len(maps)}
+    ours = seconds(lambda score: best_iou(score, TRUTH), maps, passes=20)
+    theirs = seconds(lambda score: reference(score, TRUTH, every), maps, passes=2)
+    return {"name": name, "ours_seconds": ours, "reference_seconds": theirs, "n": len(maps)}
+
+
+def write_files(folder: Path, count: int) -> None:
+    """`count` maps of a 14 px grid as files of float32, and metadata with a box each."""
+    (folder / "maps").mkdir(parents=True)
+    ids = [f"{i:05d}" for i in range(count)]
+    for name, score in zip(ids, cam_like(14, count, seed=count), strict=True):
+        np.save(folder / "maps" / f"{name}.npy", score.astype(np.float32))
+    lines = {"image_ids": "", "class_labels": ",0", "image_sizes": ",500,375"}
+    lines["localization"] = ",90,80,340,300"
+    for file, rest in lines.items():
+        (folder / f"{file}.txt").write_text("".join(f"{name}{rest}\n" for name in ids))
+
+
+def command(folder: Path, workers: int) -> tuple[float, float]:
+    """Seconds of `wsol evaluate` with a choice of tau, and its largest memory, MB."""
+    test, fullsup = folder / "test", folder / "fullsup"
+    line = [sys.executable, "-m", "wsol.cli", "evaluate", test / "maps", "--metadata", test]
+    line += ["--fullsup", fullsup / "maps", fullsup, "--json", folder / "result.json"]
+    start = time.perf_counter()
+    process = subprocess.Popen([*line, "--workers", str(workers)], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
+
+
+def whole_commands() -> list[dict]:
+    """Rows of the command: one and two workers, and a tenth of the maps for the memory."""
+
+    def loop(file: Path) -> None:
+        score = score_map(np.load(file))
+        for every in MODES.values():
+            iou_curve(score, TRUTH, every)
+
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder, small = Path(name) / "whole", Path(name) / "tenth"
+        for where, part in ((folder, 1), (small, 10)):
+            write_files(where / "test", TEST // part)
+            write_files(where / "fullsup", FULLSUP // part)
+        some = sorted((folder / "test" / "maps").iterdir())[:50]
+        each = seconds(loop, some, passes=1) / len(some)
+        for where, n, workers in (
+            (small, TEST // 10 + FULLSUP // 10, 1),
+            (folder, TEST + FULLSUP, 1),
+            (folder, TEST + FULLSUP, 2),
+        ):
+            taken, memory = min(command(where, workers) for _ in range(2))
+            row = {"name": f"command_{n}_maps_{workers}_workers", "ours_seconds": taken, "n": n}
+            rows.append(row | {"reference_seconds": each * n, "memory_mb": round(memory)})
+    return rows
 
 
 def main() -> None:
@@ -70,20 +129,17 @@ def main() -> None:
     out = parser.parse_args().out
     cv2.setNumThreads(1)
     kinds = {f"cam_{g}px": cam_like(g, 30, seed=g) for g in (7, 14, 28)} | {"noise": noise(3, 0)}
-    rows = []
-    for kind, maps in kinds.items():
-        for mode in MODES:
-            rows.append(compare(f"{kind}_{mode}", maps, mode, iou_curve))
-            print(rows[-1], flush=True)
+    rows = [compare(f"{k}_{mode}", kinds[k], mode, iou_curve) for k in kinds for mode in MODES]
     for kind in ("cam_28px", "noise"):
         for mode in MODES:
             name = f"{kind}_{mode}_against_255_levels"
             rows.append(compare(name, kinds[kind], mode, iou_curve_of_distinct_levels))
-            print(rows[-1], flush=True)
-    table = pd.DataFrame(rows).round({"ours_seconds": 4, "reference_seconds": 4, "ratio": 1})
+    table = pd.DataFrame(rows + whole_commands())
+    table.insert(3, "ratio", (table["reference_seconds"] / table["ours_seconds"]).round(1))
+    table["memory_mb"] = table["memory_mb"].astype("Int64")
     out.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out, index=False, lineterminator="\n")
-    print(f"{out.as_posix()} written")
+    table.round(4).to_csv(out, index=False, lineterminator="\n")
+    print(table.to_string())
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ from concurrent.futures import ProcessPoolExecutor
 import cv2
 import numpy as np
 from kinds_of_maps import KINDS
+from reference_loop import contour_boxes
 
-from wsol.evaluation.boxes import FRAME, contour_boxes, contours, quantize
+from wsol.evaluation.boxes import FRAME, contours, quantize
 
 
 def differs(kind: str, seed: int) -> bool:

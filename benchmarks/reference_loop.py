@@ -7,7 +7,28 @@ IoU of all boxes is one vectorized call, and the best box per threshold one `red
 import cv2
 import numpy as np
 
-from wsol.evaluation.boxes import NO_BOX, TAUS, box_iou
+from wsol.evaluation.boxes import TAUS, box_iou
+
+NO_BOX = (0, 0, 0, 0)  # what the protocol answers without any contour: one pixel at the origin
+
+
+def contour_boxes(binary: np.ndarray) -> tuple[list[tuple[int, int, int, int]], int]:
+    """Boxes of all contours of a (H, W) map of 0 and 1, and which of them is the largest.
+
+    Contours of holes count like the others. The largest contour is the one of largest polygon
+    area, which runs through pixel centres: a line has the area 0. The first of equals is taken.
+    Without a contour the list is empty and the number 0.
+    """
+    contours, _ = cv2.findContours(binary, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+    # The far corner is clipped to the frame's last pixel but otherwise one past the object's:
+    # together with the + 1 of `box_iou` the protocol's boxes are a pixel wide of the mark.
+    right, bottom = binary.shape[1] - 1, binary.shape[0] - 1
+    boxes = [
+        (x, y, min(x + w, right), min(y + h, bottom))
+        for x, y, w, h in map(cv2.boundingRect, contours)
+    ]
+    largest = 0 if len(boxes) < 2 else int(np.argmax([cv2.contourArea(c) for c in contours]))
+    return boxes, largest
 
 
 def _boxes(binary: np.ndarray, every: bool) -> list[tuple[int, int, int, int]]:

@@ -25,7 +25,8 @@ from wsol.baselines.references import (
     save_references,
 )
 from wsol.datasets.files import write_table, write_text
-from wsol.datasets.images import list_images, open_images
+from wsol.datasets.image_files import list_images
+from wsol.datasets.images import open_images
 from wsol.datasets.index import INDEX, read_index
 from wsol.datasets.prepare import Plan, prepare, prepared_index
 from wsol.evaluation.metrics import evaluate

@@ -27,7 +27,8 @@ from scipy.linalg import sqrtm
 from wsol import project_root
 from wsol.backbones import Backbone
 from wsol.datasets.files import written_folder
-from wsol.datasets.images import as_input, decoded, list_images, load_images, upright
+from wsol.datasets.image_files import decoded, list_images, upright
+from wsol.datasets.images import as_input, load_images
 from wsol.datasets.index import (
     INDEX,
     TRAIN_FULLSUP,

@@ -8,7 +8,8 @@ import pytest
 
 from wsol.datasets.backgrounds.manifest import load_background
 from wsol.datasets.birds import BirdsConfig
-from wsol.datasets.images import load_image, load_split
+from wsol.datasets.image_files import load_image
+from wsol.datasets.images import load_split
 from wsol.datasets.index import INDEX, read_index, rows_of
 from wsol.datasets.prepare import Plan, prepare, prepare_birds
 from wsol.training.config import config_from

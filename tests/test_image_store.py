@@ -14,7 +14,8 @@ from PIL import Image
 
 from wsol.datasets import arrays
 from wsol.datasets import images as image_store
-from wsol.datasets.images import ArrayImages, FileImages, load_image, open_images
+from wsol.datasets.image_files import load_image
+from wsol.datasets.images import ArrayImages, FileImages, open_images
 from wsol.training.batches import TrainData, epoch_batches
 from wsol.training.config import Execution, TrainConfig
 

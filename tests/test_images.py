@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from wsol.datasets.images import load_image, load_images, load_size, to_float
+from wsol.datasets.image_files import load_image
+from wsol.datasets.images import load_images, load_size, to_float
 
 
 def write(path: Path, pixels: np.ndarray) -> Path:

@@ -18,7 +18,7 @@ import wsol
 from wsol.cli import main
 from wsol.datasets.checks import DatasetError, image_size, read_mask
 from wsol.datasets.folder import read_folder
-from wsol.datasets.images import list_images, load_image
+from wsol.datasets.image_files import list_images, load_image
 from wsol.datasets.metadata import read_split_metadata
 from wsol.inference.export import detections_table, overlay
 from wsol.inference.localize import read_image

@@ -146,7 +146,6 @@ def centre_gaussian_maps(index: pd.DataFrame) -> tuple[SplitMaps, str]:
 
 
 def _repeated(map_: NDArray, index: pd.DataFrame) -> SplitMaps:
-    """One map (h, w) as that of every image of both splits, without copies."""
     counts = {split: len(rows_of(index, split)) for split in (TRAIN_FULLSUP, TEST)}
     return {split: np.broadcast_to(map_, (n, *map_.shape)) for split, n in counts.items()}
 

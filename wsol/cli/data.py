@@ -58,7 +58,7 @@ def prepare(
         index = prepare_birds(folders[0], BirdsConfig(seed=seed), workers or 2)
         return _report_splits(index, folders[0])
     from wsol.datasets.checks import ImageCheck
-    from wsol.datasets.images import list_images
+    from wsol.datasets.image_files import list_images
     from wsol.datasets.index import INDEX
     from wsol.datasets.prepare import LEFT_OUT, Plan, prepare_background, prepared_index, unpack
     from wsol.datasets.prepare import prepare as prepare_plan

@@ -40,7 +40,7 @@ def evaluate(target, data, out, json_file, table_file, protocol, workers, **opti
     wsol evaluate SCOREMAPS --metadata DIR --shard 1/8 parts  # and 2/8 to 8/8
     wsol evaluate parts --join --json result.json
     """
-    from wsol.training.runs import WEIGHTS
+    from wsol.training import WEIGHTS
 
     if (target / WEIGHTS).is_file():
         return _evaluate_run(target, data, out, workers)
@@ -75,7 +75,7 @@ def _evaluate_run(run: Path, data: Path | None, out: Path | None, workers: int) 
     from wsol.datasets.index import INDEX, TEST, TRAIN_FULLSUP, read_index
     from wsol.evaluation.metrics import evaluate as numbers_of
     from wsol.evaluation.run import evaluate_run
-    from wsol.training.runs import WEIGHTS
+    from wsol.training import WEIGHTS
 
     if data is None:
         raise ValueError("a run needs --data, the prepared data set to evaluate it on")

@@ -147,7 +147,6 @@ def _unpack_train(path: Path, folder: Path, pattern: str, done: Unpacked) -> Non
 def _unpack(
     archives: str | Path, steps: Mapping[str, tuple[Callable, Path, str]], limits: Limits
 ) -> Unpacked:
-    """Unpack the archives that are in a folder: function, target and pattern by name."""
     archives, done = Path(archives), Unpacked(limits)
     present = [name for name in steps if (archives / name).is_file()]
     if not present:

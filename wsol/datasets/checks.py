@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wsol.datasets.images import check_mode, decoded, upright, upright_size
+from wsol.datasets.image_files import check_mode, decoded, upright, upright_size
 from wsol.datasets.index import format_boxes
 from wsol.datasets.memo import map_files
 

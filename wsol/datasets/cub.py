@@ -55,7 +55,6 @@ FILES = {  # name: pattern of what follows the id, format of a line
 
 
 def _read(root: Path, errors: list[str]) -> list[pd.DataFrame]:
-    """The five text files, each with its `id`; ids without their counterpart are errors."""
     tables = []
     for name, (pattern, expected) in FILES.items():
         paths = ["path"] if name == "images.txt" else []

@@ -30,7 +30,7 @@ from wsol.datasets.checks import (
     with_sizes,
 )
 from wsol.datasets.files import relative
-from wsol.datasets.images import SUFFIXES, is_hidden, list_images
+from wsol.datasets.image_files import SUFFIXES, is_hidden, list_images
 from wsol.datasets.index import SPLITS, TRAIN_WEAKSUP, index_table
 
 FOLDERS = dict(zip(("train", "val", "test"), SPLITS, strict=True))
@@ -50,7 +50,6 @@ def _images_in(folder: Path) -> list[Path]:
 def _class_images(
     folder: Path, root: Path, split: str, leave: set[Path], errors: list[str]
 ) -> list[tuple[str, str, str]]:
-    """Image, class and split of the images in the class folders of a folder."""
     classes, images = _folders(folder, leave), []
     if not classes:
         errors.append(f"{folder}: no folder of a class in it")
@@ -64,7 +63,6 @@ def _class_images(
 
 
 def _list_classes(root: Path, leave: set[Path], errors: list[str]) -> pd.DataFrame:
-    """Columns image_id, class_name, split ("" without folders of splits), path, where."""
     above, folders = root, _folders(root, leave)
     while len(folders) == 1 and folders[0].name not in FOLDERS:
         inner = _folders(folders[0], leave)

@@ -153,7 +153,6 @@ def read_classes(root: Path, errors: list[str]) -> tuple[dict[str, str], dict[st
 def _train_rows(
     root: Path, classes: dict[str, str], check: bool | ImageCheck, errors: list[str]
 ) -> pd.DataFrame:
-    """Rows of `train-weaksup`, 1.28 million."""
     folder = root / IMAGES / "train"
     if not folder.is_dir():
         errors.append(f"{folder}: missing folder of the training images")

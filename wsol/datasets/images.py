@@ -1,4 +1,4 @@
-"""Image files: list them, decode them, and keep them as uint8 squares.
+"""Images as uint8 squares: all in one tensor, or one by one.
 
 `load_images` gives one tensor. `open_images` gives image i as a (3, L, L) uint8 tensor, decoded on
 demand or once into a memory map: one file per list of images and size, made by the first process
@@ -9,116 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from wsol.datasets.arrays import fill_array
+from wsol.datasets.image_files import load_image
 from wsol.datasets.index import rows_of
 
 LOAD_RATIO = 256 / 224  # train images are loaded this much larger than they are cropped
-SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-
-
-def list_images(folder: str | Path, skipped: Counter[str] | None = None) -> list[Path]:
-    """Image files below a folder, by suffix, sorted; linked folders are followed, once.
-
-    What is hidden (a name that begins with ".", or macOS's __MACOSX) is no image. `skipped` gets
-    the number of files by reason. Raises ValueError for a name that is not UTF-8.
-    """
-    paths, seen, skipped = [], set(), Counter() if skipped is None else skipped
-    for where, folders, files in os.walk(folder, followlinks=True):
-        there = os.path.realpath(where)
-        if there in seen:
-            folders.clear()
-            continue
-        seen.add(there)
-        skipped["hidden folders"] += sum(map(is_hidden, folders))
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
-        for name in files:
-            if is_hidden(name):
-                skipped["hidden files"] += 1
-            elif Path(name).suffix.lower() not in SUFFIXES:
-                skipped[f"files of type {Path(name).suffix.lower() or 'unknown'}"] += 1
-            else:
-                paths.append(Path(where) / name)
-    for path in paths:
-        try:
-            str(path).encode()
-        except UnicodeEncodeError:
-            raise ValueError(f"the name of {str(path)!r} is not UTF-8: rename the file") from None
-    return sorted(paths)
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is an editor's or a system's, and not the user's."""
-    return name.startswith(".") or name == "__MACOSX"
-
-
-@contextmanager
-def decoded(path: str | Path | IO[bytes]) -> Iterator[Image.Image]:
-    """An image file, opened; what fails while it is decoded becomes a ValueError with its path."""
-    try:
-        with Image.open(path) as image:
-            yield image
-    except FileNotFoundError as error:
-        raise ValueError(f"missing image {path}") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"image does not decode: {path} ({reason})") from error
-
-
-def check_mode(image: Image.Image) -> None:
-    """Raise ValueError for pixels of 32-bit integers or floating point, see `upright`."""
-    if image.mode in ("I", "F"):
-        raise ValueError(f"its pixels have the mode {image.mode}: convert them to 8 bits")
-
-
-def upright(image: Image.Image, mode: str = "RGB") -> Image.Image:
-    """An image as a viewer shows it: turned as its EXIF orientation says, 8 bits a channel.
-
-    Grey levels of 16 bits are divided by 257; transparency is dropped, the colour under it shows.
-    Raises ValueError for 32-bit integers and floating-point numbers, whose range nobody knows.
-    """
-    check_mode(image)
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # spares a copy of most images
-        image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray(((np.asarray(image, np.uint32) + 128) // 257).astype(np.uint8))
-    return image.convert(mode)
-
-
-def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height of `upright`, from the header alone but for TIFF."""
-    if image.format == "TIFF":  # Pillow turns it while it decodes, not in every mode
-        image.load()
-        return image.size
-    exif = Image.Exif()
-    if image.format != "PNG":
-        exif = image.getexif()
-    elif "exif" in image.info:  # `getexif` would decode the pixels
-        exif.load(image.info["exif"])
-    turned = exif.get(ExifTags.Base.Orientation) in (5, 6, 7, 8)  # by a quarter
-    return image.size[::-1] if turned else image.size
-
-
-def load_image(path: str | Path, size: int) -> np.ndarray:
-    """One image as (3, size, size) uint8 RGB, resized to a square with antialiasing.
-
-    Raises ValueError naming the file if it is missing or does not decode.
-    """
-    with decoded(path) as image:
-        square = upright(image).resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(square).transpose(2, 0, 1)
 
 
 def load_images(paths: Sequence[str | Path], size: int, workers: int = 4) -> Tensor:
@@ -200,7 +105,7 @@ class ArrayImages:
     def digest(self) -> str:
         """Identifies the images: of their files where there are any, otherwise of the pixels."""
         if self._digest is None:
-            self._digest = hashlib.sha256(np.ascontiguousarray(self.array)).hexdigest()
+            self._digest = hashlib.sha256(np.ascontiguousarray(self.array).data).hexdigest()
         return self._digest
 
 

@@ -44,7 +44,7 @@ from wsol.datasets.checks import (
     with_sizes,
 )
 from wsol.datasets.files import relative, written_whole
-from wsol.datasets.images import decoded
+from wsol.datasets.image_files import decoded
 from wsol.datasets.index import SPLITS, format_boxes, index_table
 from wsol.datasets.metadata import LABEL, check_images_listed, read_fields
 

@@ -31,7 +31,7 @@ from wsol.datasets.checks import (
     report,
 )
 from wsol.datasets.files import relative, written_whole
-from wsol.datasets.images import decoded
+from wsol.datasets.image_files import decoded
 from wsol.datasets.index import TEST, TRAIN_WEAKSUP, format_boxes, fullsup_of_training, index_table
 
 FOLDER = "oxford-iiit-pet"

@@ -22,15 +22,13 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wsol.evaluation.contours import PLACE, components
+from wsol.evaluation.contours import HIGH, PLACE, components
 from wsol.evaluation.levels import boxes_of_rows, iou_of_rows
 from wsol.evaluation.patterns import JOINS, KINDS
 
 FRAME = 224  # side of the square frame in which maps and ground truth are compared, pixels
 TAUS = np.arange(0, 1, 0.001)  # (T,) score-map thresholds of the protocol
 LEVELS = 256  # of an 8-bit map
-
-NO_BOX = (0, 0, 0, 0)  # what the protocol answers without any contour: one pixel at the origin
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -96,33 +94,9 @@ def _wide(boxes: ArrayLike) -> NDArray:
     )
 
 
-def contour_boxes(binary: Bytes) -> tuple[list[tuple[int, int, int, int]], int]:
-    """Boxes of all contours of a (H, W) map of 0 and 1, and which of them is the largest.
-
-    Contours of holes count like the others. The largest contour is the one of largest polygon
-    area, which runs through pixel centres: a line has the area 0. The first of equals is taken.
-    Without a contour the list is empty and the number 0.
-    """
-    contours, _ = cv2.findContours(binary, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
-    # The far corner is clipped to the frame's last pixel but otherwise one past the object's:
-    # together with the + 1 of `box_iou` the protocol's boxes are a pixel wide of the mark.
-    right, bottom = binary.shape[1] - 1, binary.shape[0] - 1
-    boxes = [
-        (x, y, min(x + w, right), min(y + h, bottom))
-        for x, y, w, h in map(cv2.boundingRect, contours)
-    ]
-    largest = 0 if len(boxes) < 2 else int(np.argmax([cv2.contourArea(c) for c in contours]))
-    return boxes, largest
-
-
 def quantize(score: Floats) -> Bytes:
     """Score map in [0, 1] to 8 bits, rounding down."""
     return np.floor(255 * score).astype(np.uint8)
-
-
-def peak_of(score: Floats) -> int:
-    """The largest level of a score map, as `quantize` rounds it."""
-    return int(255 * score.max())
 
 
 def levels_of(taus: ArrayLike, peak: ArrayLike) -> Ints:
@@ -133,7 +107,7 @@ def levels_of(taus: ArrayLike, peak: ArrayLike) -> Ints:
 class Contours(NamedTuple):
     """Boxes of a map's contours at all levels, with both corners, as the protocol clips them."""
 
-    largest: Ints  # (256, 4) box of the largest contour at each level; NO_BOX where there is none
+    largest: Ints  # (256, 4) box of the largest contour at each level, zeros where there is none
     boxes: Ints  # (M, 4) boxes of all contours, holes' included, and
     low: Ints  # (M,) the lowest and
     high: Ints  # (M,) the highest level at which each is there
@@ -172,11 +146,14 @@ def contours(score: Floats | Bytes) -> Contours:
     return Contours(*boxes_of_rows(*_rows(score)))
 
 
-def level_iou(score: Floats | Bytes, truth: Ints) -> tuple[Ints, Floats, Floats]:
-    """Of a score map, or its 8-bit levels, at each level: the box of the largest contour, (256, 4),
-    its best IoU over boxes (G, 4), and that of any contour, each (256,).
+def level_iou(score: Floats | Bytes, truth: Ints) -> tuple[int, Ints, Floats, Floats]:
+    """Of a score map, or its 8-bit levels: the largest level, and at each level the box of the
+    largest contour, (256, 4), its best IoU over boxes (G, 4), and that of any contour, each (256,).
     """
-    return iou_of_rows(*_rows(score), np.asarray(truth, np.int64).reshape(-1, 4))
+    rows, bright, *others = _rows(score)
+    peak = int(rows[0, HIGH]) if bright else 0  # the sweep begins at the brightest pixel
+    truth = np.asarray(truth, np.int64).reshape(-1, 4)
+    return peak, *iou_of_rows(rows, bright, *others, truth)
 
 
 def _rows(score: NDArray) -> tuple[NDArray, int, NDArray, int, int]:
@@ -199,14 +176,14 @@ def best_iou(score: Floats, truth: Ints, taus: ArrayLike = TAUS) -> tuple[Floats
     box of the largest contour and (T,) for the best of the boxes of all contours; zeros where
     G = 0.
     """
-    v = levels_of(taus, peak_of(score))
-    _, largest, every = level_iou(score, truth)
+    peak, _, largest, every = level_iou(score, truth)
+    v = levels_of(taus, peak)
     return largest[v], every[v]
 
 
 def largest_boxes(score: Floats, taus: ArrayLike = TAUS) -> Ints:
     """Box of the largest contour at each threshold, (T, 4), in the frame of the score map."""
-    return contours(score).largest[levels_of(taus, peak_of(score))]
+    return contours(score).largest[levels_of(taus, int(255 * score.max()))]
 
 
 def largest_box(score: Floats, tau: float) -> Ints:

@@ -32,7 +32,6 @@ def frame_images(
 def _results(
     protocol: Protocol, maps: NDArray, rows: pd.DataFrame, ranks: NDArray
 ) -> dict[str, ProtocolResult]:
-    """The result of each read-out of the maps."""
     return {
         name: evaluate_under(protocol, read_out(maps), rows, ranks)
         for name, read_out in READ_OUTS.items()

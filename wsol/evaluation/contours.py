@@ -110,35 +110,40 @@ def _sorted_items(items, grey, joins, is_bright, out):
 @inlined
 def _component(place, patterns, label, way, parent):
     """The component of a pixel that came before: that of the first labelled pixel on its way."""
-    p = place = np.uint64(place)  # unsigned places spare the check for negative ones
-    while label[p] < 0:
-        p += way[patterns[p]]
+    p = place = np.uint64(place)  # unsigned numbers spare the check for negative ones
     c = label[p]
+    while c < 0:
+        p += way[patterns[p]]
+        c = label[p]
     while place != p:
         label[place] = c
         place += way[patterns[place]]
-    while parent[c] != c:
-        parent[c] = parent[parent[c]]
-        c = parent[c]
-    return np.int64(c)
+    root = np.uint64(c)
+    while parent[root] != root:
+        parent[root] = parent[parent[root]]
+        root = parent[root]
+    return np.int64(root)
 
 
 @inlined
 def _extend(r, box, v, rows, M, START, END):
-    """Extend the box of row r; the row that has it, a new one once a level, and the new count."""
+    """Extend the box of row r; the row that has it, a new one once a level, and the new count.
+
+    A view of a row would cost the count of its references, a third of the sweep.
+    """
     x0, y0, x1, y1, top = box
-    row = rows[r]
-    if x0 >= row[X0] and y0 >= row[Y0] and x1 <= row[X1] and y1 <= row[Y1]:
+    if (x0 >= rows[r, X0]) & (y0 >= rows[r, Y0]) & (x1 <= rows[r, X1]) & (y1 <= rows[r, Y1]):
         return r, M
-    if row[START] != v:
+    if rows[r, START] != v:
         for k in range(7):
-            rows[M, k] = row[k]
-        row[END] = v + 1 if END == LOW else v - 1
+            rows[M, k] = rows[r, k]
+        rows[r, END] = v + 1 if END == LOW else v - 1
         rows[M, START] = v
-        r, row, M = M, rows[M], M + 1
-    if y0 < row[Y0]:
-        row[Y0], row[TOP] = y0, top
-    row[X0], row[X1], row[Y1] = min(row[X0], x0), max(row[X1], x1), max(row[Y1], y1)
+        r, M = M, M + 1
+    if y0 < rows[r, Y0]:
+        rows[r, Y0], rows[r, TOP] = y0, top
+    rows[r, X0], rows[r, X1] = min(rows[r, X0], x0), max(rows[r, X1], x1)
+    rows[r, Y1] = max(rows[r, Y1], y1)
     return r, M
 
 
@@ -154,7 +159,7 @@ def _sweep(items, begins, births, work, joins, rows, is_bright):
     for k in range(256):
         if joins[k, 0] >= 0:
             way[k] = ring[joins[k, 0]]
-    parent, row_of = np.empty(births + 1, np.int64), np.empty(births + 1, np.int64)
+    parent, row_of = np.empty(births + 1, np.uint64), np.empty(births + 1, np.int64)
     parent[0], M, C, alive, only = 0, 0, 0, 0, 0  # component 0 of dark pixels is the outside
     START, END, last = (HIGH, LOW, 1) if is_bright else (LOW, HIGH, 255)
     for step in range(255):
@@ -184,10 +189,10 @@ def _sweep(items, begins, births, work, joins, rows, is_bright):
                 c, d = min(c, d), max(c, d)  # the older one stays
                 parent[d], only = c, c
                 alive -= 1
-                gone = rows[row_of[d]]
-                gone[END] = v + 1 if is_bright else v - 1
+                g = row_of[d]
+                rows[g, END] = v + 1 if is_bright else v - 1
                 if c > 0:
-                    box = gone[X0], gone[Y0], gone[X1], gone[Y1], gone[TOP]
+                    box = rows[g, X0], rows[g, Y0], rows[g, X1], rows[g, Y1], rows[g, TOP]
                     row_of[c], M = _extend(row_of[c], box, v, rows, M, START, END)
             label[p] = c
             if c > 0:

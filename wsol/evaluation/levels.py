@@ -6,11 +6,14 @@ from wsol.evaluation.contours import HIGH, LOW, X0, X1, Y0, Y1, inlined, kernel
 
 
 @inlined
-def _box(row, is_bright, H, W):
-    """Corners of a contour in the map; the far one is one past it: see `contour_boxes`."""
+def _box(rows, i, is_bright, H, W):
+    """Corners of a contour in the map; the far one is one past it, clipped to the last pixel.
+
+    Together with the + 1 of an IoU the protocol's boxes are a pixel wide of the mark.
+    """
     margin = 1 if is_bright else 2  # the frame, and the contour of a hole runs around it
-    right, bottom = min(row[X1] + margin - 1, W - 1), min(row[Y1] + margin - 1, H - 1)
-    return row[X0] - margin, row[Y0] - margin, right, bottom
+    right, bottom = min(rows[i, X1] + margin - 1, W - 1), min(rows[i, Y1] + margin - 1, H - 1)
+    return rows[i, X0] - margin, rows[i, Y0] - margin, right, bottom
 
 
 @inlined
@@ -32,7 +35,7 @@ def boxes_of_rows(rows, bright, best, H, W):
     """Rows, the first of them bright, as the fields of `wsol.evaluation.boxes.Contours`."""
     largest, boxes = np.zeros((256, 4), np.int64), np.empty((len(rows), 4), np.int64)
     for i in range(len(rows)):
-        boxes[i] = _box(rows[i], i < bright, H, W)
+        boxes[i] = _box(rows, i, i < bright, H, W)
     for v in range(256):
         if best[v] >= 0:
             largest[v] = boxes[best[v]]
@@ -47,14 +50,16 @@ def iou_of_rows(rows, bright, best, H, W, truth):
     """
     largest, of_all = np.zeros((256, 4), np.int64), np.full(256, -1.0)
     of_largest = np.full(256, _best_iou((0, 0, 0, 0), truth))  # of no contour
+    iou = np.empty(len(rows))
     for i in range(len(rows)):
-        row = rows[i]
-        if row[LOW] > row[HIGH]:
+        low, high = rows[i, LOW], rows[i, HIGH]
+        if low > high:
             continue
-        box = _box(row, i < bright, H, W)
-        iou = _best_iou(box, truth)
-        for v in range(row[LOW], row[HIGH] + 1):
-            of_all[v] = max(of_all[v], iou)
-            if best[v] == i:
-                largest[v], of_largest[v] = box, iou
+        iou[i] = value = _best_iou(_box(rows, i, i < bright, H, W), truth)
+        for v in range(low, high + 1):
+            if of_all[v] < value:
+                of_all[v] = value
+    for v in range(256):
+        if best[v] >= 0:
+            largest[v], of_largest[v] = _box(rows, best[v], True, H, W), iou[best[v]]
     return largest, of_largest, np.where(of_all < 0, of_largest, of_all)

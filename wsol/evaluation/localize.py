@@ -18,15 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wsol.datasets.index import parse_boxes
 from wsol.datasets.progress import ProgressBar
-from wsol.evaluation.boxes import (
-    LEVELS,
-    TAUS,
-    level_iou,
-    levels_of,
-    peak_of,
-    resize_boxes,
-    score_map,
-)
+from wsol.evaluation.boxes import LEVELS, TAUS, level_iou, levels_of, resize_boxes, score_map
 from wsol.evaluation.masks import Masks, pixel_histogram
 from wsol.evaluation.table import LevelBoxes, LocalizationTable, in_steps
 
@@ -50,8 +42,6 @@ def rank_labels(logits: ArrayLike, labels: ArrayLike) -> tuple[NDArray, NDArray]
 
 
 class _Row(NamedTuple):
-    """Columns of the index table that the evaluation of one image uses."""
-
     image_id: str
     boxes: str
     width: int
@@ -81,7 +71,7 @@ def _evaluate(
     score = score_of(cam)
     truth = resize_boxes(parse_boxes(row.boxes), (row.width, row.height))
     counts = None if masks is None else pixel_histogram(score, masks(row), thresholds)
-    peak, (boxes, *iou) = peak_of(score), level_iou(score, truth)
+    peak, boxes, *iou = level_iou(score, truth)
     v = levels_of(thresholds, peak)
     largest, every = (in_steps(one)[v] for one in iou)
     return _Result(largest, every, boxes.astype(np.uint8), peak, truth, counts)
@@ -176,7 +166,6 @@ def localize(
 def _gather(
     results: Iterator[_Result], rows: pd.DataFrame, thresholds: NDArray, meta: dict[str, str]
 ) -> LocalizationTable:
-    """Put the results of all images into one table."""
     N, T = len(rows), len(thresholds)
     iou = np.zeros((2, N, T), dtype=np.uint16)
     boxes, peaks = np.zeros((N, LEVELS, 4), np.uint8), np.zeros(N, np.uint8)

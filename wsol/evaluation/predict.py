@@ -219,7 +219,6 @@ def _predict_all(
     execution: Execution,
     device: torch.device,
 ) -> None:
-    """Predict the batches of this process that are not done yet."""
     done = arrays["done"]
     mine = [b for b in range(len(done)) if b % world_size() == rank() and not done[b]]
     loader = DataLoader(

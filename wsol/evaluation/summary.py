@@ -156,7 +156,6 @@ def summarize(test: LocalizationTable, fullsup: LocalizationTable | None = None)
 def _at(
     table: LocalizationTable, tau: float
 ) -> tuple[NDArray[np.int64], list[NDArray], NDArray[np.int64] | None]:
-    """Boxes (N, 4) at tau, the ground truth, and the ranks (N,) if something classifies."""
     ranks = table.rows["rank"].to_numpy()
     known = ranks if (ranks >= 0).all() else None
     return table.level_boxes.at(tau), table.level_boxes.ground_truth(), known

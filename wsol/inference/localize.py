@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from wsol.datasets.images import SUFFIXES, decoded, list_images, upright
+from wsol.datasets.image_files import SUFFIXES, decoded, list_images, upright
 from wsol.evaluation.boxes import FRAME, largest_box, score_map
 from wsol.evaluation.predict import read_out_map, run_network
 from wsol.inference.settings import BoxSettings, box_settings, class_names, open_run
@@ -84,7 +84,7 @@ def box_in_image(box: ArrayLike, image_size: tuple[int, int]) -> NDArray[np.floa
 
 
 def read_image(source: Source) -> NDArray[np.uint8]:
-    """Read an image as (H, W, 3) uint8 RGB, as `wsol.datasets.images.upright` shows it.
+    """Read an image as (H, W, 3) uint8 RGB, as `wsol.datasets.image_files.upright` shows it.
 
     source : a file, its bytes or an open file; an image of Pillow; an array (H, W, 3) or (H, W)
         uint8; a tensor (3, H, W) or (1, H, W), uint8 or floats in [0, 1], as torchvision has them
@@ -139,7 +139,7 @@ def _sources(images: Source | Iterable[Source]) -> Iterator[tuple[str, Source]]:
 
 
 def _read(name: str, source: Source, side: int) -> InputImage | str:
-    """The image, squashed as `wsol.datasets.images.load_image` does it, or an error message."""
+    """The image, squashed as `load_image` does it, or an error message."""
     try:
         image = read_image(source)
     except ValueError as error:

@@ -22,7 +22,8 @@ from wsol.inference.settings import BOXES, KINDS, check_weights, display_name
 from wsol.report.format import rounded
 from wsol.report.names import METHODS
 from wsol.report.tables import read_pair
-from wsol.training.runs import WEIGHTS, digest_of
+from wsol.training import WEIGHTS
+from wsol.training.runs import digest_of
 
 FOLDER = Path(__file__).parents[1] / "published"
 ERRORS = {

@@ -14,8 +14,9 @@ from wsol.evaluation.metrics import choose_tau
 from wsol.evaluation.predict import READ_OUTS, run_network
 from wsol.evaluation.run import WEIGHTS_SHA256
 from wsol.evaluation.table import LocalizationTable
+from wsol.training import WEIGHTS
 from wsol.training.config import TrainConfig
-from wsol.training.runs import WEIGHTS, check_classes, digest_of, load_network
+from wsol.training.runs import check_classes, digest_of, load_network
 
 KINDS = ("class", "foreground", "product")
 BOXES = "boxes.json"  # of a published run: read-out and tau of each map

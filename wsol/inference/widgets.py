@@ -121,7 +121,6 @@ class RunExplorer(Explorer):
         return [(run, tau, maps[run]) for run, tau in taus.items()]
 
     def _panels(self, maps: list[tuple[str, float, MapAndBox]]) -> list[Panel]:
-        """Images and captions, the plain image first."""
         number, kind = self.image.value, self.map.value
         panels = [(explorer.render(self.gallery, number), "image, ground truth in white")]
         for run, tau, one in maps:

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from wsol.datasets.images import load_image, load_images
+from wsol.datasets.image_files import load_image
+from wsol.datasets.images import load_images
 from wsol.datasets.index import parse_boxes
 from wsol.evaluation.boxes import FRAME, resize_boxes
 from wsol.evaluation.masks import MaskReader

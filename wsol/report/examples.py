@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from wsol.datasets.images import load_image
+from wsol.datasets.image_files import load_image
 from wsol.datasets.index import TEST, parse_boxes, rows_of
 from wsol.evaluation.boxes import FRAME, box_iou, largest_box, resize_boxes, score_map
 from wsol.evaluation.metrics import choose_tau, column_of
@@ -122,7 +122,6 @@ def draw_examples(columns: Sequence[Example], row_names: Mapping[str, str]) -> F
 
 
 def _boxes(axes: Axes, boxes: NDArray, colour: str, dashes: str) -> None:
-    """Boxes (G, 4) with a dark rim, visible on any image."""
     for x0, y0, x1, y1 in boxes:
         for edge, width, line in (("black", 3.4, "-"), (colour, 1.8, dashes)):
             frame = dict(fill=False, edgecolor=edge, linewidth=width, linestyle=line)

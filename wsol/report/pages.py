@@ -171,7 +171,6 @@ def write_notebook_pages(
 
 
 def _headline(reports: Path) -> list[dict[str, dict]]:
-    """Rows of the main table; errors link to the report's page, methods to their evaluation's."""
     table = readable(pd.read_csv(reports / "tables" / "localization_error.csv"))
     table = table[["Method", "Seeds", *list(table.columns[4:9])]].astype(str)
     rows = [_cells(row, "pages/90_report.html") for row in table.to_dict("records")]

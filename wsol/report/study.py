@@ -161,7 +161,6 @@ def _error_texts(table: pd.DataFrame, prefix: str = "") -> dict[str, list[str]]:
 
 
 def _judgement_texts(table: pd.DataFrame) -> pd.DataFrame:
-    """Difference and interval, expectation and outcome as text; empty for a row without one."""
     texts = pd.DataFrame("", table.index, ["Difference", "Expected", "Came", "Why"], dtype=object)
     for i, row in table.iterrows():
         if pd.notna(row.get("difference")):

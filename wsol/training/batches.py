@@ -73,7 +73,6 @@ def draw_epoch(
 
 
 def _words(count: int, generator: torch.Generator) -> Tensor:
-    """The next words of the generator, (count,) int64 of 0 to 2**32 - 1."""
     pairs = torch.empty((count + 1) // 2, dtype=torch.int64)
     pairs.random_(-(2**63), None, generator=generator)  # 64 bits: first the upper word, then
     upper, lower = (pairs >> 32) & (2**32 - 1), pairs & (2**32 - 1)  # the lower

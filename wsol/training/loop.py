@@ -22,6 +22,7 @@ from wsol import project_root
 from wsol.datasets.files import check_writable, locked
 from wsol.datasets.progress import ProgressBar
 from wsol.methods import Batch, get_method
+from wsol.training import WEIGHTS
 from wsol.training.batches import TrainData, epoch_batches, load_training_data, with_features
 from wsol.training.checkpoint import Checkpoint, Progress
 from wsol.training.config import Execution, TrainConfig
@@ -36,7 +37,7 @@ from wsol.training.distributed import (
     world_size,
 )
 from wsol.training.optimizer import build_optimizer, set_rate
-from wsol.training.runs import WEIGHTS, build_network, code_digest, load_network, write_run
+from wsol.training.runs import build_network, code_digest, load_network, write_run
 
 
 def train_from_disk(

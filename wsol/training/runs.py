@@ -28,10 +28,10 @@ from wsol.backbones import build_backbone
 from wsol.backbones.parts import damage, load_state
 from wsol.datasets.files import written_whole
 from wsol.methods import get_method
+from wsol.training import WEIGHTS
 from wsol.training.batches import TrainData
 from wsol.training.config import TrainConfig
 
-WEIGHTS = "weights.safetensors"
 FILES = (WEIGHTS, "history.csv", "run.json", "provenance.json")  # the first is renamed last
 _PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pandas", "pillow", "scipy")
 

@@ -35,7 +35,7 @@ from wsol.datasets.backgrounds.manifest import (
 )
 from wsol.datasets.checks import DatasetError
 from wsol.datasets.files import MADE, written_folder
-from wsol.datasets.images import list_images
+from wsol.datasets.image_files import list_images
 from wsol.datasets.index import INDEX, read_index
 
 GONE = "gone, and its decision with it"  # reason of an image of the earlier set
@@ -80,7 +80,6 @@ def from_set(folder: str | Path) -> list[Candidate]:
 
 
 def _added(out: Path, new: Sequence[Candidate]) -> list[Candidate]:
-    """The images of the set in `out`, and the new ones unless the same is there."""
     earlier = from_set(out)
     there = {(one.file, file_sha256(one.path)) for one in earlier}
     return earlier + [one for one in new if (one.file, file_sha256(one.path)) not in there]

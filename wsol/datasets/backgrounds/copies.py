@@ -26,7 +26,7 @@ from PIL import Image, ImageOps
 
 from wsol.datasets.backgrounds.manifest import file_sha256
 from wsol.datasets.checks import raise_errors
-from wsol.datasets.images import decoded
+from wsol.datasets.image_files import decoded
 from wsol.datasets.memo import map_files
 
 DISTANCE = 6  # bits, up to which two images count as copies of each other

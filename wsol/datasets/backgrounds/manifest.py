@@ -26,7 +26,8 @@ from torch import Tensor
 
 from wsol.datasets.checks import OUTSIDE, DatasetError, raise_errors, report
 from wsol.datasets.files import write_table
-from wsol.datasets.images import list_images, load_images
+from wsol.datasets.image_files import list_images
+from wsol.datasets.images import load_images
 
 MANIFEST = "manifest.csv"
 COLUMNS = ("file", "sha256", "source", "licence")

@@ -17,7 +17,7 @@ import numpy as np
 
 from wsol.datasets.backgrounds.build import Candidate
 from wsol.datasets.checks import DatasetError
-from wsol.datasets.images import list_images
+from wsol.datasets.image_files import list_images
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,6 @@ def category_of(path: str, kind: str) -> str:
 
 
 def _categories(root: Path, kind: str, rule: Rule) -> dict[str, list[str]]:
-    """Sorted paths of the images of every category that the rule takes, at least one."""
     categories = defaultdict(list)
     for path in sorted(p.relative_to(root).as_posix() for p in list_images(root)):
         categories[category_of(path, kind)].append(path)

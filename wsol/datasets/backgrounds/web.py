@@ -124,7 +124,6 @@ def _split(url: str) -> tuple[SplitResult, int]:
 
 
 def _pool(scheme: str, host: str, port: int, address: str) -> urllib3.HTTPConnectionPool:
-    """Connections to an address; TLS is checked against the host's name."""
     if scheme == "http":
         return urllib3.HTTPConnectionPool(address, port)
     names = dict(server_hostname=host, assert_hostname=host)

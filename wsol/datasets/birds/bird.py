@@ -104,7 +104,6 @@ def _paint_legs(rng: Rng, layer: np.ndarray, mask: np.ndarray, sitter: Sitter) -
 def _paint_belly(
     rng: Rng, layer: np.ndarray, torso: np.ndarray, sitter: Sitter, coat: np.ndarray
 ) -> None:
-    """A lighter underside, sometimes spotted or barred; clipped to the torso."""
     axis = rotation(sitter.pose.tilt)
     under = ellipse(np.array([0.12, 0.17]), (0.4, 0.17)) @ axis.T
     painted = layer.copy()
@@ -136,7 +135,6 @@ def _paint_scallops(
 def _paint_feathers(
     rng: Rng, layer: np.ndarray, sitter: Sitter, region: np.ndarray, wing: np.ndarray
 ) -> None:
-    """Streaks along a wing: darker quills, and a bar on some birds."""
     centre = region.mean(axis=0)
     along = rotation(sitter.pose.tilt)[:, 0] * [sitter.pose.facing, 1]
     for _ in range(rng.integers(5, 13)):

@@ -80,7 +80,6 @@ def _try_bird_image(rng: Rng, species: Species, cue: str) -> DrawnImage | None:
 
 
 def _place_sitter(rng: Rng, shape: tuple[int, int]) -> Sitter | None:
-    """Choose pose, size and place; None when the head would be too small or out of the image."""
     canvas = np.array(shape[::-1], float)  # width, height
     pose = draw_pose(rng)
     low, high = pose.extent()
@@ -135,7 +134,6 @@ def _bounding_box(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def _photograph(rng: Rng, canvas: Canvas) -> np.ndarray:
-    """Average down, tint, expose and add sensor noise: the same camera for every image."""
     image = _shrink(canvas).astype(np.float32)
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.35, 0.7))
     tint = rng.normal(1, 0.05, 3) * rng.uniform(0.85, 1.12)

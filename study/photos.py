@@ -122,7 +122,7 @@ def posthoc(out: Path) -> None:
     data = RUNS / "data" / "cub27"
     index, about = read_index(data / INDEX), {"meta": {"dataset": "cub27"}, "workers": 2}
     cam = RUNS / "main" / "cam-0" / "train" / WEIGHTS
-    maps = evaluate_posthoc(cam, index, data, POSTHOC, device="cpu", **about)
+    maps = evaluate_posthoc(cam, index, data, POSTHOC, device="cpu", batch=8, **about)
     maps.save_tables(out / "posthoc-0" / "localization", "run")
     few_shot = FewShotConfig(tune_backbone=False, epochs=20, learning_rate=0.003)
     result = evaluate_few_shot(cam, index, data, few_shot, device="cpu", **about)

@@ -7,6 +7,8 @@ photos_runs.csv          the same per run
 photos_comparisons.csv   differences on the same images with 95 % intervals, seeds averaged
 photos_sets.csv          background sets: distance from the birds' surroundings, and errors
 photos_tuning.csv        every trial that a setting was chosen by, on training images alone
+
+What a table says of runs that are not below runs/photos stays.
 """
 
 import sys
@@ -31,6 +33,7 @@ ROWS = {  # rows of the study that are no method of their own
     "negatives_alone": "Negatives alone, no background image",
     "negatives_alone_q3": "Negatives alone, share 0.3",
 }
+GROUPS = ["main", "others", "bas", "references", "heldout", "pets", "sets", "sizes"]
 AGAINST = {"cam": "main", "background": "main", "negatives_alone": "main"}
 AGAINST |= {"negatives_alone_q3": "others", "bas": "bas"}
 
@@ -76,9 +79,22 @@ def mean_wrong(group: str, row: str, kind: str, error: str) -> np.ndarray:
     return np.mean(wrong, axis=0)
 
 
-def comparisons() -> pd.DataFrame:
+def renewed(rows: list[dict[str, object]], name: str, keys: list[str]) -> pd.DataFrame:
+    """The table `name`.csv with these rows in the places of those with the same keys."""
+    file, new = TABLES / f"{name}.csv", pd.DataFrame(rows)
+    if not file.is_file() or new.empty:
+        return new if len(new) else pd.read_csv(file).fillna({"backbone": ""})
+    old = pd.read_csv(file).fillna({"backbone": ""})
+    order = pd.concat([old[keys], new[keys]]).drop_duplicates()
+    values = pd.concat([new, old]).drop_duplicates(keys)  # the new ones stay
+    return order.merge(values, on=keys)[[*new.columns]]
+
+
+def comparisons() -> list[dict[str, object]]:
     """Error of background_plus minus that of another row, percentage points."""
     rows = []
+    if not pairs_of("main", "background_plus"):
+        return rows
     for error in ("gt_known_loc_error", "top1_loc_error"):
         own = mean_wrong("main", "background_plus", "class", error)
         for other, group in AGAINST.items():
@@ -90,10 +106,10 @@ def comparisons() -> pd.DataFrame:
             about = {"error": error, "row": "background_plus", "minus": other}
             numbers = {"difference": difference.mean(), "low": interval.low, "high": interval.high}
             rows.append(about | numbers)
-    return pd.DataFrame(rows)
+    return rows
 
 
-def sets(params: dict) -> pd.DataFrame:
+def sets(params: dict) -> list[dict[str, object]]:
     """Background sets with their distance and the errors of background_plus on them."""
     data = photos.RUNS / "data" / "cub27"
     index = read_index(data / INDEX)
@@ -113,7 +129,7 @@ def sets(params: dict) -> pd.DataFrame:
         }
         about |= {f"{k}_map_gt_known_loc_error": errors[k] for k in ("class", "foreground")}
         rows.append(about)
-    return pd.DataFrame(rows)
+    return rows
 
 
 def main() -> int:
@@ -123,31 +139,29 @@ def main() -> int:
         return 0
     params = load_yaml(photos.PARAMS.read_text(encoding="utf-8"))
     rows: list[dict[str, object]] = []
-    for group in ("main", "others", "bas", "heldout", "pets"):
-        for row in params["groups"][group]["rows"]:
+    for group in GROUPS:
+        for row in params["groups"].get(group, {"rows": ()})["rows"]:
             rows += numbers_of(group, row)
     for row in ("posthoc", "few_shot", "constant-box", "centre-gaussian"):
         rows += [
             r for r in numbers_of("references", row) if (row, r["map"]) != ("posthoc", "class")
         ]
-    runs = pd.DataFrame(rows)
-    controls = [
-        r
-        for group in ("sets", "sizes")
-        for row in params["groups"][group]["rows"]
-        for r in numbers_of(group, row)
-    ]
     tuning = [
         r
         for row in params["groups"]["tuning"]["rows"]
         for r in numbers_of("tuning", row, TRAIN_FULLSUP)
         if r["map"] == "class"
     ]
-    write_headline(mean_over_seeds(runs), TABLES, "photos")
-    write_csv(pd.concat([runs, pd.DataFrame(controls)]), TABLES / "photos_runs.csv")
-    write_csv(pd.DataFrame(tuning), TABLES / "photos_tuning.csv")
-    write_csv(comparisons(), TABLES / "photos_comparisons.csv")
-    write_csv(sets(params), TABLES / "photos_sets.csv")
+    of_run = ["group", "row", "map", "seed"]
+    runs = renewed(rows, "photos_runs", of_run)
+    runs = runs.sort_values("group", kind="stable", key=lambda group: group.map(GROUPS.index))
+    main_table = runs[~runs["group"].isin(["sets", "sizes"])]
+    write_headline(mean_over_seeds(main_table), TABLES, "photos")
+    write_csv(runs, TABLES / "photos_runs.csv")
+    write_csv(renewed(tuning, "photos_tuning", of_run), TABLES / "photos_tuning.csv")
+    differences = renewed(comparisons(), "photos_comparisons", ["error", "row", "minus"])
+    write_csv(differences, TABLES / "photos_comparisons.csv")
+    write_csv(renewed(sets(params), "photos_sets", ["set"]), TABLES / "photos_sets.csv")
     return 0
 
 

@@ -19,6 +19,8 @@ import torchvision
 from click.testing import CliRunner
 from dataset_files import errors_of, noise_image
 from killing import kill_while
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from safetensors.torch import save_file
 from torch import nn
 
@@ -45,6 +47,7 @@ from wsol.training.runs import FILES, WEIGHTS, build_network, load_network, writ
 W, H = 40, 30  # of all images
 RUN = "birds/cam-0"  # of the package
 NAMES = [f"{split}/{name}/0.png" for split in ("train", "val", "test") for name in "ab"]
+RESULT = ("image_id", "category_id", "bbox", "score")  # of COCO's format of results
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -685,24 +688,31 @@ def test_our_csv_and_coco_are_read_again(root, tmp_path, monkeypatch, given: str
         assert expected(read_folder(root, tmp_path / "boxes.json"))
 
 
-def test_coco_has_what_pycocotools_asks_for(root: Path, tmp_path: Path) -> None:
-    """pycocotools is no dependency: its keys are asked for here, as `COCO` and `loadRes` do."""
-    to_coco(found(root), tmp_path / "boxes.json", root)
-    content = json.loads((tmp_path / "boxes.json").read_text())
-    assert isinstance(content["info"], dict)
-    sizes = {one["id"]: (one["width"], one["height"]) for one in content["images"]}
-    assert [one["file_name"] for one in content["images"]] == NAMES
-    classes = {one["id"]: one["name"] for one in content["categories"]}
-    assert len({one["id"] for one in content["annotations"]}) == 2 * (len(NAMES) - 1)
-    for one in content["annotations"]:
-        assert one["image_id"] in sizes
-        assert one["category_id"] in classes
-        assert one["iscrowd"] == 0
-        x, y, w, h = one["bbox"]
-        assert one["area"] == pytest.approx(w * h)
-        (polygon,) = one["segmentation"]
-        assert polygon == pytest.approx([x, y, x + w, y, x + w, y + h, x, y + h])
-        assert x + w <= sizes[one["image_id"]][0]
+def test_pycocotools_reads_our_coco_and_gives_its_own_boxes(root: Path, tmp_path: Path) -> None:
+    written = found(root)
+    to_coco(written, tmp_path / "boxes.json", root)
+    truth = COCO(tmp_path / "boxes.json")
+    boxed = [one for one in written if one.has_box]
+    annotations = truth.loadAnns(truth.getAnnIds())
+    assert [truth.imgs[one["image_id"]]["file_name"] for one in annotations] == [
+        Path(one.image).relative_to(root).as_posix() for one in boxed
+    ]
+    assert [truth.cats[one["category_id"]]["name"] for one in annotations] == [
+        one.class_name for one in boxed
+    ]
+    for annotation, one in zip(annotations, boxed, strict=True):
+        x0, y0, w, h = annotation["bbox"]
+        assert [x0, y0, x0 + w, y0 + h] == pytest.approx([*one.box])
+        assert annotation["area"] == pytest.approx(w * h)
+        pixels = truth.annToMask(annotation)
+        assert pixels.shape == (H, W)
+        assert pixels.sum() == pytest.approx(w * h, abs=h)
+    results = truth.loadRes([{k: one[k] for k in RESULT} for one in annotations])
+    evaluation = COCOeval(truth, results, "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert evaluation.stats[0] == pytest.approx(1)  # average precision
 
 
 def test_yolo_comes_back_as_the_boxes(root: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
@@ -16,7 +17,7 @@ from PIL import Image, ImageOps
 
 import wsol
 from wsol.cli import main
-from wsol.datasets.checks import DatasetError, image_size, read_mask
+from wsol.datasets.checks import CORNERS, DatasetError, fit_boxes, image_size, read_mask
 from wsol.datasets.folder import read_folder
 from wsol.datasets.image_files import list_images, load_image
 from wsol.datasets.metadata import read_split_metadata
@@ -334,6 +335,18 @@ def test_boxes_in_other_conventions_are_named(corners, words, tmp_path):
         return
     with pytest.raises(DatasetError, match=words):
         read_folder(tmp_path / "set", tmp_path / "boxes.csv", shares=(1, 0, 0))
+
+
+@pytest.mark.parametrize(("last", "warned"), [((2, 1, 20, 15), True), ((22, 11, 40, 30), False)])
+def test_boxes_that_look_like_x_y_width_height_are_warned_about(last, warned):
+    boxes = pd.DataFrame([(2, 1, 20, 15)] * 19 + [last], columns=CORNERS)
+    boxes = boxes.assign(width=40, height=30, where="boxes.csv:2")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        errors: list[str] = []
+        fit_boxes(boxes, errors)
+        assert errors == []
+    assert any("x y width height" in str(w.message) for w in caught) == warned
 
 
 @pytest.mark.parametrize(("first", "warned"), [(0, False), (1, True), (2, False)])

@@ -27,7 +27,6 @@ def _values(windows: NDArray[np.uint8]) -> torch.Tensor:
 def _sample_patches(
     images: NDArray[np.uint8], count: int, rng: np.random.Generator
 ) -> torch.Tensor:
-    """Patches (P, 75) at random positions of random images (N, 3, H, W)."""
     windows = sliding_window_view(images, (PATCH, PATCH), axis=(2, 3))
     n, _, rows, columns = windows.shape[:4]
     image, y, x = (rng.integers(high, size=count) for high in (n, rows, columns))

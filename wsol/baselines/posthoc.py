@@ -150,6 +150,7 @@ def evaluate_posthoc(
     workers: int = 1,
     cache: str | Path | None = None,
     device: str = "auto",
+    batch: int = BATCH,
 ) -> RunEvaluation:
     """Evaluate post-hoc maps of a trained network, and its class map.
 
@@ -159,7 +160,7 @@ def evaluate_posthoc(
     meta : further entries of the tables' meta data
     workers : threads that turn maps into boxes
     cache : folder for decoded images; without, they are decoded once for each kind
-    device : of the network, see `wsol.training.config.Execution`
+    device, batch : see `wsol.training.config.Execution` and `posthoc_maps`
     """
     layers = {kind: parse_kind(kind) for kind in kinds}
     network, config = load_network(weights, index)
@@ -170,6 +171,6 @@ def evaluate_posthoc(
         images = open_images([Path(root) / p for p in part["path"]], config.input_size, cache)
         labels = torch.from_numpy(part["label"].to_numpy().copy())
         maps[split] = predict(network, images, labels)
-        maps[split] |= {k: posthoc_maps(network, images, labels, *layers[k]) for k in layers}
+        maps[split] |= {k: posthoc_maps(network, images, labels, *layers[k], batch) for k in layers}
     about = about_run(weights, config, root, None) | (meta or {})
     return evaluate_maps(maps, rows, root, ("class", *kinds), about, workers)

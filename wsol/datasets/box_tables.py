@@ -71,10 +71,7 @@ def _tail(name: str, known: set[str]) -> str:
 
 
 def _read_csv(path: Path, text: str, errors: list[str]) -> list[tuple]:
-    """One box a line below the header; an image may have several lines.
-
-    Of a table of `wsol localize` the classes after the first and images without a box are left out.
-    """
+    # Of a table of `wsol localize` classes after the first and images without a box are left out.
     reader = csv.reader(text.splitlines())
     rows = []
     try:
@@ -104,7 +101,6 @@ def _read_csv(path: Path, text: str, errors: list[str]) -> list[tuple]:
 
 
 def _read_coco(path: Path, text: str, errors: list[str]) -> list[tuple]:
-    """Boxes of COCO's annotations; regions of many objects (iscrowd 1) are left out."""
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:

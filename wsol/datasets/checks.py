@@ -7,6 +7,7 @@ The readers collect errors in a list and raise one DatasetError. Tables of lines
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ SHOWN = 20  # errors in a summary, or kinds of errors where there are more
 EXAMPLES = 3  # of each kind
 SPECIFIC = re.compile(r"(?:'[^']*'|\S*[\d/]\S*)(?: (?:'[^']*'|\S*[\d/]\S*))*")  # of one image
 BORDER = 1.0  # pixels that hand-drawn boxes may extend beyond the border of their image
+LIKELY = 20  # boxes that are all in one quarter only by a mistake
 CORNERS = ["x0", "y0", "x1", "y1"]
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"  # finite, as regular expression
 OUTSIDE = r"^/|\\|(?:^|/)\.\.(?:/|$)"  # paths that may lead out of their folder
@@ -138,6 +140,9 @@ def fit_boxes(boxes: pd.DataFrame, errors: list[str]) -> pd.DataFrame:
     A box of zero size, or more than `BORDER` pixels outside, is an error.
     """
     boxes = boxes.astype(dict.fromkeys(CORNERS, "float64"))
+    finite = np.isfinite(boxes[CORNERS]).all(axis=1)  # 1e999 is not
+    report(boxes[~finite], "box of infinite numbers", errors)
+    boxes = boxes[finite]
     right, bottom = boxes["x1"] - boxes["width"], boxes["y1"] - boxes["height"]
     outside = boxes[["x0", "y0"]].lt(-BORDER).any(axis=1) | (right > BORDER) | (bottom > BORDER)
     fitted = boxes.assign(
@@ -156,6 +161,11 @@ def fit_boxes(boxes: pd.DataFrame, errors: list[str]) -> pd.DataFrame:
     if zero.sum() > 1 and zero.mean() > 0.1:
         where = boxes.loc[zero, "where"].iloc[0]
         errors.append(f"{where}: x0 y0 x1 y1 are expected; are these x y width height?")
+    spread = boxes["x0"] + boxes["x1"] <= boxes["width"]
+    spread &= boxes["y0"] + boxes["y1"] <= boxes["height"]
+    if len(boxes) >= LIKELY and spread.all():
+        where = boxes["where"].iloc[0]
+        warnings.warn(f"{where}: all boxes look like x y width height, not corners", stacklevel=2)
     report(boxes[zero], f"box of zero size: {shown}", errors)
     report(boxes[outside & ~zero], f"box {shown} outside {size}", errors)
     beside = _is_empty(fitted) & ~outside & ~zero

@@ -109,7 +109,6 @@ def _rows(
 def _with_masks(
     rows: pd.DataFrame, root: Path, folder: str, check: bool | ImageCheck, errors: list[str]
 ) -> pd.DataFrame:
-    """The rows with the masks that exist below root / folder, which are checked if decoding."""
     masks = [f"{folder}/{Path(image).with_suffix('.png').as_posix()}" for image in rows["image_id"]]
     rows = rows.assign(mask=[mask if (root / mask).is_file() else "" for mask in masks])
     if as_check(check).decode:

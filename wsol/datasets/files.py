@@ -110,6 +110,17 @@ def write_text(path: str | Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
+def read_csv(path: str | Path, dtype: str | dict[str, str] = "str") -> pd.DataFrame:
+    """Read a CSV table of UTF-8. Raises ValueError, which names the file, if it is none."""
+    try:  # a class may be called "null" or "nan"
+        table = pd.read_csv(path, dtype=dtype, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, ArithmeticError) as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first fields as names
+        raise ValueError(f"{path}: cannot be read: the lines have more fields than the header")
+    return table
+
+
 def write_table(table: pd.DataFrame, path: str | Path) -> None:
     """Write a table as CSV without its index; the same table always gives the same bytes."""
     with written_whole(path) as partial:

@@ -99,7 +99,6 @@ def read_voc(path: Path, errors: list[str]) -> list[dict[str, str]]:
 
 
 def _read_list(path: Path, errors: list[str]) -> pd.DataFrame | None:
-    """A list of ImageSets: columns where and image, a path with suffix. None without a file."""
     if not path.is_file():
         return None
     listed = read_lines(path, r"(?P<image>\S+)\s+\S+", "image number", errors, ["image"])

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from wsol.datasets.files import write_table
+from wsol.datasets.files import read_csv, write_table
 
 INDEX = "index.csv"  # name of the table in the folder of its data set
 TRAIN_WEAKSUP, TRAIN_FULLSUP, TEST = SPLITS = ("train-weaksup", "train-fullsup", "test")
@@ -84,9 +84,11 @@ def check_index(table: pd.DataFrame) -> pd.DataFrame:
 
 def read_index(path: str | Path) -> pd.DataFrame:
     """Read the index table written by `write_index`. Raises ValueError if it is not one."""
-    # A class may be called "null" or "nan", and an empty box list is text too.
-    table = pd.read_csv(path, dtype=DTYPES, keep_default_na=False, encoding="utf-8")
-    return check_index(table)[list(COLUMNS)]
+    table = read_csv(path, DTYPES)
+    try:
+        return check_index(table)[list(COLUMNS)]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def write_index(table: pd.DataFrame, path: str | Path) -> None:

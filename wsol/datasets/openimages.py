@@ -158,7 +158,6 @@ def _read_split(folder: Path, masked: bool, errors: list[str]) -> Split:
 
 
 def _class_names(labels: pd.DataFrame, errors: list[str]) -> dict[int, str]:
-    """The folder of an image names its class; a label must always have the same folder."""
     labels = labels.assign(folder=labels["image_id"].str.rsplit("/").str[-2])
     first = labels.groupby("label")["folder"].transform("first")
     mixed = labels.assign(first=first)[labels["folder"] != first]
@@ -167,7 +166,6 @@ def _class_names(labels: pd.DataFrame, errors: list[str]) -> dict[int, str]:
 
 
 def _with_masks(rows: pd.DataFrame, root: Path, masks: pd.DataFrame, out: Path) -> pd.DataFrame:
-    """The rows with `boxes`, `mask` and `ignore` of their united masks, and `errors`."""
     groups = dict(list(masks.groupby("image_id")))
     rows = rows[rows["image_id"].isin(groups)]
 

@@ -77,7 +77,6 @@ def _is_there(path: Path) -> bool:
 
 
 def _state(source: Source, path: Path, raw: Path | None) -> str:
-    """What is there of a source, in words; `raw` is where it would be unpacked to."""
     unpacked = bool(raw and source.becomes and _is_there(raw / source.becomes))
     if not _is_there(path):
         missing = "no, it is optional" if source.optional else "no"

@@ -123,7 +123,7 @@ def _open(path: str | Path, whole: bool = False) -> NDArray:
                 values = np.frombuffer(data, dtype, math.prod(shape), end)
                 return values.reshape(shape, order="F" if fortran else "C")
         return npy.open_memmap(path, mode="r")  # has no way to unpickle
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # damaged headers make NumPy raise almost anything
         raise ScoreMapError(f"{path}: cannot be read as a .npy of numbers: {error}") from error
 
 
@@ -153,7 +153,6 @@ def _score_map(array: NDArray, where: str) -> Floats:
 
 
 def _columns_of(path: Path) -> list[str]:
-    """The columns of a file of predictions: those of its header if it has fewer classes than 5."""
     with suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8-sig") as file:
         header = [name.strip() for name in file.readline().split(",")]
         if header == list(COLUMNS[: len(header)]) and len(header) > 1:

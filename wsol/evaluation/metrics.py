@@ -83,7 +83,6 @@ def pixel_iou(table: LocalizationTable, tau: float) -> float:
 
 
 def _errors(table: LocalizationTable) -> dict[str, NDArray[np.float64]]:
-    """Localization errors at every threshold, each (T,), %; NaN where nothing classifies."""
     wrong = table.steps_largest < in_steps(DELTA)
     rank = table.rows["rank"].to_numpy()[:, None]
     unknown = np.nan if (rank < 0).any() else 0.0

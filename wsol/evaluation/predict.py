@@ -199,7 +199,6 @@ def _holds_maps(folder: Path) -> bool:
 def _open_arrays(
     folder: Path, network: nn.Module, size: int, n_images: int
 ) -> dict[str, np.ndarray]:
-    """The arrays to write into, and "done", a flag per batch; made by the first process."""
     if rank() == 0 and not (folder / DONE).is_file():
         new_folder(folder)
         one = predict_batch(network, torch.zeros(1, 3, size, size, dtype=torch.uint8))

@@ -108,7 +108,6 @@ def _table_of(
 
 
 def _with_masks(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """The index rows with their masks. Raises DatasetError naming the images that have none."""
     stems = rows["image_id"].map(lambda image_id: os.path.splitext(image_id)[0])
     there = (stems + ".png").map(lambda name: (folder / name).is_file())
     if not there.all():

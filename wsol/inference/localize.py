@@ -139,7 +139,6 @@ def _sources(images: Source | Iterable[Source]) -> Iterator[tuple[str, Source]]:
 
 
 def _read(name: str, source: Source, side: int) -> InputImage | str:
-    """The image, squashed as `load_image` does it, or an error message."""
     try:
         image = read_image(source)
     except ValueError as error:

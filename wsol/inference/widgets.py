@@ -109,7 +109,6 @@ class RunExplorer(Explorer):
         self._show()
 
     def _maps(self) -> list[tuple[str, float, MapAndBox]]:
-        """Run, tau and map of each panel, the selected run first; empty without an image."""
         if self.image.value is None:
             return []
         gallery, number, kind = self.gallery, self.image.value, self.map.value
@@ -205,7 +204,6 @@ class BackgroundExplorer(Explorer):
         self.counts.value = f"{dropped} dropped, {kept} kept, {len(decided)} in the set"
 
     def _maps(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """The image, and the map that ranked it with its box at tau, both (H, W, 3)."""
         path = self.folder / self._file()
         image = load_images([path], FRAME)[0].numpy().transpose(1, 2, 0)
         outputs = run_network(self.network, load_images([path], self.config.input_size))

@@ -118,7 +118,6 @@ def normalize(notebook: NotebookNode) -> NotebookNode:
 
 
 def _normalize_outputs(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Join the pieces of each stream, whose number depends on timing; drop memory addresses."""
     kept: list[NotebookNode] = []
     streams: dict[str, NotebookNode] = {}
     for output in outputs:

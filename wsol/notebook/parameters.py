@@ -52,16 +52,19 @@ def read_sections(params_files: Sequence[Path], sections: Sequence[str]) -> dict
     tree: dict[str, Any] = {}
     for file in params_files if sections else ():
         try:
-            tree |= load_yaml(file.read_text(encoding="utf-8")) or {}
-        except (OSError, YAMLError) as error:
-            raise ParameterError(f"cannot read {file.name}: {error}") from error
+            content = load_yaml(file.read_text(encoding="utf-8")) or {}
+        except (OSError, ValueError, YAMLError) as error:
+            raise ParameterError(f"cannot read {file}: {' '.join(str(error).split())}") from error
+        if not isinstance(content, dict):
+            raise ParameterError(f"{file} has no sections, only {content!r:.40}")
+        tree |= content
     parameters: dict[str, Any] = {}
     for section in sections:
         parameter, _, path = section.rpartition("=")
         entry: Any = tree
         for key in path.split("."):
             if not isinstance(entry, dict) or key not in entry:
-                names = " and ".join(file.name for file in params_files)
+                names = " and ".join(map(str, params_files))
                 raise ParameterError(f"{names} has no section {path!r}")
             entry = entry[key]
         if parameter:

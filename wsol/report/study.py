@@ -45,7 +45,6 @@ def difference(pair: Pair, other: Pair) -> Difference:
 def _judged(
     pair: Pair, other: Pair, outcomes: tuple[str, str, str], expected: Mapping[str, str]
 ) -> dict:
-    """Difference, what was expected, and the outcome: interval below 0, with 0, or above it."""
     d = difference(pair, other)
     outcome = outcomes[0] if d.high < 0 else outcomes[2] if d.low > 0 else outcomes[1]
     about = {name: expected[name] for name in ("expected", "written", "why")}

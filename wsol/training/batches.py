@@ -80,7 +80,6 @@ def _words(count: int, generator: torch.Generator) -> Tensor:
 
 
 def _crops(words: Tensor, margin: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Corners and flips from three words an image, (S, 3 n)."""
     top, left, flip = words.view(len(words), words.shape[1] // 3, 3).unbind(-1)
     return top % (margin + 1), left % (margin + 1), (flip & (2**24 - 1)) < FLIP
 
@@ -132,7 +131,6 @@ class _Steps(Dataset):
         return images, labels, self._crops(self.data.background, background, step)
 
     def _crops(self, source: Images, picks: Picks, step: int) -> Tensor:
-        """Crops of one step, (n, 3, size, size) uint8, or their features (n, F) float16."""
         chosen = [values[step, self.part].tolist() for values in picks]
         if isinstance(source, Features):
             return torch.stack([source.view(*view) for view in zip(*chosen, strict=True)])

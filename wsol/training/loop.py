@@ -132,7 +132,6 @@ def state_path(
 
 @contextmanager
 def _locked(path: Path | None) -> Iterator[None]:
-    """Refuse a second training that would write the same checkpoint."""
     if path is None or rank() > 0:
         yield
         return
@@ -239,7 +238,6 @@ def _train_epoch(
     checkpoint: Checkpoint,
     execution: Execution,
 ) -> dict[str, float]:
-    """Run the rest of one epoch; append the mean of each loss to the history and return it."""
     sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in progress.sums.items()}
     runner.train()
     for batch in batches:
@@ -272,7 +270,6 @@ def _train_step(
     progress: Progress,
     execution: Execution,
 ) -> dict[str, Tensor]:
-    """One step of the optimizer; returns the losses, scalars, of the whole step."""
     method = get_method(config.method)
     # What a method draws (dropout, recolouring) follows from the step, and differs between the
     # processes, which hold different images.

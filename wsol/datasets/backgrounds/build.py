@@ -34,7 +34,7 @@ from wsol.datasets.backgrounds.manifest import (
     write_rows,
 )
 from wsol.datasets.checks import DatasetError
-from wsol.datasets.files import MADE, written_folder
+from wsol.datasets.files import MADE, read_csv, written_folder
 from wsol.datasets.image_files import list_images
 from wsol.datasets.index import INDEX, read_index
 
@@ -192,7 +192,7 @@ def build_background_set(
 def _lost(out: Path, sha256s: set[str]) -> pd.DataFrame:
     if not sha256s:
         return table_of([])
-    earlier = pd.read_csv(out / MANIFEST, dtype="str", keep_default_na=False)
+    earlier = read_csv(out / MANIFEST)
     gone = earlier.loc[earlier["sha256"].isin(sha256s), "file"]
     return table_of([(file, GONE, "", "", 0) for file in gone])
 

@@ -25,7 +25,7 @@ import pandas as pd
 from torch import Tensor
 
 from wsol.datasets.checks import OUTSIDE, DatasetError, raise_errors, report
-from wsol.datasets.files import write_table
+from wsol.datasets.files import read_csv, write_table
 from wsol.datasets.image_files import list_images
 from wsol.datasets.images import load_images
 
@@ -89,11 +89,11 @@ def write_manifest(folder: str | Path, source: str, licence: str) -> Path:
 def read_table(path: Path) -> pd.DataFrame:
     """A manifest as text, whatever its columns. Raises DatasetError if it is no table."""
     try:
-        return pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8")
+        return read_csv(path)
     except FileNotFoundError:
         raise DatasetError([f"{path}: missing file; write_manifest makes one"]) from None
-    except ValueError as error:  # not UTF-8, empty, or no table
-        raise DatasetError([f"{path}: cannot be read: {error}"]) from error
+    except ValueError as error:
+        raise DatasetError([str(error)]) from error
 
 
 def _rows_of(path: Path) -> pd.DataFrame:

@@ -29,7 +29,7 @@ from urllib3.util.retry import Retry
 from wsol.datasets.backgrounds.build import Candidate
 from wsol.datasets.backgrounds.manifest import file_sha256
 from wsol.datasets.checks import DatasetError, raise_errors
-from wsol.datasets.files import write_table, written_whole
+from wsol.datasets.files import read_csv, write_table, written_whole
 from wsol.datasets.memo import MEMO, Memo, State
 
 CHUNK = 1 << 16  # bytes read at a time
@@ -214,9 +214,9 @@ def fetch(url: str, limits: Limits | None = None, hosts: Hosts | None = None) ->
 def read_urls(path: str | Path) -> pd.DataFrame:
     """Columns url, source, licence of a table of URLs. Raises DatasetError with all errors."""
     try:
-        table = pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8-sig")
+        table = read_csv(path)
     except (OSError, ValueError) as error:
-        raise DatasetError([f"{path}: cannot be read: {error}"]) from error
+        raise DatasetError([str(error)]) from error
     missing = [name for name in ("url", "licence") if name not in table.columns]
     if missing:
         raise DatasetError([f"{path}:1: the table lacks the columns {', '.join(missing)}"])

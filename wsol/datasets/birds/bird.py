@@ -118,7 +118,6 @@ def _paint_belly(
 def _paint_scallops(
     layer: np.ndarray, region: np.ndarray, sitter: Sitter, colour: np.ndarray, spacing: float
 ) -> None:
-    """Overlapping rows of feather tips, ``spacing`` body lengths apart; clipped to a region."""
     rows = np.arange(-1.3, 0.7, spacing)
     columns = np.arange(-1.2, 0.6, spacing)
     x, y = np.meshgrid(rows, columns, indexing="ij")

@@ -105,7 +105,6 @@ def _paint_perch(scene: Scene, rng: Rng, sitter: Sitter) -> None:
 
 
 def _occlude(scene: Scene, rng: Rng, sitter: Sitter, mask: np.ndarray) -> np.ndarray:
-    """Let foliage grow over the bird's border, undone where it would hide the head or too much."""
     yy, xx = np.nonzero(mask)
     head = np.zeros_like(mask)
     cv2.circle(head, tuple(int(v) for v in sitter.head), round(sitter.head_radius), 255, -1)

@@ -3,7 +3,7 @@
     python benchmarks/oracle.py [--n 180] [--workers 2]
 
 Prints for each kind how many of n maps differ from OpenCV in any box at any level; exits with 1 if
-one does. 180 of each are 5,040 maps and take an hour on two cores.
+one does. 180 of each are 5,040 maps and take half an hour on two cores.
 """
 
 import argparse

@@ -75,7 +75,14 @@ def background_paths(name: str, folders: list[str], count: int | None) -> list[P
     return paths if count is None else paths[:: max(1, len(paths) // count)][:count]
 
 
-def run(name: str, data: Path, config: TrainConfig, paths: list[Path], about: dict) -> Path:
+def run(
+    name: str,
+    data: Path,
+    config: TrainConfig,
+    paths: list[Path],
+    about: dict,
+    execution: Execution = EXECUTION,
+) -> Path:
     """Train and evaluate one network; returns the folder of its localization tables."""
     out = RUNS / name
     record = json.dumps([config.settings(), [str(p.relative_to(ROOT)) for p in paths]])
@@ -84,11 +91,11 @@ def run(name: str, data: Path, config: TrainConfig, paths: list[Path], about: di
         return out / "localization"
     done.unlink(missing_ok=True)
     without = replace(config, method="cam", method_config={})  # the set is another one
-    loaded = load_training_data(without, data, None, EXECUTION)
+    loaded = load_training_data(without, data, None, execution)
     if paths:
-        background = open_images(paths, config.load_size(), EXECUTION.cache)
+        background = open_images(paths, config.load_size(), execution.cache)
         loaded = replace(loaded, background=background)
-    train(config, loaded, out / "train", execution=EXECUTION)
+    train(config, loaded, out / "train", execution=execution)
     evaluation = evaluate_run(
         out / "train" / WEIGHTS,
         read_index(data / INDEX),
@@ -97,7 +104,7 @@ def run(name: str, data: Path, config: TrainConfig, paths: list[Path], about: di
         meta=about,
         workers=2,
         maps=out / "maps",
-        execution=EXECUTION,
+        execution=execution,
     )
     evaluation.save_tables(out / "localization", "run")
     write_table(evaluation.choices, out / "choices.csv")

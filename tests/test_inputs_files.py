@@ -949,7 +949,8 @@ def test_fewer_classes_than_five_have_fewer_predictions(tmp_path: Path, count: i
     lines = [header, *(f"{i},{text}" for i, text in enumerate(ranked))]
     (tmp_path / "p.csv").write_text("\n".join(lines))
     ids = [str(i) for i in range(count)]
-    ranks, predictions = read_predictions(tmp_path / "p.csv", ids, [0] * count)
+    labels = pd.Series([0] * count)  # as the command hands them over
+    ranks, predictions = read_predictions(tmp_path / "p.csv", ids, labels)
     assert predictions.shape == (count, count)
     assert ranks.tolist() == [(-i) % count for i in range(count)]
 

@@ -57,7 +57,7 @@ class DatasetError(ValueError):
         if self.table is not None:
             lines.append(f"All of them are in {self.table}.")
         elif count > SHOWN:
-            lines.append("All of them are in the attribute `errors` of this exception.")
+            lines.append("In Python the attribute `errors` of this exception has all of them.")
         return "\n".join(lines)
 
     def _kinds(self) -> list[str]:

@@ -200,7 +200,7 @@ def read_predictions(
         beyond = numbers.max(axis=1) >= ranked
         message = f"image {{image_id}}: {ranked} columns must rank the classes 0 to {ranked - 1}"
         report(table[beyond], f"{message}; of more classes give {RANKED}", errors)
-        if ranked <= np.max(labels, initial=0):
+        if ranked <= np.max(np.asarray(labels), initial=0):
             errors.append(f"{path}: {ranked} columns, and the metadata has more classes")
     unknown = table[~table[columns[0]].isin(list(image_ids))]
     report(unknown, "image {image_id} is not in the metadata", errors)

@@ -262,6 +262,10 @@ def test_shards_of_different_maps_and_wrong_names_are_refused(folder):
     other = read_table(*about, shard="2/2", map_class="predicted")
     with pytest.raises(ValueError, match="different evaluations"):
         join_tables([own, other])
+    sizes = folder / "test" / "image_sizes.txt"
+    sizes.write_text(sizes.read_text().replace("300", "301"))
+    with pytest.raises(ValueError, match="different evaluations"):
+        join_tables([own, read_table(*about, shard="2/2")])
     for shard in ("0/2", "3/2", "1/0", "half", "-1/2", "1/2/3", ""):
         with pytest.raises(ValueError, match="i/n with i of 1 to n"):
             read_table(*about, shard=shard)

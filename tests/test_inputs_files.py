@@ -24,6 +24,7 @@ from pycocotools.cocoeval import COCOeval
 from safetensors.torch import save_file
 from torch import nn
 
+import wsol as wsol_package
 from wsol.backbones import build_backbone
 from wsol.backbones.parts import read_weights
 from wsol.cli import main
@@ -38,9 +39,11 @@ from wsol.datasets.index import INDEX, read_index
 from wsol.datasets.prepare import Plan, prepare_background, prepare_birds
 from wsol.evaluation.heatmaps import read_predictions
 from wsol.evaluation.predict import predict_split
+from wsol.evaluation.table import LocalizationTable
 from wsol.inference import export
 from wsol.inference.export import localize_to_folder, to_coco, to_csv, to_yolo
 from wsol.inference.localize import Detection
+from wsol.inference.settings import FOLDER, box_settings, class_names
 from wsol.training.config import TrainConfig
 from wsol.training.runs import FILES, WEIGHTS, build_network, load_network, write_run
 
@@ -582,9 +585,9 @@ def test_coco_of_tools_is_read(root: Path, tmp_path: Path, content: dict) -> Non
 
 
 REFUSED = {
-    "crowd": (changed("annotations", iscrowd=1), "image of train-fullsup without box"),
-    "crowd as text": (changed("annotations", iscrowd="1"), "without box"),
-    "nothing annotated": (coco(annotations=[]), "image of test without box"),
+    "crowd": (changed("annotations", iscrowd=1), "no box in it"),
+    "crowd as text": (changed("annotations", iscrowd="1"), "no box in it"),
+    "nothing annotated": (coco(annotations=[]), "no box in it"),
     "no list": (coco(images={}), "no list of images"),
     "a list of results": ([], "no list of images"),
     "an id that is a list": (changed("images", id=lambda i: [i]), "needs an id and a file_name"),
@@ -1016,3 +1019,129 @@ def test_a_special_address_is_not_public(address: str) -> None:
 @pytest.mark.parametrize("address", ["192.0.1.1", "2001:4860:4860::8888", "2a00:1450::1"])
 def test_an_address_beside_is_public(address: str) -> None:
     assert is_public(address)
+
+
+# --- what a second person found
+
+
+def test_a_link_a_device_and_a_pipe_are_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("kept")
+    (tmp_path / "link.csv").symlink_to("mine.csv")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link.csv", "pipe"):
+        with pytest.raises(OSError, match="no regular file"):
+            files.write_text(tmp_path / name, "new")
+        with pytest.raises(OSError, match="no regular file"):
+            check_writable(tmp_path / name)
+    assert (tmp_path / "mine.csv").read_text() == "kept"
+    assert (tmp_path / "link.csv").is_symlink()
+
+
+def test_images_of_a_background_set_go_nowhere_else(root: Path, tmp_path: Path) -> None:
+    noise_image(tmp_path / "holiday" / "0.png", (W, H), 5)
+    before = (tmp_path / "holiday" / "0.png").read_bytes()
+    for below in ("../holiday", str(tmp_path / "holiday")):
+        candidates = from_folder(root / "train" / "a", "me", "CC0-1.0", below)
+        with pytest.raises(DatasetError, match="leads out of the folder"):
+            build_background_set(candidates, tmp_path / "set")
+    assert (tmp_path / "holiday" / "0.png").read_bytes() == before
+
+
+def test_a_copy_that_was_edited_is_no_copy_any_more(root: Path, tmp_path: Path) -> None:
+    candidates = from_folder(root / "train" / "a", "me", "CC0-1.0")
+    build_background_set(candidates, tmp_path / "set")
+    build_background_set(candidates, tmp_path / "set", replace=True)
+    noise_image(tmp_path / "set" / "0.png", (W, H), 9)
+    with pytest.raises(FileExistsError):
+        build_background_set(candidates, tmp_path / "set", replace=True)
+
+
+def test_photographs_that_are_named_like_overlays_stay(root: Path, tmp_path: Path) -> None:
+    own = tmp_path / "out" / "overlays" / "20240101-beach.jpg"
+    noise_image(own, (W, H), 1)
+    with pytest.raises(FileExistsError, match="overlays"):
+        localize_to_folder([root], RUN, tmp_path / "out", overlays=True)
+    assert own.is_file()
+
+
+def test_an_errors_csv_of_somebody_else_stays(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "errors.csv").write_text("run,error\n1,0.5\n")
+    with prepare.errors_kept(tmp_path / "data"):
+        pass
+    assert (tmp_path / "data" / "errors.csv").is_file()
+
+
+@pytest.mark.parametrize("names", [("Train", "Test"), ("training", "testing"), ("train", "valid")])
+def test_folders_named_almost_like_splits_are_no_classes(tmp_path: Path, names) -> None:
+    for name in names:
+        noise_image(tmp_path / "set" / name / "a" / "0.png", (W, H), 0)
+    with pytest.raises(DatasetError, match="are called train, val, test"):
+        read_folder(tmp_path / "set")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("image,x0,y0,x1,y1\n", "no box in it"),
+        ("image,x0,y0,x1,y1\ntrain/a/0.png,1_0,2,20,20\n", "malformed line"),
+    ],
+)
+def test_tables_of_boxes_without_a_box_are_refused(root, tmp_path, text: str, words: str) -> None:
+    (tmp_path / "boxes.csv").write_text(text)
+    with pytest.raises(DatasetError, match=words):
+        read_folder(root, tmp_path / "boxes.csv")
+
+
+def test_a_column_called_rank_does_not_make_boxes_ours(root: Path, tmp_path: Path) -> None:
+    lines = [f"{name},1,2,20,20,species" for name in NAMES]
+    (tmp_path / "boxes.csv").write_text("\n".join(["image,x0,y0,x1,y1,rank", *lines]))
+    assert (read_folder(root, tmp_path / "boxes.csv")["boxes"] == "1 2 20 20").all()
+
+
+@pytest.mark.parametrize("bbox", ["1234", {"1": 0, "2": 0, "3": 0, "4": 0}])
+def test_a_bbox_is_a_list(root: Path, tmp_path: Path, bbox: object) -> None:
+    content = changed("annotations", bbox=bbox)
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match="malformed"):
+        read_folder(root, tmp_path / "boxes.json")
+
+
+def test_names_with_a_line_break_are_refused(tmp_path: Path) -> None:
+    noise_image(tmp_path / "set" / "a" / "x\r.png", (W, H), 0)
+    with pytest.raises(ValueError, match="line break"):
+        read_folder(tmp_path / "set")
+
+
+@pytest.mark.parametrize("content", ["[]", "", "{", '{"class": {"read_out": "raw"}}', '{"x": 1}'])
+def test_a_damaged_boxes_json_is_named(tmp_path: Path, content: str) -> None:
+    shutil.copytree(FOLDER / RUN, tmp_path / "run")
+    if content.startswith('{"class"'):  # of these weights
+        about = json.loads((tmp_path / "run" / "boxes.json").read_text())
+        content = json.dumps(about | {"class": {"read_out": "raw"}})
+    (tmp_path / "run" / "boxes.json").write_text(content)
+    with pytest.raises(ValueError, match=r"boxes\.json"):
+        box_settings(tmp_path / "run", None, "class", None, None)
+
+
+def test_a_run_names_all_its_classes(tmp_path: Path) -> None:
+    shutil.copytree(FOLDER / RUN, tmp_path / "run")
+    about = json.loads((tmp_path / "run" / "run.json").read_text())
+    names = about["class_names"][:2]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(about | {"class_names": names}))
+    with pytest.raises(ValueError, match=r"run\.json names 2 classes"):
+        class_names(tmp_path / "run", None, 20)
+
+
+def test_localize_takes_the_name_of_a_published_run(root: Path) -> None:
+    assert wsol_package.localize(root / NAMES[0], RUN)[0].score > 0
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"no table"])
+def test_a_damaged_localization_table_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "test-1-of-2.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"test-1-of-2\.npz"):
+        LocalizationTable.load(tmp_path / "test-1-of-2.npz")
+    np.savez(tmp_path / "test-1-of-2.npz", a=np.zeros(3))
+    with pytest.raises(ValueError, match="is no localization table"):
+        LocalizationTable.load(tmp_path / "test-1-of-2.npz")

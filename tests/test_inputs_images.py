@@ -364,3 +364,18 @@ def test_labels_that_begin_at_one_are_named(first, warned, tmp_path):
         warnings.simplefilter("always")
         read_split_metadata(tmp_path, "test")
     assert ["labels of 1 to 3" in str(w.message) for w in caught] == [True] * warned
+
+
+@pytest.mark.parametrize(("levels", "expected"), [((0, 1), 255), ((0, 255), 255)])
+def test_masks_of_16_bits_have_levels_and_no_grey(levels, expected, tmp_path):
+    mask = np.repeat(np.array(levels, np.uint16)[None, :], 3, axis=0)
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    assert read_mask(tmp_path / "mask.png", (2, 3)).max() == expected
+    Image.fromarray(mask * 0 + 40).save(tmp_path / "ids.png")
+    with pytest.raises(ValueError, match="has the levels 40"):
+        read_mask(tmp_path / "ids.png", (2, 3))
+
+
+def test_tensors_of_bfloat16_are_images():
+    image = torch.rand(3, 8, 9).bfloat16()
+    assert read_image(image).shape == (8, 9, 3)

@@ -230,7 +230,7 @@ def test_tables_of_other_weights_and_a_run_without_weights_are_refused(home, tmp
         with pytest.raises(ValueError, match="evaluate this run"):
             localize(home, image_of(0), evaluation=tmp_path)
         assert localize(home, image_of(0), tau=0.5)
-    with pytest.raises(FileNotFoundError, match="30_train"):
+    with pytest.raises(FileNotFoundError, match="published one"):
         wsol.localize([], tmp_path, tau=0.5)
 
 

@@ -24,7 +24,7 @@ from wsol.cli.data import ANY, FILE, FOLDER
 @click.option("--protocol", default="choe2020", show_default=True, help="Preset.")
 @click.option("--json", "json_file", type=FILE, help="Write all numbers and curves.")
 @click.option("--table", "table_file", type=FILE, help="Write one row per image, .csv or .npz.")
-@click.option("--workers", type=int, default=1, show_default=True, help="Threads.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Threads.")
 @click.option("--shard", nargs=2, metavar="I/N PARTS", help="Write the I-th of N parts, a table.")
 @click.option("--join", is_flag=True, help="SCOREMAPS is the folder PARTS.")
 def evaluate(target, data, out, json_file, table_file, protocol, workers, **options) -> None:

@@ -29,7 +29,9 @@ MALFORMED = "malformed, it needs image_id, category_id and bbox of 4 numbers"
 
 
 def _numbers(values: Iterable[object]) -> Box:
-    a, b, c, d = map(float, values)
+    if isinstance(values, str | dict):
+        raise TypeError
+    a, b, c, d = (float(str(value).replace("_", "?")) for value in values)  # 1_0 is no number
     if not all(map(math.isfinite, (a, b, c, d))):
         raise ValueError
     return a, b, c, d
@@ -85,7 +87,9 @@ def _read_csv(path: Path, text: str, errors: list[str]) -> list[tuple]:
             try:
                 if len(row) != len(header):
                     raise ValueError
-                ours = "rank" in values  # where a table of `wsol localize` has no box, it is empty
+                ours = {"rank", "score", "class_name"} <= {
+                    *header
+                }  # where a table of `wsol localize` has no box, it is empty
                 if ours and (values["rank"] != "1" or not any(values[n].strip() for n in CORNERS)):
                     continue
                 box = _numbers(values[name] for name in CORNERS)

@@ -231,8 +231,9 @@ def read_mask(path: Path, size: Size) -> NDArray[np.uint8]:
     masks without a level of 128, such as trimaps of 1, 2, 3, and for other proportions.
     """
     with decoded(path) as image:
-        indices = image.mode == "P" and image.getextrema()[1] <= 1
-        pixels = np.asarray(image if indices else upright(image, "L"))
+        small = image.getextrema()[1] if image.mode in ("P", "I;16") else 255
+        is_levels = small <= 1 or (image.mode == "I;16" and small < 256)  # not grey of 16 bits
+        pixels = np.asarray(image if is_levels else upright(image, "L")).astype(np.uint8)
     shown, peak = (pixels.shape[1], pixels.shape[0]), pixels.max()
     if not same_proportions(shown, size):
         sizes = f"{shown[0]} x {shown[1]} pixels, its image {size[0]} x {size[1]}"

@@ -10,11 +10,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from filelock import FileLock
@@ -50,6 +52,8 @@ def _claim(path: Path) -> tuple[Path, int]:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():  # which raises if the name is too long
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.is_symlink() or (path.exists() and not path.is_file()):  # of a device, say
+        raise FileExistsError(errno.EEXIST, "is a link or no regular file", str(path))
     partial = beside(path, ".partial")
     while True:
         file = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
@@ -119,6 +123,17 @@ def read_csv(path: str | Path, dtype: str | dict[str, str] = "str") -> pd.DataFr
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first fields as names
         raise ValueError(f"{path}: cannot be read: the lines have more fields than the header")
     return table
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises ValueError, which names the file, if it is none."""
+    try:
+        content = json.loads(path.read_text("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: a JSON object is expected, not {type(content).__name__}")
+    return content
 
 
 def write_table(table: pd.DataFrame, path: str | Path) -> None:

@@ -34,6 +34,7 @@ from wsol.datasets.image_files import SUFFIXES, is_hidden, list_images
 from wsol.datasets.index import SPLITS, TRAIN_WEAKSUP, index_table
 
 FOLDERS = dict(zip(("train", "val", "test"), SPLITS, strict=True))
+LIKE_FOLDERS = ("valid", "validation", "training", "testing")  # names that are no class
 SHARES = (0.7, 0.1, 0.2)  # of train-weaksup, train-fullsup and test
 
 
@@ -70,6 +71,10 @@ def _list_classes(root: Path, leave: set[Path], errors: list[str]) -> pd.DataFra
             break
         above, folders = folders[0], inner  # of an archive that was unpacked
     splits = [path for path in folders if path.name in FOLDERS]
+    if folders and {path.name.lower() for path in folders} <= {*FOLDERS, *LIKE_FOLDERS}:
+        near = [path for path in folders if path not in splits]
+        errors += [f"{path}: folders of splits are called train, val, test" for path in near]
+        folders = splits
     images = [] if splits else _class_images(above, root, "", leave, errors)
     for path in folders if splits else ():
         if path in splits:
@@ -196,7 +201,10 @@ def read_folder(
     listed = _list_classes(root, left, errors)
     rows = with_sizes(listed, root, check_images, errors)
     if boxes is not None:
+        count = len(errors)
         table = read_boxes(Path(boxes), errors)
+        if table.empty and len(errors) == count:
+            errors.append(f"{boxes}: no box in it")
         sized = listed.join(rows[["width", "height"]])
         fitted = _check_boxes(table, sized, errors)
         texts = box_texts(fitted, "image")

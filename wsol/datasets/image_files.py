@@ -42,6 +42,8 @@ def list_images(folder: str | Path, skipped: Counter[str] | None = None) -> list
             str(path).encode()
         except UnicodeEncodeError:
             raise ValueError(f"the name of {str(path)!r} is not UTF-8: rename the file") from None
+        if len(str(path).splitlines()) > 1:
+            raise ValueError(f"the name of {str(path)!r} has a line break: rename the file")
     return sorted(paths)
 
 

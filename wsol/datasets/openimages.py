@@ -187,7 +187,7 @@ def names_masks(directory: Path) -> bool:
     path = directory / "localization.txt"
     if not path.is_file():
         return False
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8", errors="replace") as file:
         fields = file.readline().rsplit(",", 2)  # image id, which may have commas, mask, ignore
     return len(fields) == 3 and fields[1].endswith(".png")
 

@@ -61,7 +61,8 @@ def errors_kept(out: Path) -> Iterator[None]:
         write_table(error_table(error.errors), path)
         error.table = path
         raise
-    path.unlink(missing_ok=True)
+    if path.is_file() and list(pd.read_csv(path, nrows=0, encoding_errors="replace")) == [*COLUMNS]:
+        path.unlink()
 
 
 def index_or_errors(read: Callable[[], pd.DataFrame], raw: Path, out: Path) -> pd.DataFrame:

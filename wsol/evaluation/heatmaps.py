@@ -120,6 +120,8 @@ def _open(path: str | Path, whole: bool = False) -> NDArray:
             if data[:8] == npy.magic(1, 0):
                 end = 10 + int.from_bytes(data[8:10], "little")
                 shape, fortran, dtype = _header(data[8:end])
+                if min(shape, default=0) < 0:
+                    raise ValueError(f"the shape {shape} has a negative side")
                 values = np.frombuffer(data, dtype, math.prod(shape), end)
                 return values.reshape(shape, order="F" if fortran else "C")
         return npy.open_memmap(path, mode="r")  # has no way to unpickle

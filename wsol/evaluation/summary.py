@@ -6,6 +6,7 @@ The maps are read one by one and thresholded as they are; tau is chosen on the s
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from pathlib import Path
@@ -91,6 +92,10 @@ def _table_of(
     if predictions is not None:  # first, because maps take longer to check
         answers = read_predictions(predictions, rows["image_id"], rows["label"])
         ranks, classes = (answer[part] for answer in answers)
+    about = {"split": split, "protocol": CHOE2020.name, "map_class": map_class}
+    if shard != "1/1":
+        said = rows.to_csv().encode() + (Path(predictions).read_bytes() if predictions else b"")
+        about |= {"shard": shard, "of": hashlib.sha256(said).hexdigest()}
     rows, maps = rows[part].reset_index(drop=True), maps.part(part)
     table = localize(
         maps,
@@ -99,8 +104,7 @@ def _table_of(
         masks=masks,
         workers=workers,
         progress=f"maps of {split}" if progress else None,
-        meta={"split": split, "protocol": CHOE2020.name, "map_class": map_class}
-        | ({"shard": shard} if shard != "1/1" else {}),
+        meta=about,
     )
     if predictions is not None:
         table.rows["rank"], table.rows["prediction"] = ranks, classes[:, 0]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -121,7 +122,14 @@ class LocalizationTable:
 
     @classmethod
     def load(cls, path: str | Path) -> LocalizationTable:
-        """Read what `save` wrote."""
+        """Read what `save` wrote. Raises ValueError, which names the file, for anything else."""
+        try:
+            return cls._load(path)
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is no localization table: {error}") from error
+
+    @classmethod
+    def _load(cls, path: str | Path) -> LocalizationTable:
         with np.load(path) as arrays:
             rows = pd.DataFrame({"image_id": arrays["image_id"].astype(object)}, dtype="str")
             for name in ANSWERS:
@@ -166,7 +174,7 @@ def join_tables(tables: Sequence[LocalizationTable]) -> LocalizationTable:
     metas = [{k: v for k, v in part.meta.items() if k != "shard"} for part in parts]
     if any(meta != metas[0] for meta in metas):
         raise ValueError(f"shards of different evaluations: {metas}")
-
+    metas[0].pop("of", None)  # a digest of the metadata and predictions of all shards
     return replace(concatenate(parts), meta=metas[0])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -21,7 +20,6 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from wsol.datasets.files import (
-    MADE,
     check_replaceable,
     check_writable,
     is_made,
@@ -31,7 +29,6 @@ from wsol.datasets.files import (
 )
 from wsol.datasets.progress import ProgressBar
 from wsol.inference.localize import Detection, Source, image_files, iterate_images, read_image
-from wsol.inference.published import run_folder
 from wsol.inference.settings import display_name
 from wsol.report.style import style
 
@@ -192,19 +189,13 @@ class LocalizedFolder(NamedTuple):
     without_box: list[str]  # images whose maps are all constant
 
 
-def _holds_overlays(folder: Path) -> bool:
-    names = {path.name for path in folder.iterdir()} - {MADE}
-    return is_made(folder) or all(re.fullmatch(r"\d{5,}-.*\.jpg", name) for name in names)
-
-
 def _files_below(item: str | Path, out: Path, skipped: list[str]) -> list[Path]:
     """The images of a file or folder without the overlays that an earlier call drew below it."""
     others: Counter[str] = Counter()
     files, drawn = image_files(item, others), set()
     skipped += [f"{item}: {count} {reason}" for reason, count in (+others).items()]
     for folder in {file.parent for file in files} - {Path(item), Path(item).parent}:
-        here = folder.resolve() == (out / "overlays").resolve() and _holds_overlays(folder)
-        drawn |= {folder} if here or is_made(folder) else set()
+        drawn |= {folder} if is_made(folder) else set()
     kept = [file for file in files if file.parent not in drawn]
     skipped += [f"{folder}: overlays that wsol drew" for folder in sorted(drawn)]
     if not kept:
@@ -245,11 +236,11 @@ def localize_to_folder(
     found = (file for item in images for file in _files_below(item, out, skipped))
     files = list(dict.fromkeys(found))
     settings |= {"errors": "skip" if skip else "raise", "skipped": skipped}
-    stream = iterate_images(files, run_folder(run), **settings)
+    stream = iterate_images(files, run, **settings)
     detections: list[Detection] = []
     number = 0
     total = settings.get("top", 1) * len(files)
-    target = written_folder(out / "overlays", _holds_overlays, marked=True)
+    target = written_folder(out / "overlays", marked=True)
     with target if overlays else nullcontext(out) as folder:
         for d in ProgressBar(stream, desc="localize", total=total, unit="box"):
             number += d.rank == 1

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from wsol.datasets.image_files import SUFFIXES, decoded, list_images, upright
 from wsol.evaluation.boxes import FRAME, largest_box, score_map
 from wsol.evaluation.predict import read_out_map, run_network
-from wsol.inference.settings import BoxSettings, box_settings, class_names, open_run
+from wsol.inference.settings import BoxSettings, box_settings, class_names, open_run, run_folder
 from wsol.training.distributed import choose_device
 
 READERS = 4  # threads that decode images
@@ -102,6 +102,7 @@ def read_image(source: Source) -> NDArray[np.uint8]:
 def _pixels(source: NDArray | Tensor) -> NDArray[np.uint8]:
     array, shape = source, f"{tuple(source.shape)} {source.dtype}"
     if isinstance(source, Tensor):
+        source = source.float() if source.is_floating_point() else source  # NumPy has no bfloat16
         array = source.detach().cpu().permute(1, 2, 0).numpy() if source.dim() == 3 else source
         array = np.asarray(array)
         if array.dtype.kind == "f" and array.size and array.min() >= 0 and array.max() <= 1:
@@ -239,6 +240,7 @@ def iterate_images(
         raise ValueError(f'errors is {errors!r}; known: "raise", "skip"')
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+    run = run_folder(run)
     network, config, num_classes = open_run(run, map, choose_device(device))
     settings = box_settings(run, evaluation, map, tau, read_out)
     names = class_names(run, data, num_classes)

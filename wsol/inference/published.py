@@ -18,14 +18,13 @@ from wsol.evaluation.metrics import choose_tau, cls_error, localization_errors
 from wsol.evaluation.run import WEIGHTS_SHA256
 from wsol.evaluation.stats import error_interval, wilson_interval
 from wsol.evaluation.table import LocalizationTable
-from wsol.inference.settings import BOXES, KINDS, check_weights, display_name
+from wsol.inference.settings import BOXES, FOLDER, KINDS, check_weights, display_name
 from wsol.report.format import rounded
 from wsol.report.names import METHODS
 from wsol.report.tables import read_pair
 from wsol.training import WEIGHTS
 from wsol.training.runs import digest_of
 
-FOLDER = Path(__file__).parents[1] / "published"
 ERRORS = {
     "GT-known localization": "gt_known_loc_error",
     "Top-1 localization": "top1_loc_error",
@@ -43,12 +42,6 @@ def published(name: str) -> Path:
         names = ", ".join(path.relative_to(FOLDER).as_posix() for path in known) or "none"
         raise ValueError(f"no published run is called {name!r}; there are: {names}")
     return FOLDER / name
-
-
-def run_folder(run: str | Path) -> Path:
-    """Return the folder of a run: a path or, where there is no such folder, a published name."""
-    is_name = (FOLDER / run / WEIGHTS).is_file() and not Path(run).is_dir()
-    return FOLDER / run if is_name else Path(run)
 
 
 def publish(

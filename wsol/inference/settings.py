@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
+from wsol.datasets.files import read_json
 from wsol.datasets.index import INDEX, TRAIN_FULLSUP, index_table, read_index
 from wsol.evaluation.metrics import choose_tau
 from wsol.evaluation.predict import READ_OUTS, run_network
@@ -19,6 +19,7 @@ from wsol.training.config import TrainConfig
 from wsol.training.runs import check_classes, digest_of, load_network
 
 KINDS = ("class", "foreground", "product")
+FOLDER = Path(__file__).parents[1] / "published"  # runs that come with the package
 BOXES = "boxes.json"  # of a published run: read-out and tau of each map
 
 
@@ -28,6 +29,12 @@ class BoxSettings(NamedTuple):
     kind: str  # which map, of `KINDS`
     read_out: str  # of `wsol.evaluation.predict.READ_OUTS`
     tau: float  # score-map threshold
+
+
+def run_folder(run: str | Path) -> Path:
+    """Return the folder of a run: a path or, where there is no such folder, a published name."""
+    is_name = (FOLDER / run / WEIGHTS).is_file() and not Path(run).is_dir()
+    return FOLDER / run if is_name else Path(run)
 
 
 def open_run(
@@ -41,7 +48,7 @@ def open_run(
         raise ValueError(f"map is {kind!r}; known: {', '.join(KINDS)}")
     weights = Path(run) / WEIGHTS
     if not weights.is_file():
-        raise FileNotFoundError(f"no {weights}; notebooks/30_train.ipynb trains a run")
+        raise FileNotFoundError(f"no {weights}: give a run's folder, or a published one's name")
     network, config = load_network(weights)
     network = network.to(device)
     size = config.input_size
@@ -97,10 +104,12 @@ def box_settings(
         tau = choose_tau(table) if tau is None else tau
         read_out = read_out or table.meta["read_out"]
     elif tau is None and (Path(run) / BOXES).is_file():
-        chosen = json.loads((Path(run) / BOXES).read_text("utf-8"))
+        chosen = read_json(Path(run) / BOXES)
         check_weights(Path(run) / BOXES, chosen.get(WEIGHTS_SHA256), Path(run))
-        chosen = chosen[kind]
-        tau, read_out = chosen["tau"], chosen["read_out"]
+        try:
+            tau, read_out = float(chosen[kind]["tau"]), chosen[kind]["read_out"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{Path(run) / BOXES} has no tau of the {kind} map") from error
     if tau is None:
         raise ValueError(
             f"no threshold for the maps of {run}: run notebooks/40_evaluate.ipynb for it and give "

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 import wsol
 from wsol.backbones import build_backbone
 from wsol.backbones.parts import damage, load_state
-from wsol.datasets.files import written_whole
+from wsol.datasets.files import read_json, written_whole
 from wsol.methods import get_method
 from wsol.training import WEIGHTS
 from wsol.training.batches import TrainData
@@ -129,8 +129,10 @@ def check_classes(weights: str | Path, num_classes: int, index: pd.DataFrame) ->
     Raises ValueError if the index table has another class under a label, or more classes.
     """
     record = Path(weights).with_name("run.json")
-    about = json.loads(record.read_text("utf-8")) if record.is_file() else {}
-    learned = dict(enumerate(about.get("class_names") or ()))
+    names = read_json(record).get("class_names") if record.is_file() else None
+    if names and len(names) != num_classes:
+        raise ValueError(f"{record} names {len(names)} classes, and {weights} has {num_classes}")
+    learned = dict(enumerate(names or ()))
     for row in index.drop_duplicates("label").itertuples():
         name = learned.setdefault(row.label, row.class_name)
         if name != row.class_name or row.label >= num_classes:
@@ -184,7 +186,7 @@ def code_digest() -> str:
     What was begun with other code is not resumed.
     """
     package = Path(wsol.__file__).parent
-    files = [package / "datasets" / "images.py"]
+    files = [package / "datasets" / f"{name}.py" for name in ("image_files", "images")]
     for room in ("backbones", "methods", "training"):
         files += sorted((package / room).glob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

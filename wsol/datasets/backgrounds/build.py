@@ -33,7 +33,7 @@ from wsol.datasets.backgrounds.manifest import (
     read_table,
     write_rows,
 )
-from wsol.datasets.checks import DatasetError
+from wsol.datasets.checks import OUTSIDE, DatasetError, raise_errors
 from wsol.datasets.files import MADE, read_csv, written_folder
 from wsol.datasets.image_files import list_images
 from wsol.datasets.index import INDEX, read_index
@@ -124,6 +124,8 @@ def _refuse(candidates: Sequence[Candidate], out: Path, replace: bool) -> None:
     if not candidates:
         raise ValueError("there is no image to build a background set of")
     names = pd.Series([one.file for one in candidates])
+    outside = names[names.str.contains(OUTSIDE)]
+    raise_errors([f"{name}: leads out of the folder of the set" for name in outside])
     twice = names[names.duplicated()].unique()
     if len(twice):
         raise DatasetError([f"{name}: two images would get this name" for name in twice])
@@ -139,11 +141,14 @@ def _holds_copies(out: Path) -> bool:
     """
     if not (out / MANIFEST).is_file():
         return False
-    rows = read_table(out / MANIFEST).reindex(columns=["file", "phash"], fill_value="")
-    known = {*rows["file"], MANIFEST, MADE, ".DS_Store", "Thumbs.db"}
-    files = (path for path in out.rglob("*") if not path.is_dir())
+    rows = read_table(out / MANIFEST).reindex(columns=["file", "sha256", "phash"], fill_value="")
+    known, made = (
+        dict(zip(rows["file"], rows["sha256"], strict=True)),
+        (MANIFEST, MADE, ".DS_Store", "Thumbs.db"),
+    )
+    files = {path.relative_to(out).as_posix(): path for path in out.rglob("*") if path.is_file()}
     return rows["phash"].ne("").all() and all(
-        path.relative_to(out).as_posix() in known for path in files
+        name in made or known.get(name) == file_sha256(path) for name, path in files.items()
     )
 
 

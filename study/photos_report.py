@@ -82,9 +82,11 @@ def mean_wrong(group: str, row: str, kind: str, error: str) -> np.ndarray:
 def renewed(rows: list[dict[str, object]], name: str, keys: list[str]) -> pd.DataFrame:
     """The table `name`.csv with these rows in the places of those with the same keys."""
     file, new = TABLES / f"{name}.csv", pd.DataFrame(rows)
-    if not file.is_file() or new.empty:
-        return new if len(new) else pd.read_csv(file).fillna({"backbone": ""})
+    if not file.is_file():
+        return new
     old = pd.read_csv(file).fillna({"backbone": ""})
+    if new.empty:
+        return old
     order = pd.concat([old[keys], new[keys]]).drop_duplicates()
     values = pd.concat([new, old]).drop_duplicates(keys)  # the new ones stay
     return order.merge(values, on=keys)[[*new.columns]]

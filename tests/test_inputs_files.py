@@ -1051,6 +1051,10 @@ def test_a_copy_that_was_edited_is_no_copy_any_more(root: Path, tmp_path: Path) 
     candidates = from_folder(root / "train" / "a", "me", "CC0-1.0")
     build_background_set(candidates, tmp_path / "set")
     build_background_set(candidates, tmp_path / "set", replace=True)
+    (tmp_path / "set" / "mine.png").symlink_to("nowhere")
+    with pytest.raises(FileExistsError):
+        build_background_set(candidates, tmp_path / "set", replace=True)
+    (tmp_path / "set" / "mine.png").unlink()
     noise_image(tmp_path / "set" / "0.png", (W, H), 9)
     with pytest.raises(FileExistsError):
         build_background_set(candidates, tmp_path / "set", replace=True)
@@ -1066,10 +1070,11 @@ def test_photographs_that_are_named_like_overlays_stay(root: Path, tmp_path: Pat
 
 def test_an_errors_csv_of_somebody_else_stays(root: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "errors.csv").write_text("run,error\n1,0.5\n")
-    with prepare.errors_kept(tmp_path / "data"):
-        pass
-    assert (tmp_path / "data" / "errors.csv").is_file()
+    for content in (b"run,error\n1,0.5\n", b"", b"\xff\xfe"):
+        (tmp_path / "data" / "errors.csv").write_bytes(content)
+        with prepare.errors_kept(tmp_path / "data"):
+            pass
+        assert (tmp_path / "data" / "errors.csv").read_bytes() == content
 
 
 @pytest.mark.parametrize("names", [("Train", "Test"), ("training", "testing"), ("train", "valid")])

@@ -16,12 +16,13 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from wsol.datasets.checks import CORNERS, Box, read_text, report
+from wsol.datasets.checks import CORNERS, NUMBER, Box, read_text, report
 
 HEADER = ["image", *CORNERS]
 COLUMNS = ["where", *HEADER, "category", "listed"]
@@ -29,10 +30,9 @@ MALFORMED = "malformed, it needs image_id, category_id and bbox of 4 numbers"
 
 
 def _numbers(values: Iterable[object]) -> Box:
-    if isinstance(values, str | dict):
-        raise TypeError
-    a, b, c, d = (float(str(value).replace("_", "?")) for value in values)  # 1_0 is no number
-    if not all(map(math.isfinite, (a, b, c, d))):
+    texts = [str(value).strip() for value in values]
+    a, b, c, d = map(float, texts)  # which takes 1_0 too
+    if not all(re.fullmatch(NUMBER, t) and math.isfinite(float(t)) for t in texts):
         raise ValueError
     return a, b, c, d
 
@@ -87,9 +87,7 @@ def _read_csv(path: Path, text: str, errors: list[str]) -> list[tuple]:
             try:
                 if len(row) != len(header):
                     raise ValueError
-                ours = {"rank", "score", "class_name"} <= {
-                    *header
-                }  # where a table of `wsol localize` has no box, it is empty
+                ours = {"rank", "score", "class_name"} <= {*header}
                 if ours and (values["rank"] != "1" or not any(values[n].strip() for n in CORNERS)):
                     continue
                 box = _numbers(values[name] for name in CORNERS)
@@ -124,6 +122,8 @@ def _read_coco(path: Path, text: str, errors: list[str]) -> list[tuple]:
         where = f"{path}: annotations[{number}]"
         try:
             image, category = _id(annotation["image_id"]), _id(annotation["category_id"])
+            if not isinstance(annotation["bbox"], list):
+                raise TypeError
             x, y, width, height = _numbers(annotation["bbox"])
             crowd = float(annotation.get("iscrowd") or 0)
         except (KeyError, TypeError, ValueError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -61,8 +61,9 @@ def errors_kept(out: Path) -> Iterator[None]:
         write_table(error_table(error.errors), path)
         error.table = path
         raise
-    if path.is_file() and list(pd.read_csv(path, nrows=0, encoding_errors="replace")) == [*COLUMNS]:
-        path.unlink()
+    with suppress(OSError, ValueError):  # a file of somebody else stays
+        if [*pd.read_csv(path, nrows=0)] == [*COLUMNS]:
+            path.unlink()
 
 
 def index_or_errors(read: Callable[[], pd.DataFrame], raw: Path, out: Path) -> pd.DataFrame:

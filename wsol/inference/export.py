@@ -189,13 +189,13 @@ class LocalizedFolder(NamedTuple):
     without_box: list[str]  # images whose maps are all constant
 
 
-def _files_below(item: str | Path, out: Path, skipped: list[str]) -> list[Path]:
+def _files_below(item: str | Path, skipped: list[str]) -> list[Path]:
     """The images of a file or folder without the overlays that an earlier call drew below it."""
     others: Counter[str] = Counter()
-    files, drawn = image_files(item, others), set()
+    files = image_files(item, others)
     skipped += [f"{item}: {count} {reason}" for reason, count in (+others).items()]
-    for folder in {file.parent for file in files} - {Path(item), Path(item).parent}:
-        drawn |= {folder} if is_made(folder) else set()
+    folders = {file.parent for file in files} - {Path(item), Path(item).parent}
+    drawn = {folder for folder in folders if is_made(folder)}
     kept = [file for file in files if file.parent not in drawn]
     skipped += [f"{folder}: overlays that wsol drew" for folder in sorted(drawn)]
     if not kept:
@@ -233,7 +233,7 @@ def localize_to_folder(
     if yolo:
         check_replaceable(out / "labels")
     skipped: list[str] = []
-    found = (file for item in images for file in _files_below(item, out, skipped))
+    found = (file for item in images for file in _files_below(item, skipped))
     files = list(dict.fromkeys(found))
     settings |= {"errors": "skip" if skip else "raise", "skipped": skipped}
     stream = iterate_images(files, run, **settings)

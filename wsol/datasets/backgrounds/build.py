@@ -142,13 +142,11 @@ def _holds_copies(out: Path) -> bool:
     if not (out / MANIFEST).is_file():
         return False
     rows = read_table(out / MANIFEST).reindex(columns=["file", "sha256", "phash"], fill_value="")
-    known, made = (
-        dict(zip(rows["file"], rows["sha256"], strict=True)),
-        (MANIFEST, MADE, ".DS_Store", "Thumbs.db"),
-    )
-    files = {path.relative_to(out).as_posix(): path for path in out.rglob("*") if path.is_file()}
+    known = dict(zip(rows["file"], rows["sha256"], strict=True))
+    files = {path.relative_to(out).as_posix(): path for path in out.rglob("*") if not path.is_dir()}
+    others = files.keys() - {MANIFEST, MADE, ".DS_Store", "Thumbs.db"}
     return rows["phash"].ne("").all() and all(
-        name in made or known.get(name) == file_sha256(path) for name, path in files.items()
+        name in known and file_sha256(files[name]) == known[name] for name in others
     )
 
 

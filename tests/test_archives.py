@@ -23,6 +23,7 @@ from wsol.datasets.archives import (
     unpack_cub,
     unpack_ilsvrc,
 )
+from wsol.datasets.files import PARTIAL
 from wsol.datasets.memo import MEMO
 from wsol.datasets.prepare import Plan, unpack
 from wsol.datasets.sources import Source, published
@@ -231,7 +232,7 @@ def test_unpacking_cub_survives_kill_9(tmp_path, seed):
     archives, new = pack_cub(tree, tmp_path / "tars"), tmp_path / "new"
     command = [sys.executable, "-c", UNPACK.format("cub"), str(archives), str(new)]
     kill_while(command, (new / "images/001.A_b/0005.jpg").exists, seed)
-    whole = {p: c for p, c in files_below(new).items() if not p.endswith(".partial")}
+    whole = {p: c for p, c in files_below(new).items() if not p.endswith(PARTIAL)}
     expected = files_below(tree)
     assert 5 < len(whole) < len(expected)
     assert whole.items() <= expected.items()

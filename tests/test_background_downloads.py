@@ -32,6 +32,7 @@ from wsol.datasets.backgrounds.web import (
     resolve,
 )
 from wsol.datasets.checks import DatasetError
+from wsol.datasets.files import PARTIAL
 
 LOOPBACK = ("127.0.0.0/8",)
 LIMITS = Limits(
@@ -385,13 +386,13 @@ def test_a_download_that_was_killed_goes_on(server, tmp_path: Path) -> None:
     process.wait()
     for path in folder.glob("*.png"):  # whatever has its name is complete
         Image.open(path).load()
-    (folder / "left.png.partial").write_bytes(b"half an image")
+    (folder / f"left.png{PARTIAL}").write_bytes(b"half an image")
     before = len(server.asked)
     assert 5 <= before < 40
     images, _ = download(read_urls(tmp_path / "urls.csv"), folder, LIMITS)
     assert len(server.asked) - 40 <= 12  # at most what was fetched in the last second
     build_background_set(images, tmp_path / "set")
-    assert list(folder.glob("*.partial")) == []
+    assert list(folder.glob(f"*{PARTIAL}")) == []
     rows = read_background_set(tmp_path / "set")
     assert rows["source"].tolist() == urls["url"].tolist()
     assert [file_sha256(tmp_path / "set" / file) for file in rows["file"]] == list(rows["sha256"])

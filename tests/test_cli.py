@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from nbformat.v4 import new_code_cell, new_notebook
 
 from wsol.cli import main
+from wsol.training.runs import WEIGHTS
 
 
 def run(*words: object) -> Result:
@@ -46,13 +47,23 @@ def test_help_loads_neither_torch_nor_pandas() -> None:
         ("train --data no --out run --set method=cam --set epoch=3", "did you mean epochs"),
         ("train --data no --out run --set method=cam --set attach=late", "'attach'"),
         ("train --data no --out run --set method=cam --set learning_rate=0", "above 0"),
-        ("train --data no --out run --set method=cam", "no/index.csv"),
+        ("train --data no --out run --set method=cam", "no/index.csv: missing file; wsol prepare"),
         ("train --data no --out run --section nope --set method=cam", "no section 'nope'"),
         ("evaluate nothing", "score maps need --metadata"),
         ("evaluate nothing --metadata no", "no/image_ids.txt"),
         ("localize nothing images --out out", "nothing"),
         ("prepare cub raw", "RAW and OUT"),
         ("prepare cub raw out --fullsup none", "raw"),
+        ("prepare cub raw out --boxes b.csv", "--boxes is for folder, not cub"),
+        ("prepare birds out --shares 1 0 0", "--shares is for folder, not birds"),
+        ("prepare folder raw out --download", "--download is for pets, not folder"),
+        ("evaluate maps --metadata no --data no", "--data has no meaning for score maps"),
+        ("evaluate maps --metadata no --shard 1/2 p --json j", "no meaning for a shard"),
+        ("evaluate parts --join", "no table of a shard in parts"),
+        ("background folder out no --source me --licence CC0", "no: missing folder"),
+        ("evaluate parts --join --masks no", "--masks has no meaning for joined shards"),
+        ("evaluate maps --metadata no --table t.xlsx", "another ending than .csv and .npz"),
+        ("evaluate maps --metadata no --table t.csv --json t.csv", "are one file, t.csv"),
         ("background check nothing", "manifest.csv"),
         ("notebook no.ipynb out.ipynb", "is missing"),
         ("report publish nothing --out out", "localization"),
@@ -73,6 +84,12 @@ def test_a_device_that_is_not_there_is_refused(tiny_birds, tmp_path) -> None:
         pytest.skip("there is a CUDA device")
     result = run("train", "--data", tiny_birds, "--out", tmp_path, *_sets(device="cuda:0"))
     assert (result.exit_code, "sees no CUDA device" in result.stderr) == (2, True)
+
+
+def test_options_of_score_maps_are_refused_for_a_run(tmp_path) -> None:
+    (tmp_path / WEIGHTS).touch()
+    result = run("evaluate", tmp_path, "--data", tmp_path, "--json", tmp_path / "x.json")
+    assert (result.exit_code, "no meaning for a run" in result.stderr) == (2, True)
 
 
 def _sets(**settings) -> list[str]:

@@ -19,6 +19,7 @@ import torchvision
 from click.testing import CliRunner
 from dataset_files import errors_of, noise_image
 from killing import kill_while
+from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from safetensors.torch import save_file
@@ -33,7 +34,14 @@ from wsol.datasets.backgrounds.build import build_background_set, from_folder
 from wsol.datasets.backgrounds.manifest import read_manifest, write_manifest
 from wsol.datasets.backgrounds.web import is_public
 from wsol.datasets.checks import SHOWN, DatasetError
-from wsol.datasets.files import MADE, check_writable, new_folder, replace_folder, written_folder
+from wsol.datasets.files import (
+    MADE,
+    PARTIAL,
+    check_writable,
+    new_folder,
+    replace_folder,
+    written_folder,
+)
 from wsol.datasets.folder import read_folder
 from wsol.datasets.index import INDEX, read_index
 from wsol.datasets.prepare import Plan, prepare_background, prepare_birds
@@ -218,7 +226,7 @@ def test_many_writers_of_one_file_leave_one_of_theirs(tmp_path: Path) -> None:
 
 def test_a_link_in_place_of_the_temporary_file_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
-    (tmp_path / "a.txt.partial").symlink_to("mine")
+    (tmp_path / f"a.txt{PARTIAL}").symlink_to("mine")
     with pytest.raises(OSError, match="symbolic links"):
         files.write_text(tmp_path / "a.txt", "new")
     assert (tmp_path / "mine").read_text() == "mine"
@@ -374,7 +382,7 @@ def _beside(suffix: str):
 
 
 DELETERS = [_replace, _marked, _background, _background_replaced, _described, _birds]
-DELETERS += [_predictions, _yolo, _beside("partial"), _beside("old"), _beside("new")]
+DELETERS += [_predictions, _yolo, _beside(PARTIAL[1:]), _beside("old"), _beside("new")]
 
 
 @pytest.mark.parametrize("call", DELETERS, ids=lambda call: call.__name__)
@@ -1150,3 +1158,83 @@ def test_a_damaged_localization_table_is_named(tmp_path: Path, content: bytes) -
     np.savez(tmp_path / "test-1-of-2.npz", a=np.zeros(3))
     with pytest.raises(ValueError, match="is no localization table"):
         LocalizationTable.load(tmp_path / "test-1-of-2.npz")
+
+
+@pytest.mark.parametrize("name", ["boxes.csv", "boxes.coco.json"])
+def test_boxes_of_somebody_else_in_the_output_folder_stay(root: Path, tmp_path, name: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("image,x0,y0,x1,y1\na/0.png,1,2,3,4\n")
+    with pytest.raises(FileExistsError, match="was not made by wsol"):
+        localize_to_folder([root], RUN, tmp_path / "out", tau=0.5)
+    assert (tmp_path / "out" / name).read_text().startswith("image,")
+
+
+def test_an_index_of_somebody_else_stays(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / INDEX).write_text("id,mine\n")
+    result = wsol("prepare", "folder", root, tmp_path / "out")
+    assert (result.exit_code, "was not made by wsol" in result.stderr) == (2, True)
+    assert (tmp_path / "out" / INDEX).read_text() == "id,mine\n"
+
+
+@pytest.mark.parametrize("folder", ["labels", "overlays"])
+@pytest.mark.parametrize("what", ["added", "changed"])
+def test_overlays_and_texts_that_somebody_changed_stay(root, tmp_path, folder, what) -> None:
+    options = dict(overlays=True, yolo=True, tau=0.5)
+    for _ in range(2):  # what nobody changed is replaced
+        localize_to_folder([root], RUN, tmp_path / "out", **options)
+    file = sorted((tmp_path / "out" / folder).rglob("*.*"))[-1]
+    file = file.with_name("mine.txt") if what == "added" else file
+    file.write_text("mine")
+    with pytest.raises(FileExistsError, match="holds files of others"):
+        localize_to_folder([root], RUN, tmp_path / "out", **options)
+    assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["boxes.csv.partial", "labels.partial", "labels.lock"])
+def test_files_with_the_endings_of_temporary_ones_stay(root, tmp_path, name: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    localize_to_folder([root], RUN, tmp_path / "out", yolo=True, tau=0.5)
+    assert (tmp_path / "out" / name).read_text() == "mine"
+
+
+def test_one_file_in_two_classes_is_refused(tmp_path: Path) -> None:
+    for name in "ab":
+        noise_image(tmp_path / "set" / name / "0.png", (W, H), ord(name))
+    (tmp_path / "set" / "a" / "again").symlink_to("../a", target_is_directory=True)
+    assert len(read_folder(tmp_path / "set")) == 2
+    (tmp_path / "set" / "a" / "all").symlink_to("..", target_is_directory=True)
+    (error,) = errors_of(read_folder, tmp_path / "set")
+    assert error.endswith("b/0.png: the same file as " + str(tmp_path / "set/a/all/b/0.png"))
+
+
+def test_a_class_as_output_folder_is_refused(root: Path) -> None:
+    shutil.move(root / "train", root.parent / "set")
+    result = wsol("prepare", "folder", root.parent / "set", root.parent / "set" / "a")
+    assert (result.exit_code, "is in the folder to prepare" in result.stderr) == (2, True)
+    result = wsol("prepare", "folder", root.parent / "set", root.parent / "set" / "index")
+    assert result.exit_code == 0
+
+
+def test_accents_as_letters_or_marks_are_the_same_name(tmp_path: Path) -> None:
+    letters, marks = "Zaunk\u00f6nig", "Zaunko\u0308nig"
+    noise_image(tmp_path / "set" / marks / f"{marks}.png", (W, H))
+    for prefix in ("", "export/"):
+        lines = [
+            "image,x0,y0,x1,y1,class_name",
+            f"{prefix}{letters}/{letters}.png,1,2,3,4,{letters}",
+        ]
+        (tmp_path / "boxes.csv").write_text("\n".join(lines), encoding="utf-8")
+        rows = read_folder(tmp_path / "set", tmp_path / "boxes.csv", shares=(1, 0, 0))
+        assert rows["boxes"].tolist() == ["1 2 3 4"]
+
+
+def test_masks_of_a_folder_are_read_while_it_is_prepared(root: Path, tmp_path: Path) -> None:
+    for name in NAMES:
+        (tmp_path / "masks" / name).parent.mkdir(parents=True, exist_ok=True)
+        trimap = np.ones((H, W), np.uint8) + (np.arange(W) > 9)
+        Image.fromarray(trimap).save(tmp_path / "masks" / name)
+    errors = errors_of(read_folder, root, masks=tmp_path / "masks")
+    assert len(errors) == len(NAMES)
+    assert "has the levels 1, 2: write 0 and 255" in errors[0]

@@ -8,6 +8,7 @@ import pytest
 
 from wsol.datasets import files, smoke
 from wsol.datasets.checks import SHOWN, DatasetError
+from wsol.datasets.files import PARTIAL
 from wsol.datasets.index import INDEX, index_table, write_index
 from wsol.datasets.prepare import (
     ERRORS,
@@ -214,5 +215,5 @@ def test_what_lies_elsewhere_is_never_made_nor_removed(tmp_path, monkeypatch):
     own = tmp_path / "runs/smoke/real/cub/archives"
     for _ in range(2):
         smoke.ensure_miniature("cub", own)
-    assert [folder.name for folder in made] == ["cub.partial"]
+    assert [folder.name for folder in made] == [f"cub{PARTIAL}"]
     assert (own.parent / files.MADE).is_file()

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from wsol.cli.data import ANY, FILE, FOLDER, background, prepare
+from wsol.cli.data import ANY, COUNT, FILE, FOLDER, background, prepare
 from wsol.cli.evaluation import evaluate
 
 # The library is imported inside the commands, so that --help and completion are quick.
@@ -64,7 +64,7 @@ def _parameters(files: tuple[Path, ...], sections: tuple[str, ...], settings: tu
 @click.option("--data", type=FOLDER, required=True, help="Prepared data set (index.csv).")
 @click.option("--out", type=FOLDER, required=True, help="Folder of the run.")
 @click.option("--resume", type=FOLDER, help="Folder of checkpoints to resume from.")
-@click.option("--n-background", type=int, help="Background images to use; all by default.")
+@click.option("--n-background", type=COUNT, help="Background images to use; all by default.")
 @parameters
 def train(data, out, resume, n_background, files, sections, settings) -> None:
     """Train one network.
@@ -118,13 +118,13 @@ def predict(weights, data, split, out, resume, settings) -> None:
 @click.option("--yolo", is_flag=True, help="Write the boxes as YOLO's texts into OUT/labels.")
 @click.option("--skip", is_flag=True, help="Skip images that cannot be read.")
 @click.option("--map", type=click.Choice(["class", "foreground", "product"]), default="class")
-@click.option("--top", type=int, default=1, show_default=True, help="Classes per image.")
+@click.option("--top", type=COUNT, default=1, show_default=True, help="Classes per image.")
 @click.option("--evaluation", type=FOLDER, help="Localization tables of the run.")
 @click.option("--tau", type=float, help="Score-map threshold, instead of the evaluation's.")
 @click.option("--read-out", type=click.Choice(["raw", "relu", "sigmoid"]), help="With --tau.")
 @click.option("--data", type=FOLDER, help="Data set of the run, for the class names.")
 @click.option("--device", default="auto", show_default=True, help="auto: a GPU if there is one.")
-@click.option("--batch-size", type=int, default=32, show_default=True)
+@click.option("--batch-size", type=COUNT, default=32, show_default=True)
 def localize(run, images, out, **options) -> None:
     """Boxes for images without labels.
 

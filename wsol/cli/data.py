@@ -6,36 +6,45 @@ from collections import Counter
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 ANY = click.Path(path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 DATA_SETS = ("cub", "ilsvrc", "openimages", "pets", "folder", "birds")
+COUNT = click.IntRange(1)
+NATURAL = click.IntRange(0)
 SCENES = ("places365", "dtd", "google", "scenes8", "folder")
+
+
+def is_given(context: click.Context, option: str) -> bool:
+    """Whether an option stands on the command line."""
+    return context.get_parameter_source(option) is not ParameterSource.DEFAULT
 
 
 @click.command()
 @click.argument("kind", type=click.Choice(DATA_SETS))
 @click.argument("folders", nargs=-1, required=True, metavar="[RAW] OUT", type=FOLDER)
 @click.option("--archives", type=FOLDER, help="cub, ilsvrc: unpack the archives here into RAW.")
-@click.option("--checksums", type=FILE, help="md5sum file, if archives are not the published ones.")
+@click.option("--checksums", type=FILE, help="cub, ilsvrc: md5sum file of other archives.")
 @click.option("--fullsup", type=FOLDER, help="cub, ilsvrc: metadata of train-fullsup.")
-@click.option("--fullsup-images", type=FOLDER, help="Its images; FULLSUP/images by default.")
+@click.option("--fullsup-images", type=FOLDER, help="cub, ilsvrc: FULLSUP/images by default.")
 @click.option("--download", is_flag=True, help="pets: download it into RAW, 800 MB.")
 @click.option("--class", "classes", multiple=True, help="cub, pets: only these classes.")
-@click.option("--fullsup-count", type=int, help="cub, pets: training images a class for it.")
+@click.option("--fullsup-count", type=NATURAL, help="cub, pets: training images a class for it.")
 @click.option("--metadata", type=FOLDER, help="openimages: RAW/metadata by default.")
 @click.option("--boxes", type=FILE, help="folder: image,x0,y0,x1,y1 as CSV, or COCO's JSON.")
 @click.option("--masks", type=FOLDER, help="folder: object masks, the images' paths as .png.")
-@click.option("--shares", nargs=3, type=float, default=(0.7, 0.1, 0.2), help="Of drawn splits.")
-@click.option("--seed", type=int, default=0, help="Of drawn splits, or of the drawn birds.")
-@click.option("--background", "backgrounds", multiple=True, type=FOLDER, help="folder: copy these.")
+@click.option("--shares", nargs=3, type=float, default=(0.7, 0.1, 0.2), help="folder: of splits.")
+@click.option("--seed", type=NATURAL, default=0, help="folder, birds: of drawn splits or birds.")
+@click.option("--background", "backgrounds", multiple=True, type=FOLDER, help="Images to copy.")
 @click.option("--source", default="", help="Where the background images are from.")
 @click.option("--licence", default="", help="What they may be used under.")
 @click.option("--headers-only", is_flag=True, help="Do not decode every image.")
-@click.option("--workers", type=int, help="Threads that decode; all cores by default.")
+@click.option("--workers", type=COUNT, help="Threads that decode; all cores by default.")
+@click.pass_context
 def prepare(
-    kind, folders, seed, shares, backgrounds, source, licence, headers_only, workers, **fields
+    context, kind, folders, backgrounds, source, licence, headers_only, workers, **fields
 ) -> None:
     """Check a data set and write its index table into OUT.
 
@@ -51,11 +60,15 @@ def prepare(
     """
     if len(folders) != (1 if kind == "birds" else 2):
         raise ValueError(f"{kind} takes {'OUT' if kind == 'birds' else 'RAW and OUT'}")
+    for option in context.command.params:  # whose help names the kinds it is for
+        kinds = (getattr(option, "help", None) or "").partition(":")[0].split(", ")
+        if kind not in kinds and {*kinds} <= {*DATA_SETS} and is_given(context, option.name):
+            raise ValueError(f"{option.opts[0]} is for {', '.join(kinds)}, not {kind}")
     if kind == "birds":
         from wsol.datasets.birds import BirdsConfig
         from wsol.datasets.prepare import prepare_birds
 
-        index = prepare_birds(folders[0], BirdsConfig(seed=seed), workers or 2)
+        index = prepare_birds(folders[0], BirdsConfig(seed=fields["seed"]), workers or 2)
         return _report_splits(index, folders[0])
     from wsol.datasets.checks import ImageCheck
     from wsol.datasets.image_files import list_images
@@ -66,11 +79,9 @@ def prepare(
     if fields.pop("download"):
         from wsol.datasets.pets import download_pets
 
-        if kind != "pets":
-            raise ValueError(f"{kind} has no --download; data/README.md says where it is from")
         download_pets(folders[0])
     check = ImageCheck(not headers_only, workers=workers)
-    plan = Plan(kind, *folders, **fields, shares=shares, seed=seed, leave=backgrounds, check=check)
+    plan = Plan(kind, *folders, **fields, leave=backgrounds, check=check)
     if plan.has_archives():
         done = unpack(plan)
         click.echo(f"{done.written} files unpacked, {done.kept} were there")
@@ -108,7 +119,7 @@ def building(command):
     """Options of the commands that build a set."""
     for option in (
         click.option("--data", type=FOLDER, help="Leave out images of this prepared data set."),
-        click.option("--distance", type=int, default=6, show_default=True, help="Bits of copies."),
+        click.option("--distance", type=NATURAL, default=6, help="Bits of copies; 6 by default."),
         click.option("--add", is_flag=True, help="Add to the set in OUT."),
         click.option("--replace", is_flag=True, help="Replace the set in OUT."),
     ):
@@ -146,9 +157,9 @@ def folder(out, images, source, licence, below, **options) -> None:
 @click.argument("out", type=FOLDER)
 @click.argument("table", type=FILE)
 @click.option("--downloads", type=FOLDER, help="Folder of the files; OUT.downloads by default.")
-@click.option("--max-bytes", type=int, default=20_000_000, show_default=True, help="Per image.")
-@click.option("--tries", type=int, default=4, show_default=True, help="Per image.")
-@click.option("--interval", type=float, default=1.0, show_default=True, help="Seconds per host.")
+@click.option("--max-bytes", type=COUNT, default=20_000_000, show_default=True, help="Per image.")
+@click.option("--tries", type=COUNT, default=4, show_default=True, help="Per image.")
+@click.option("--interval", type=click.FloatRange(0), default=1.0, help="Seconds per host; 1.")
 @click.option("--allow-network", multiple=True, help="Network that is not public: 10.1.0.0/16.")
 @building
 def urls(out, table, downloads, max_bytes, tries, interval, allow_network, **options) -> None:
@@ -171,9 +182,9 @@ def urls(out, table, downloads, max_bytes, tries, interval, allow_network, **opt
 @click.option("--kind", type=click.Choice(SCENES), required=True)
 @click.option("--include", multiple=True, default=("*",), help="Patterns of categories.")
 @click.option("--exclude", multiple=True, help="Patterns of categories.")
-@click.option("--per-category", type=int, help="Images at most.")
-@click.option("--total", type=int, help="Images at most.")
-@click.option("--seed", type=int, default=0)
+@click.option("--per-category", type=COUNT, help="Images at most.")
+@click.option("--total", type=COUNT, help="Images at most.")
+@click.option("--seed", type=NATURAL, default=0)
 @click.option("--source", default="", help="Where the images are from, if kind is folder.")
 @click.option("--licence", default="", help="What they may be used under, if kind is folder.")
 @building
@@ -194,7 +205,7 @@ def sample(
 @background.command()
 @click.argument("out", type=FOLDER)
 @click.option("--data", type=FOLDER, help="Prepared data set to look for copies in.")
-@click.option("--distance", type=int, default=6, show_default=True, help="Bits of copies.")
+@click.option("--distance", type=NATURAL, default=6, show_default=True, help="Bits of copies.")
 @click.option("--drop", is_flag=True, help="Drop what is also in the data set.")
 def check(out, data, distance, drop) -> None:
     """Check the manifest and, with --data, for images of the data set (exit status 1)."""
@@ -213,7 +224,7 @@ def check(out, data, distance, drop) -> None:
 @click.argument("out", type=FOLDER)
 @click.argument("run")
 @click.option("--score", default="", help="foreground, class-map, max-logit or energy.")
-@click.option("--first", type=int, default=20, show_default=True, help="Images to print.")
+@click.option("--first", type=COUNT, default=20, show_default=True, help="Images to print.")
 def audit(out, run, score, first) -> None:
     """Rank the images by how much a trained run sees an object in them."""
     from wsol.inference.audit import audit as rank_images

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import click
 
-from wsol.cli.data import ANY, FILE, FOLDER
+from wsol.cli.data import ANY, COUNT, FILE, FOLDER, is_given
+
+OF_MAPS = "metadata fullsup predictions masks map_class protocol shard"
+IGNORED = {  # options by what is evaluated
+    "a run": f"{OF_MAPS} json_file table_file join",
+    "joined shards": f"{OF_MAPS} data out workers",
+    "a shard": "data out json_file table_file",
+    "score maps": "data out",
+}
 
 
 @click.command()
@@ -24,10 +32,13 @@ from wsol.cli.data import ANY, FILE, FOLDER
 @click.option("--protocol", default="choe2020", show_default=True, help="Preset.")
 @click.option("--json", "json_file", type=FILE, help="Write all numbers and curves.")
 @click.option("--table", "table_file", type=FILE, help="Write one row per image, .csv or .npz.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Threads.")
+@click.option("--workers", type=COUNT, default=1, show_default=True, help="Threads.")
 @click.option("--shard", nargs=2, metavar="I/N PARTS", help="Write the I-th of N parts, a table.")
 @click.option("--join", is_flag=True, help="SCOREMAPS is the folder PARTS.")
-def evaluate(target, data, out, json_file, table_file, protocol, workers, **options) -> None:
+@click.pass_context
+def evaluate(
+    context, target, data, out, json_file, table_file, protocol, workers, **options
+) -> None:
     """Evaluate a trained run, or score maps of any method.
 
     SCOREMAPS is a folder of <image_id>.npy, values in [0, 1], or one .npy of (N, H, W); the
@@ -42,11 +53,21 @@ def evaluate(target, data, out, json_file, table_file, protocol, workers, **opti
     """
     from wsol.training import WEIGHTS
 
-    if (target / WEIGHTS).is_file():
+    is_run = (target / WEIGHTS).is_file()
+    kind = "a shard" if options["shard"] else "score maps"
+    kind = "a run" if is_run else "joined shards" if options["join"] else kind
+    for option in context.command.params:
+        if option.name in IGNORED[kind].split() and is_given(context, option.name):
+            raise ValueError(f"{option.opts[0]} has no meaning for {kind}")
+    if is_run:
         return _evaluate_run(target, data, out, workers)
     from wsol.datasets.files import check_writable, write_table, write_text
     from wsol.evaluation import summary as numbers
 
+    if table_file and table_file.suffix not in (".csv", ".npz"):
+        raise ValueError(f"{table_file} has another ending than .csv and .npz")
+    if table_file and json_file == table_file:
+        raise ValueError(f"--json and --table are one file, {table_file}")
     check_writable(*filter(None, (json_file, table_file)))
     shard = options.pop("shard")
     if options.pop("join"):

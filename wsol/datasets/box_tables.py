@@ -17,8 +17,9 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 import pandas as pd
 
@@ -54,19 +55,21 @@ def image_ids(names: pd.Series, known: set[str]) -> pd.Series:
     """Names of images as the ids below the root that they stand for, or as they are.
 
     A name is an id itself; or, with "/" for "\\" and without "." and what all unknown names begin
-    with, as where they start from another folder.
+    with, as where they start from another folder. Accents may be letters or marks (NFC, NFD).
     """
+    same = {normalize("NFC", name): name for name in known}
     posix = names.str.replace("\\", "/").map(lambda name: PurePosixPath(name).as_posix())
-    ids = posix.where(~names.isin(known), names)
+    ids = posix.str.normalize("NFC").map(lambda name: same.get(name, name))
+    ids = ids.where(~names.isin(known), names)
     unknown = ids[~ids.isin(known)].drop_duplicates()
-    found = {name: _tail(name, known) for name in unknown}
+    found = {name: _tail(name, same) for name in unknown}
     starts = {name.removesuffix(tail) for name, tail in found.items()}
     if len(starts) == 1 and all(found.values()):
-        return ids.map(lambda name: found.get(name, name))
+        return ids.map(lambda name: same.get(found.get(name, name), name))
     return ids.where(ids.isin(known), names)
 
 
-def _tail(name: str, known: set[str]) -> str:
+def _tail(name: str, known: Container[str]) -> str:
     parts = name.split("/")
     ends = ("/".join(parts[i:]) for i in range(1, len(parts)))
     return next((end for end in ends if end in known), "")

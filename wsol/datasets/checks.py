@@ -224,18 +224,19 @@ def same_proportions(a: Size, b: Size) -> bool:
     return abs(stretch - 1) <= sum(1 / side for side in (*a, *b))
 
 
-def read_mask(path: Path, size: Size) -> NDArray[np.uint8]:
+def read_mask(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
     """The mask (H, W) of an image of `size`: grey levels, of which at least 128 are the object.
 
     Masks of 0 and 1 (also the indices of a palette) count as 0 and 255. Raises ValueError for other
-    masks without a level of 128, such as trimaps of 1, 2, 3, and for other proportions.
+    masks without a level of 128, such as trimaps of 1, 2, 3, and for other proportions than those
+    of `size`.
     """
     with decoded(path) as image:
         small = image.getextrema()[1] if image.mode in ("P", "I;16") else 255
         is_levels = small <= 1 or (image.mode == "I;16" and small < 256)  # not grey of 16 bits
         pixels = np.asarray(image if is_levels else upright(image, "L")).astype(np.uint8)
     shown, peak = (pixels.shape[1], pixels.shape[0]), pixels.max()
-    if not same_proportions(shown, size):
+    if size is not None and not same_proportions(shown, size):
         sizes = f"{shown[0]} x {shown[1]} pixels, its image {size[0]} x {size[1]}"
         raise ValueError(f"mask {path} has {sizes}")
     if 1 < peak < 128:
@@ -244,12 +245,23 @@ def read_mask(path: Path, size: Size) -> NDArray[np.uint8]:
     return pixels * np.uint8(255) if peak == 1 else pixels
 
 
-def image_sizes(paths: Sequence[Path], check: bool | ImageCheck = True) -> list[Size | str]:
-    """`image_size` of many images, in their order."""
-    check = as_check(check)
+def _mask_size(path: Path, decode: bool = True) -> Size | str:
+    try:
+        return read_mask(path).shape[::-1] if decode else image_size(path, decode=False)
+    except ValueError as error:
+        return str(error)
+
+
+def image_sizes(
+    paths: Sequence[Path], check: bool | ImageCheck = True, masks: bool = False
+) -> list[Size | str]:
+    """`image_size` of many images, in their order; `masks` have to be what `read_mask` reads."""
+    check, measure, kind = as_check(check), image_size, "upright size"
+    if masks:
+        measure, kind = _mask_size, "mask size"
     # A header that can be read says nothing about the pixels, so it is not kept.
     options = dict(memo=check.memo, workers=check.workers, keep=check.decode)
-    sizes = map_files(lambda path: image_size(path, check.decode), paths, "upright size", **options)
+    sizes = map_files(lambda path: measure(path, check.decode), paths, kind, **options)
     return [size if isinstance(size, str) else tuple(size) for size in sizes]
 
 
@@ -275,9 +287,9 @@ def with_sizes(
 def check_masks(
     rows: pd.DataFrame, root: Path, check: bool | ImageCheck, errors: list[str]
 ) -> None:
-    """Masks, column `mask` below root, must decode and have the size of their image."""
+    """Masks, column `mask` below root, must be masks of the size of their image."""
     rows = rows[rows["mask"] != ""]
-    sizes = image_sizes([root / mask for mask in rows["mask"]], check)
+    sizes = image_sizes([root / mask for mask in rows["mask"]], check, masks=True)
     for row, size in zip(rows.itertuples(), sizes, strict=True):
         if isinstance(size, str):
             errors.append(f"{root / row.mask}: {size}")

@@ -23,6 +23,7 @@ from filelock import FileLock
 
 MADE = ".made-by-wsol"  # marks a folder that may be deleted; ignored by Git and DVC
 LONGEST = 255  # bytes of a name, on every usual file system
+PARTIAL, LOCK = ".wsol-partial", ".wsol-lock"  # endings that no file of somebody else has
 
 
 def relative(path: Path, root: Path) -> str:
@@ -54,7 +55,7 @@ def _claim(path: Path) -> tuple[Path, int]:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if path.is_symlink() or (path.exists() and not path.is_file()):  # of a device, say
         raise FileExistsError(errno.EEXIST, "is a link or no regular file", str(path))
-    partial = beside(path, ".partial")
+    partial = beside(path, PARTIAL)
     while True:
         file = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         with suppress(OSError):  # of a file system without locks
@@ -85,7 +86,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         finally:
             os.close(file)
     except OSError as error:
-        if error.errno is None or error.filename not in (None, str(beside(path, ".partial"))):
+        if error.errno is None or error.filename not in (None, str(beside(path, PARTIAL))):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
 
@@ -106,6 +107,14 @@ def check_writable(*paths: str | Path) -> None:
                 path.parent.rmdir()
         except OSError as error:
             raise type(error)(f"{path} cannot be written: {error.strerror}") from error
+
+
+def check_ours(path: Path, start: str) -> None:
+    """Raise FileExistsError if a file is there that does not begin with `start`, as ours do."""
+    with suppress(FileNotFoundError, IsADirectoryError), open(path, "rb") as file:
+        begin = file.read(len(start.encode()))
+        if begin and begin != start.encode():
+            raise FileExistsError(f"{path} was not made by wsol: move it, or name another folder")
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -145,6 +154,18 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
 def is_made(folder: Path) -> bool:
     """Whether a folder has the marker `MADE`."""
     return (folder / MADE).is_file()
+
+
+def is_unchanged(folder: Path) -> bool:
+    """Whether a folder with the marker `MADE` holds exactly what it held when it was written."""
+    return is_made(folder) and (folder / MADE).read_text("utf-8") == _contents(folder)
+
+
+def _contents(folder: Path) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MADE)
+    digests = (hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
+    names = (path.relative_to(folder).as_posix() for path in files)
+    return "".join(f"{digest}  {name}\n" for digest, name in zip(digests, names, strict=True))
 
 
 def check_replaceable(folder: Path, ours: Callable[[Path], bool] = is_made) -> None:
@@ -191,7 +212,7 @@ def replace_folder(
     new : of `new_folder`; it may be on another disk
     ours : tells whether the folder in `out` was made here; only then it is deleted. A symbolic link
         at `out` is replaced, not followed.
-    marked : leave the marker in it
+    marked : leave the marker in it, with the digests of its files, see `is_unchanged`
 
     Raises FileExistsError, before anything changes, if there is a folder that was not made here.
     """
@@ -210,6 +231,8 @@ def replace_folder(
     elif out.exists():
         (out / MADE).touch()
         out.rename(old)
+    if marked:
+        (finished / MADE).write_text(_contents(finished), "utf-8")
     finished.rename(out)
     if not marked:
         (out / MADE).unlink()
@@ -226,9 +249,9 @@ def written_folder(
     FileExistsError, before the block, if `out` is a folder that was not made here.
     """
     out = Path(out)
-    with locked(beside(out, ".lock")):
+    with locked(beside(out, LOCK)):
         check_replaceable(out, ours)
-        new = new_folder(beside(out, ".partial"))
+        new = new_folder(beside(out, PARTIAL))
         try:
             yield new
             replace_folder(new, out, ours, marked=marked)

@@ -12,6 +12,7 @@ folder of masks, ending in .png.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -82,10 +83,20 @@ def _list_classes(root: Path, leave: set[Path], errors: list[str]) -> pd.DataFra
         else:
             errors.append(f"{path}: none of train, val and test, but beside them")
     table = pd.DataFrame(images, columns=["image_id", "class_name", "split"], dtype="str")
+    _check_links(table, root, errors)
     trained = set(table.loc[table["split"] == TRAIN_WEAKSUP, "class_name"])
     for name in sorted(set(table["class_name"]) - trained) if splits else ():
         errors.append(f"{root / 'train' / name}: class {name} has no image to learn from")
     return table.assign(path=table["image_id"], where=[f"{root}/{i}" for i in table["image_id"]])
+
+
+def _check_links(table: pd.DataFrame, root: Path, errors: list[str]) -> None:
+    """One file, which links lead to, may not belong to two classes or splits."""
+    table = table.assign(file=[os.path.realpath(root / image) for image in table["image_id"]])
+    first = table.groupby("file")[["image_id", "class_name", "split"]].transform("first")
+    other = (table[["class_name", "split"]] != first[["class_name", "split"]]).any(axis=1)
+    pairs = zip(table["image_id"][other], first["image_id"][other], strict=True)
+    errors += [f"{root / image}: the same file as {root / before}" for image, before in pairs]
 
 
 def _check_shares(shares: Sequence[float]) -> None:
@@ -143,7 +154,8 @@ def _check_boxes(boxes: pd.DataFrame, images: pd.DataFrame, errors: list[str]) -
     unknown = boxes["own"].isna()
     report(boxes[unknown], "image {image} is not in the folder", errors)
     boxes = boxes[~unknown]
-    other = (boxes["category"] != "") & (boxes["category"] != boxes["own"])
+    category, own = (boxes[name].str.normalize("NFC") for name in ("category", "own"))
+    other = (category != "") & (category != own)
     named = boxes["category"].isin(classes)
     message = "category {category!r} is unknown, no class has this name"
     report(boxes[other & ~named], message, errors)

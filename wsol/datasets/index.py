@@ -84,7 +84,10 @@ def check_index(table: pd.DataFrame) -> pd.DataFrame:
 
 def read_index(path: str | Path) -> pd.DataFrame:
     """Read the index table written by `write_index`. Raises ValueError if it is not one."""
-    table = read_csv(path, DTYPES)
+    try:
+        table = read_csv(path, DTYPES)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: missing file; wsol prepare writes it") from error
     try:
         return check_index(table)[list(COLUMNS)]
     except ValueError as error:

@@ -27,9 +27,18 @@ from wsol.datasets.backgrounds.manifest import (
 from wsol.datasets.birds import BirdsConfig, draw_birds
 from wsol.datasets.checks import DatasetError, ImageCheck
 from wsol.datasets.cub import read_cub
-from wsol.datasets.files import check_writable, relative, write_table, write_text, written_folder
+from wsol.datasets.files import (
+    check_ours,
+    check_writable,
+    relative,
+    write_table,
+    write_text,
+    written_folder,
+)
 from wsol.datasets.folder import SHARES, read_folder
 from wsol.datasets.ilsvrc import read_ilsvrc
+from wsol.datasets.image_files import list_images
+from wsol.datasets.index import COLUMNS as INDEX_COLUMNS
 from wsol.datasets.index import INDEX, SPLITS, parse_boxes, read_index, write_index
 from wsol.datasets.memo import MEMO
 from wsol.datasets.openimages import read_openimages
@@ -75,6 +84,7 @@ def index_or_errors(read: Callable[[], pd.DataFrame], raw: Path, out: Path) -> p
     Returns the table of errors, empty if there are none; otherwise an earlier index.csv stays.
     """
     check_writable(Path(out) / INDEX, Path(out) / ERRORS)
+    check_ours(Path(out) / INDEX, ",".join(INDEX_COLUMNS))
     try:
         with errors_kept(out):
             index = read()
@@ -179,6 +189,7 @@ def _read(plan: Plan) -> pd.DataFrame:
         metadata = plan.metadata or plan.raw / "metadata"
         return read_openimages(plan.raw, metadata, plan.out / MASKS, plan.check)
     if plan.kind == "folder":
+        _check_no_images(plan.out, plan.raw)
         draw = dict(shares=plan.shares, seed=plan.seed, leave=[plan.out, *plan.leave])
         return read_folder(plan.raw, plan.boxes, plan.masks, **draw, check_images=plan.check)
     if plan.kind == "pets":
@@ -191,6 +202,16 @@ def _read(plan: Plan) -> pd.DataFrame:
         return read_ilsvrc(plan.raw, plan.fullsup, plan.check, plan.fullsup_images)
     options = dict(classes=plan.classes, fullsup_count=plan.fullsup_count or 0)
     return read_cub(plan.raw, plan.fullsup, plan.check, plan.fullsup_images, **options)
+
+
+def _check_no_images(out: Path, raw: Path) -> None:
+    """`out` below `raw` is left out: it may not be a class."""
+    if raw.resolve() in out.resolve().parents:
+        below = [path.relative_to(out) for path in list_images(out)]
+        below = [path for path in below if path.parts[0] not in ("background", MASKS)]
+        if below:
+            reason = "is in the folder to prepare, which is left out: name another folder"
+            raise DatasetError([f"{out / below[0]}: {reason}"])
 
 
 def prepare_background(

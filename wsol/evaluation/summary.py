@@ -190,8 +190,7 @@ def summarize_under(test: ProtocolResult, fullsup: ProtocolResult | None = None)
         "curves": curves.to_dict("list"),
     }
     if fullsup is not None:
-        summary |= {"tau_oracle": oracle}
-        summary |= {f"{name}_oracle": error for name, error in test.at(oracle).items()}
+        summary |= {"tau_oracle": oracle} | {f"{n}_oracle": e for n, e in test.at(oracle).items()}
     if published is not None:
         summary["at_published_tau"] = {"tau": published, **test.at(published)}
     return summary
@@ -258,7 +257,8 @@ def join_parts(folder: str | Path) -> tuple[dict[str, Any], LocalizationTable]:
 
     Raises ValueError if a shard is missing, or the shards are of different evaluations.
     """
-    tables = [LocalizationTable.load(path) for path in sorted(Path(folder).glob("*-of-*.npz"))]
+    if not (tables := [*map(LocalizationTable.load, sorted(Path(folder).glob("*-of-*.npz")))]):
+        raise ValueError(f"no table of a shard in {folder}")
     by_split = {s: [t for t in tables if t.meta["split"] == s] for s in (TEST, TRAIN_FULLSUP)}
     table = join_tables(by_split[TEST])
     chosen_on = join_tables(by_split[TRAIN_FULLSUP]) if by_split[TRAIN_FULLSUP] else None

@@ -20,9 +20,11 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from wsol.datasets.files import (
+    check_ours,
     check_replaceable,
     check_writable,
     is_made,
+    is_unchanged,
     write_table,
     write_text,
     written_folder,
@@ -34,6 +36,7 @@ from wsol.report.style import style
 
 COLUMNS = (*Detection._fields[:7], "x0", "y0", "x1", "y1")
 DIGITS = 2  # of a pixel, in files
+INFO = {"info": {"description": "boxes of wsol"}}  # begins the COCO file
 LINE = (0, 158, 115)  # the palette's green (Okabe and Ito 2008), which magma does not have
 OPACITY = 0.6  # of the colour where the score is 1
 MAX_SIDE = 4096  # pixels of the longer side of an overlay
@@ -53,6 +56,10 @@ def detections_table(detections: Iterable[Detection]) -> pd.DataFrame:
 def to_csv(detections: Iterable[Detection], path: str | Path) -> None:
     """Write `detections_table` as CSV; the same detections always give the same bytes."""
     write_table(detections_table(detections), path)
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def _name_below(image: str, root: Path | None) -> str:
@@ -88,9 +95,9 @@ def to_coco(
         box["segmentation"] = [[x0, y0, x1, y0, x1, y1, x0, y1]]
         annotations.append(ids | box | {"iscrowd": 0, "score": round(d.score, 6)})
     categories = [{"id": label + 1, "name": names[label]} for label in sorted(names)]
-    content = {"info": {"description": "boxes of wsol"}, "licenses": []}  # pycocotools needs info
+    content = INFO | {"licenses": []}  # pycocotools needs info
     content |= {"images": [*images.values()], "annotations": annotations, "categories": categories}
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, _json(content) + "\n")
 
 
 def to_yolo(
@@ -99,13 +106,13 @@ def to_yolo(
     """Write detections as YOLO does: <image>.txt with lines "class cx cy w h", and classes.txt.
 
     folder : becomes the folder of the texts, each where its image is below `root`; an earlier one
-        that this function made is replaced
+        that this function made is replaced, unless somebody has changed a file in it
     root : folder that the paths of the texts start from; an image elsewhere has its name alone
 
     Centre and size are relative to the image, 0 to 1; the class is the label, from 0. An image
     without a box has an empty text. Line i of classes.txt, from 0, has the name of class i, or i if
     it does not occur. Raises ValueError, before anything changes, if two images would get the same
-    text, FileExistsError if the folder was not made here.
+    text, FileExistsError if the folder was not made here or was changed.
     """
     classes: list[str] = []
     texts: dict[Path, tuple[str, list[str]]] = {Path("classes.txt"): ("the classes", classes)}
@@ -122,7 +129,7 @@ def to_yolo(
             numbers = ((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0)
             lines.append(" ".join([str(d.label), *(f"{value:.6f}" for value in numbers)]))
     classes += [names.get(label, str(label)) for label in range(max(names, default=-1) + 1)]
-    with written_folder(folder, marked=True) as new:
+    with written_folder(folder, is_unchanged, marked=True) as new:
         for path, (_, lines) in texts.items():
             write_text(new / path, "".join(f"{line}\n" for line in lines))
 
@@ -225,13 +232,16 @@ def localize_to_folder(
     Overlays of an earlier call are replaced when all are drawn, and are not localized where `out`
     is below a folder of images. In COCO's file names start from the folder, if `images` is one.
 
-    Raises what `iterate_images` raises; OSError at once if `out` cannot be written.
+    Raises what `iterate_images` raises; OSError at once if `out` cannot be written, or holds files
+    of these names that were not made here, or changed overlays or texts.
     """
     out = Path(out)
     written = [out / "boxes.csv", out / "boxes.coco.json"] + [out / "labels"] * yolo
     check_writable(*written[:2])
+    check_ours(written[0], ",".join(COLUMNS))
+    check_ours(written[1], _json(INFO).removesuffix("\n}"))
     if yolo:
-        check_replaceable(out / "labels")
+        check_replaceable(out / "labels", is_unchanged)
     skipped: list[str] = []
     found = (file for item in images for file in _files_below(item, skipped))
     files = list(dict.fromkeys(found))
@@ -240,7 +250,7 @@ def localize_to_folder(
     detections: list[Detection] = []
     number = 0
     total = settings.get("top", 1) * len(files)
-    target = written_folder(out / "overlays", marked=True)
+    target = written_folder(out / "overlays", is_unchanged, marked=True)
     with target if overlays else nullcontext(out) as folder:
         for d in ProgressBar(stream, desc="localize", total=total, unit="box"):
             number += d.rank == 1

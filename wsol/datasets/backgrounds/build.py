@@ -68,7 +68,9 @@ def from_folder(folder: str | Path, source: str, licence: str, below: str = "") 
         raise ValueError("the manifest needs a source and a licence of every image")
     images = list_images(folder)
     if not images:
-        raise DatasetError([f"{folder}: no image in it"])
+        raise DatasetError(
+            [f"{folder}: {'no image in it' if folder.is_dir() else 'missing folder'}"]
+        )
     files = [(Path(below) / path.relative_to(folder)).as_posix() for path in images]
     return [Candidate(*pair, source, licence) for pair in zip(images, files, strict=True)]
 

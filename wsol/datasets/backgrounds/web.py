@@ -29,7 +29,7 @@ from urllib3.util.retry import Retry
 from wsol.datasets.backgrounds.build import Candidate
 from wsol.datasets.backgrounds.manifest import file_sha256
 from wsol.datasets.checks import DatasetError, raise_errors
-from wsol.datasets.files import read_csv, write_table, written_whole
+from wsol.datasets.files import PARTIAL, read_csv, write_table, written_whole
 from wsol.datasets.memo import MEMO, Memo, State
 
 CHUNK = 1 << 16  # bytes read at a time
@@ -260,7 +260,7 @@ def download(
     """
     folder, limits = Path(folder), limits or Limits()
     folder.mkdir(parents=True, exist_ok=True)
-    for partial in folder.glob("*.partial"):  # of a process that was killed
+    for partial in folder.glob(f"*{PARTIAL}"):  # of a process that was killed
         partial.unlink()
     images, failed, hosts = [], [], Hosts(limits.host_interval)
     with Memo(folder / MEMO) as memo:

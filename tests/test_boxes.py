@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from kinds_of_maps import KINDS
 from reference_loop import NO_BOX, contour_boxes
 
+from wsol.evaluation import boxes
 from wsol.evaluation.boxes import (
     TAUS,
     best_iou,
@@ -24,6 +25,7 @@ from wsol.evaluation.boxes import (
     resize_boxes,
     score_map,
 )
+from wsol.evaluation.contours import LABELS
 
 PEER = Path(__file__).parent / "data" / "peer_vectors.npz"
 
@@ -315,3 +317,13 @@ def test_the_contours_are_as_many_as_the_peers(peer):
         counts = ((result.low <= v) & (v <= result.high)).sum(axis=1)
         # The peer counts the box (0, 0, 0, 0) that it takes where there is no contour.
         assert (np.maximum(counts, 1) == np.maximum(counted, 1)).all()
+
+
+def test_labels_that_would_overflow_begin_anew() -> None:
+    rng = np.random.default_rng(5)
+    scores = [score_map(rng.random((7, 7)), 40) for _ in range(4)]
+    expected = [contours(score) for score in scores]
+    boxes._LOCAL.work.base[0] = LABELS - 1
+    for score, before in zip(scores, expected, strict=True):
+        assert all((a == b).all() for a, b in zip(contours(score), before, strict=True))
+    assert boxes._LOCAL.work.base[0] < LABELS

@@ -118,7 +118,8 @@ class Workspace(NamedTuple):
 
     grey: NDArray[np.uint16]  # (H + 2, S) inside a frame of 0, which is darker than everything
     patterns: NDArray[np.uint8]  # (H + 2, S) which neighbours come before, clockwise from NW
-    label: NDArray[np.int32]  # ((H + 2) S,) component of a pixel, -1 where it is not known
+    label: NDArray[np.int32]  # ((H + 2) S,) component of a pixel, plus the base of its sweep
+    base: NDArray[np.int64]  # (1,) larger than all labels
     bright: NDArray[np.uint32]  # (H W + 1,) items of bright components in reading order
     dark: NDArray[np.uint32]  # (H W + 1,) the same of dark ones
     items: NDArray[np.uint32]  # (H W + 1,) items in the order of the sweep
@@ -137,8 +138,8 @@ def workspace(H: int, W: int) -> Workspace:
     inside, items = (H + 2, S), (np.empty(H * W + 1, np.uint32) for _ in range(3))
     grey, patterns = np.zeros(inside, np.uint16), np.zeros(inside, np.uint8)
     rows = np.empty((2 * H * W, 7), np.int32)
-    label = np.empty((H + 2) * S, np.int32)
-    return Workspace(grey, patterns, label, *items, rows, KINDS, JOINS)
+    label, base = np.zeros((H + 2) * S, np.int32), np.ones(1, np.int64)
+    return Workspace(grey, patterns, label, base, *items, rows, KINDS, JOINS)
 
 
 def contours(score: Floats | Bytes) -> Contours:

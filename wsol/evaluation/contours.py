@@ -38,6 +38,7 @@ inlined = njit(cache=True, nogil=True, inline="always")
 
 X0, Y0, X1, Y1, TOP, LOW, HIGH = range(7)  # columns of a row; TOP is a place in its highest line
 PLACE = (1 << 24) - 1  # lower bits of an item; the upper 8 are its pattern
+LABELS = (1 << 31) - 1 - 2 * PLACE  # of int32, less those that one map may take
 
 
 @inlined
@@ -58,7 +59,7 @@ def _find_items(score, scale, work):
     """Fill grey, patterns and the items of both sweeps; how many there are of each."""
     H, W = score.shape
     grey, patterns, bright, dark = work.grey, work.patterns, work.bright, work.dark
-    S, n, m = grey.shape[1], 0, 0
+    S, n, m = grey.shape[1], np.uint64(0), np.uint64(0)  # unsigned: no check for negative places
     for y in range(H):
         for x in range(W):
             grey[y + 1, x + 1] = np.int32(score[y, x] * scale) + 1
@@ -72,11 +73,11 @@ def _find_items(score, scale, work):
                 | (below[x - 1] > g) << 6 | (here[x - 1] >= g) << 7
             )  # fmt: skip
         for x in range(1, W + 1):  # without a branch, which nobody could predict
-            kind = work.kinds[out[x]]
-            item = np.uint32(out[x]) << np.uint32(24) | np.uint32(y * S + x)
-            bright[n], dark[m] = item, item
-            n += kind & 1
-            m += kind >> 1
+            pattern = np.uint32(out[x])
+            kind = np.uint64(work.kinds[pattern])
+            bright[n] = dark[m] = pattern << np.uint32(24) | np.uint32(y * S + x)
+            n += kind & np.uint64(1)
+            m += kind >> np.uint64(1)
     return n, m
 
 
@@ -91,34 +92,32 @@ def _sorted_items(items, grey, joins, is_bright, out):
     """Sort items as the sweep meets them, births first in each level.
 
     All births of a level have their labels before walks begin; then the order does not matter.
-    Returns where each level begins, (257,), and the number of births.
+    Returns where the births and the others of each level begin, (513,).
     """
-    nexts, births = np.zeros(513, np.int64), 0
+    counts = np.zeros(513, np.int64)
     for item in items:
-        nexts[_bin(item, grey, joins, is_bright) + 1] += 1
-    for k in range(512):
-        births += nexts[k + 1] if k % 2 == 0 else 0
-        nexts[k + 1] += nexts[k]
-    begins = nexts[::2].copy()
+        counts[_bin(item, grey, joins, is_bright) + 1] += 1
+    begins = counts.cumsum()
+    nexts = begins.copy()
     for item in items:
         k = _bin(item, grey, joins, is_bright)
         out[nexts[k]] = item
         nexts[k] += 1
-    return begins, births
+    return begins
 
 
 @inlined
-def _component(place, patterns, label, way, parent):
+def _component(place, patterns, label, base, way, parent):
     """The component of a pixel that came before: that of the first labelled pixel on its way."""
     p = place = np.uint64(place)  # unsigned numbers spare the check for negative ones
     c = label[p]
-    while c < 0:
+    while c < base:
         p += way[patterns[p]]
         c = label[p]
     while place != p:
         label[place] = c
         place += way[patterns[place]]
-    root = np.uint64(c)
+    root = np.uint64(c - base)
     while parent[root] != root:
         parent[root] = parent[parent[root]]
         root = parent[root]
@@ -148,12 +147,13 @@ def _extend(r, box, v, rows, M, START, END):
 
 
 @kernel
-def _sweep(items, begins, births, work, joins, rows, is_bright):
-    """Rows of bright components as the level falls, or of holes as it rises; their number.
+def _sweep(items, begins, work, base, joins, rows, is_bright):
+    """Rows of bright components as the level falls, or of holes as it rises.
 
-    A component that is born and merged in one level leaves a row with LOW > HIGH.
+    A component that is born and merged in one level leaves a row with LOW > HIGH. Component c has
+    the label base + c. Returns the number of rows, and the base of the next sweep.
     """
-    S = work.grey.shape[1]
+    S, births = work.grey.shape[1], (begins[1::2] - begins[:-1:2]).sum()
     label, patterns, shift, ring = work.label, work.patterns.ravel(), _shift(S), _ring(S)
     way = np.zeros(256, np.uint64)
     for k in range(256):
@@ -164,25 +164,25 @@ def _sweep(items, begins, births, work, joins, rows, is_bright):
     START, END, last = (HIGH, LOW, 1) if is_bright else (LOW, HIGH, 255)
     for step in range(255):
         v = 255 - step if is_bright else 1 + step
-        for i in range(begins[step], begins[step + 1]):
-            p, pattern = np.int64(items[i]) & PLACE, np.int64(items[i]) >> 24
+        for i in range(begins[2 * step], begins[2 * step + 1]):
+            p = np.int64(items[i]) & PLACE
             x, y = p & (S - 1), p >> shift
-            if joins[pattern, 0] < 0:
-                C, alive, only = C + 1, alive + 1, C + 1
-                label[p], parent[C], row_of[C] = C, C, M
-                rows[M, X0], rows[M, Y0], rows[M, X1], rows[M, Y1], rows[M, TOP] = x, y, x, y, p
-                rows[M, START], rows[M, END] = v, last
-                M += 1
-                continue
-            if alive == 0:  # dark, and all of it is outside
-                continue
-            if alive == 1 and is_bright:
-                c = only
-            else:
-                c = _component(p + ring[joins[pattern, 0]], patterns, label, way, parent)
-            j = 1
+            C, alive, only = C + 1, alive + 1, C + 1
+            label[p], parent[C], row_of[C] = base + C, C, M
+            rows[M, X0], rows[M, Y0], rows[M, X1], rows[M, Y1], rows[M, TOP] = x, y, x, y, p
+            rows[M, START], rows[M, END] = v, last
+            M += 1
+        if alive == 0:  # dark, and all of it is outside
+            continue
+        for i in range(begins[2 * step + 1], begins[2 * step + 2]):
+            p, pattern = np.int64(items[i]) & PLACE, np.int64(items[i]) >> 24
+            x, y, c, j = p & (S - 1), p >> shift, only, 1
+            if alive > 1 or not is_bright:
+                place = np.uint64(p) + way[np.uint64(pattern)]
+                c = _component(place, patterns, label, base, way, parent)
             while joins[pattern, j] >= 0 and (alive > 1 or not is_bright):
-                d = _component(p + ring[joins[pattern, j]], patterns, label, way, parent)
+                place = p + ring[joins[pattern, j]]
+                d = _component(place, patterns, label, base, way, parent)
                 j += 1
                 if c == d:
                     continue
@@ -194,32 +194,31 @@ def _sweep(items, begins, births, work, joins, rows, is_bright):
                 if c > 0:
                     box = rows[g, X0], rows[g, Y0], rows[g, X1], rows[g, Y1], rows[g, TOP]
                     row_of[c], M = _extend(row_of[c], box, v, rows, M, START, END)
-            label[p] = c
+            label[p] = base + c
             if c > 0:
                 row_of[c], M = _extend(row_of[c], (x, y, x, y, p), v, rows, M, START, END)
-    return M
+    return M, base + births + 1
 
 
 @kernel
-def _trace(grey, v, top, shift):
+def _trace(grey, v, top, shift, ring):
     """Follow the outer border at level v of the component that has `top` in its highest line.
 
     Returns twice the area of its polygon, and its first place in reading order.
     """
     S, cut = 1 << shift, v << 8  # grey - 1 >= 256 v
-    ring = _ring(S)
     start = 3  # nothing of the component lies above
-    while start < 8 and grey[top + ring[start]] <= cut:
+    while start < 8 and grey[np.uint64(top + ring[start])] <= cut:
         start += 1
     if start == 8:
         return 0, top
     area, first, p, way = 0, top, top, start
     while True:
-        n = p + ring[way]
+        n = p + ring[np.uint64(way)]
         area += (p & (S - 1)) * (n >> shift) - (n & (S - 1)) * (p >> shift)
         first, p = min(first, n), n
-        way = (way + 5) & 7  # clockwise from where it came
-        while grey[p + ring[way]] <= cut:
+        way = (way + 6 + (way & 1)) & 7  # clockwise, after the dark pixel that was seen last
+        while grey[np.uint64(p + ring[np.uint64(way)])] <= cut:
             way = (way + 1) & 7
         if p == top and way == start:
             return abs(area), first
@@ -233,6 +232,7 @@ def _largest(rows, M, grey, shift):
     # area at the row's lowest level (1) or at all its levels (2).
     bound, first, known = np.empty(M, np.int64), np.empty(M, np.int64), np.zeros(M, np.int8)
     n, new, least = 0, 0, 0  # some component has twice the area `least`, here and further down
+    ring = _ring(1 << shift)
     for v in range(255, 0, -1):
         k = 0
         for i in range(n):
@@ -261,14 +261,14 @@ def _largest(rows, M, grey, shift):
             r = active[i]
             low = rows[r, LOW]
             if i > 0 and known[r] == 0 and low < v and bound[r] >= least:
-                bound[r], first[r] = _trace(grey, low, rows[r, TOP], shift)
+                bound[r], first[r] = _trace(grey, low, rows[r, TOP], shift, ring)
                 known[r] = 1
             if bound[r] < least:
                 continue
             if known[r] == 2:
                 own, at = bound[r], first[r]
             else:
-                own, at = _trace(grey, v, rows[r, TOP], shift)
+                own, at = _trace(grey, v, rows[r, TOP], shift, ring)
                 if low == v or (known[r] == 1 and own == bound[r] and at == first[r]):
                     bound[r], first[r], known[r] = own, at, 2
             if own > area or (own == area and at > place):
@@ -287,14 +287,14 @@ def components(score, scale, work):
     """
     H, W = score.shape
     S, grey, label, rows = work.grey.shape[1], work.grey.ravel(), work.label, work.rows
+    base = work.base[0]  # labels of earlier sweeps are less, which spares clearing them
+    if base > LABELS:
+        label[:], base = 0, 1
     n, m = _find_items(score, scale, work)
-    begins, births = _sorted_items(work.bright[:n], grey, work.joins[0], True, work.items)
-    label[:] = -1
-    bright, holes = _sweep(work.items, begins, births, work, work.joins[0], rows, True), 0
-    best = _largest(rows, bright, grey, _shift(S))
-    begins, births = _sorted_items(work.dark[:m], grey, work.joins[1], False, work.items)
-    if births > 0:
-        label[:] = -1
-        label[:S] = label[(H + 1) * S :] = label[::S] = label[W + 1 :: S] = 0
-        holes = _sweep(work.items, begins, births, work, work.joins[1], rows[bright:], False)
-    return bright, holes, best
+    joins, items = work.joins, work.items
+    begins = _sorted_items(work.bright[:n], grey, joins[0], True, items)
+    bright, base = _sweep(items, begins, work, base, joins[0], rows, True)
+    begins = _sorted_items(work.dark[:m], grey, joins[1], False, items)
+    label[:S] = label[(H + 1) * S :] = label[::S] = label[W + 1 :: S] = base
+    holes, work.base[0] = _sweep(items, begins, work, base, joins[1], rows[bright:], False)
+    return bright, holes, _largest(rows, bright, grey, _shift(S))

@@ -55,8 +55,7 @@ def iou_of_rows(rows, bright, best, H, W, truth):
             continue
         iou[i] = value = _best_iou(_box(rows, i, i < bright, H, W), truth)
         for v in range(low, high + 1):
-            if of_all[v] < value:
-                of_all[v] = value
+            of_all[v] = max(of_all[v], value)
     for v in range(256):
         if best[v] >= 0:
             largest[v], of_largest[v] = _box(rows, best[v], True, H, W), iou[best[v]]

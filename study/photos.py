@@ -44,7 +44,7 @@ PARAMS = ROOT / "study" / "params" / "photos.yaml"
 RAW_FOLDERS = ("CUB_200_2011", "oxford-iiit-pet", "BACKGROUND_Google", "scenes")
 POSTHOC = ("gradcam-early", "layercam-early")
 PUBLISHED = {
-    ("main", "background_plus"): (
+    ("main", "background_plus_embedding"): (
         "cub27",
         "Learned from CUB-200-2011 (Wah et al. 2011), which is for research and education only.",
     ),

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from wsol.backbones import build_backbone, timm_networks
 from wsol.datasets.images import ArrayImages
 from wsol.evaluation.predict import predict_split
-from wsol.methods import METHODS, background_plus
+from wsol.methods import METHODS, Batch, background_plus
 from wsol.training.batches import TrainData, epoch_batches, with_features
 from wsol.training.config import Execution, TrainConfig, config_from
 from wsol.training.loop import train
@@ -189,3 +189,52 @@ def test_no_gradient_reaches_the_class_map_through_the_negatives():
     background_plus.foreground_loss(S, S.detach(), A, 1.0, config).backward()
     assert S.grad is not None
     assert A.grad is None
+
+
+@pytest.mark.parametrize("name", [NAME, "small8"])
+def test_the_embedding_is_what_the_pretrained_network_classifies_by(name):
+    backbone = build_backbone(name, "DEFAULT" if name == NAME else None).eval()
+    embedding, channels = backbone.embedding()
+    images = torch.rand(2, 3, 96, 96)
+    with torch.inference_mode():
+        late = backbone(images)[1]
+        expected = late.mean((2, 3))
+        if name == NAME:
+            network = timm.create_model("tf_efficientnet_lite0", output_stride=16).eval()
+            network.load_state_dict(timm_networks.lite0_weights())
+            expected = network.forward_features(images * 2 - 1).mean((2, 3))
+        assert embedding(late).shape == (2, channels)
+        assert torch.allclose(embedding(late), expected, atol=1e-4)
+
+
+def test_a_classifier_of_its_own_changes_logits_and_no_map():
+    images, labels = torch.rand(6, 3, 48, 48), torch.arange(6) % 3
+    batch = Batch(images, labels, torch.rand(4, 3, 48, 48), 0.9)
+    gradients, outputs = {}, {}
+    for kind in background_plus.CLASSIFIERS:
+        torch.manual_seed(0)
+        config = background_plus.Config(classifier=kind)
+        network = background_plus.build(build_backbone("small8"), 3, config)
+        background_plus.losses(network, batch, config)["loss"].backward()
+        gradients[kind] = network.class_head.weight.grad, network.foreground_head[0][0].weight.grad
+        outputs[kind] = network.eval()(images)
+    maps, own = gradients.values()
+    assert all(torch.allclose(a, b) for a, b in zip(maps, own, strict=True))
+    maps, own = outputs.values()
+    assert torch.equal(maps.class_maps, own.class_maps)
+    assert torch.allclose(maps.logits, maps.class_maps.mean((2, 3)))
+    assert not torch.allclose(own.logits, own.class_maps.mean((2, 3)))
+
+
+@pytest.mark.parametrize("freeze", ["all", "none"])
+def test_a_classifier_of_its_own_learns_and_is_read_back(freeze, tmp_path):
+    config = config_of("background_plus", classifier="embedding", epochs=20, freeze=freeze)
+    config = replace(config, learning_rate=0.01 if freeze == "all" else 0.001)
+    network = train(config, data_of(), tmp_path).eval()
+    images = torch.from_numpy(np.stack([data_of().images[i].numpy() for i in range(8)])) / 255
+    with torch.inference_mode():
+        logits = network(images).logits
+        assert torch.equal(load_network(tmp_path / WEIGHTS)[0](images).logits, logits)
+    assert (logits.argmax(1) == data_of().labels).float().mean() >= 0.75  # of noise, 3 classes
+    if freeze == "all":
+        assert (tmp_path / WEIGHTS).stat().st_size < 1e6  # without the installed layer

@@ -34,12 +34,24 @@ def test_the_committed_site_follows_from_the_committed_tables(pages) -> None:
 
 def test_every_number_of_the_headline_links_to_a_notebook(pages) -> None:
     text = pages["reports/index.html"]
-    part = text[text.index("<h2>Result") : text.index("<figure>")]
+    part = text[text.index("<h2>Drawn birds") :].partition("</figure>")[2].partition("<figure>")[0]
     numbers = [c for c in re.findall(r"<td>(.*?)</td>", part) if re.search(r"\d\.\d", c)]
     assert len(numbers) >= 20
     assert all(cell.startswith('<a href="pages/') for cell in numbers)
     errors = pd.read_csv(ROOT / "reports" / "tables" / "localization_error.csv")
     assert part.count("<tr><td>") == len(errors)
+
+
+def test_the_first_table_is_that_of_the_photographs(pages) -> None:
+    text = pages["reports/index.html"]
+    part = text[text.index("<h2>") : text.index("<h2>Drawn birds")]
+    assert "<h2>Photographs</h2>" in part
+    table = pd.read_csv(ROOT / "reports" / "tables" / "photos.csv")
+    table = table[(table["dataset"] == "cub27") & ~table["method"].str.contains(": ")]
+    assert part.count("<tr><td>") == len(table) >= 12
+    cells = re.findall(r'<td><a href="documents/photographs.html">([\d.]+)[^<]*</a></td>', part)
+    for error in table["gt_known_loc_error_mean"]:
+        assert f"{error:.1f}" in cells
 
 
 def test_published_numbers_stand_apart_with_their_sources(pages) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from copy import deepcopy
 from importlib.resources import files
 
 import torch
@@ -147,6 +148,28 @@ class _EarlyBesideLast(nn.Module):
         return (torch.cat([early, self.blocks(early)], dim=1) - self.mean) / self.std
 
 
+class _Lite0Embedding(nn.Module):
+    """From the late features (B, 432, h, w) to the pooled ones (B, 1280) under the ImageNet layer.
+
+    Never trained.
+    """
+
+    def __init__(self, net: nn.Module, late: _EarlyBesideLast) -> None:
+        super().__init__()
+        self.head, self.norm = net.conv_head, net.bn2  # and its ReLU6
+        last = net.conv_head.in_channels
+        self.register_buffer("mean", late.mean[:, -last:].clone())
+        self.register_buffer("std", late.std[:, -last:].clone())
+        self.requires_grad_(False).eval()
+
+    def forward(self, late: Tensor) -> Tensor:
+        last = late[:, -self.std.shape[1] :] * self.std + self.mean
+        return self.norm(self.head(last)).mean(dim=(2, 3))
+
+    def train(self, mode: bool = True) -> "_Lite0Embedding":
+        return super().train(False)
+
+
 def efficientnet_lite0(weights: str | None, large: bool) -> Parts:
     """EfficientNet-Lite0 (Tan, Le, ICML 2019; without squeeze-and-excitation), cut after block 4.
 
@@ -162,4 +185,8 @@ def efficientnet_lite0(weights: str | None, large: bool) -> Parts:
     early = nn.Sequential(net.conv_stem, net.bn1, *net.blocks[:5])
     stride = 8 if large else 16
     late = _EarlyBesideLast(net.blocks)
-    return Parts(early, late, (112, 432), (stride, stride), normalization=HALF)
+    return Parts(
+        *(early, late, (112, 432), (stride, stride)),
+        normalization=HALF,
+        embedding=lambda: (deepcopy(_Lite0Embedding(net, late)), net.conv_head.out_channels),
+    )

@@ -103,7 +103,10 @@ class BackgroundNetwork(CamNetwork):
         self.foreground_head = foreground_head(channels, head, width)
 
     def forward(self, images: Tensor) -> Outputs:
-        early, late = self.backbone(images)
+        return self.heads(*self.backbone(images))
+
+    def heads(self, early: Tensor, late: Tensor) -> Outputs:
+        """Outputs of both heads for both features of the backbone."""
         class_maps = self.class_head(late).float()  # (B, K, h, w)
         foreground = self.foreground_head(early if self.attach == "early" else late).float()
         return Outputs(class_maps.mean(dim=(2, 3)), class_maps, foreground)
@@ -144,12 +147,17 @@ class Step(NamedTuple):
 
 
 def losses(
-    network: nn.Module, batch: Batch, config: Config, teach: Callable | None = None
+    network: nn.Module,
+    batch: Batch,
+    config: Config,
+    teach: Callable | None = None,
+    has_classifier: bool = False,
 ) -> dict[str, Tensor]:
     """Return the total loss and its three parts; both image sets pass through in one batch.
 
     teach : loss of S in place of :func:`foreground_loss`, from S of object images, S of background
         images and A[y], (B, 1, h1, w1), (B', 1, h1, w1) and (B, h, w)
+    has_classifier : the logits are not the means of the class maps, which learn the classes too
     """
     B = len(batch.images)
     step = step_of(batch, config)
@@ -165,6 +173,9 @@ def losses(
         "foreground_loss": taught,
         "mask_loss": mask_loss(A, mask, config),
     }
+    if has_classifier:
+        logits = outputs.class_maps[:B].mean(dim=(2, 3))
+        parts["class_loss"] = parts["class_loss"] + mixed_class_loss(logits, step)
     total = (
         config.class_weight * parts["class_loss"]
         + config.foreground_weight * parts["foreground_loss"]

@@ -12,6 +12,10 @@ loss, ramped in once both maps mean something:
 "Lowest" is by S alone, or by the sum of S and A[y], each standardized over the image
 (``agreement``); the choice of locations carries no gradient. This is self-training, not in the
 paper. With b = 0 no background image is used, which is the control of the method.
+
+Maps that cover the whole object and a classifier want different features. With the classifier
+``embedding`` the logits are those of a linear layer on the features that the pretrained network
+classifies by, and the means of the class maps learn the classes beside it.
 """
 
 from dataclasses import dataclass
@@ -24,9 +28,11 @@ from torch.nn import functional as F
 from wsol.backbones import Backbone
 from wsol.methods import background
 from wsol.methods.background import BackgroundNetwork
-from wsol.methods.base import Batch, check_choices, check_range, mean_over_all
+from wsol.methods.base import Batch, Outputs, check_choices, check_range, mean_over_all
 
 USES_BACKGROUND = True
+
+CLASSIFIERS = ("maps", "embedding")
 
 
 @dataclass(frozen=True)
@@ -41,28 +47,46 @@ class Config(background.Config):
     negative_share: float = 0.4  # q, of the locations of an object image
     negative_score: str = "agreement"  # or "foreground": what the lowest locations are lowest in
     negative_weight: float = 0.5  # n
+    classifier: str = "maps"  # or "embedding": what the logits are made of
     negative_ramp: float = 0.3  # share of the training over which r(t) grows from 0 to 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choices(self, negative_score=("agreement", "foreground"))
+        check_choices(self, negative_score=("agreement", "foreground"), classifier=CLASSIFIERS)
         check_range(self, "background_weight", "negative_weight", low=0)
         check_range(self, "negative_share", low=0, high=1, ends="()")
         check_range(self, "negative_ramp", low=0, high=1)
         check_range(self, "foreground_width", low=0)
 
 
-def build(backbone: Backbone, num_classes: int, config: Config) -> BackgroundNetwork:
-    """Put both heads on a backbone."""
-    return BackgroundNetwork(
-        backbone, num_classes, config.attach, config.head, config.foreground_width
-    )
+class BackgroundPlusNetwork(BackgroundNetwork):
+    """The network of the background method, with a classifier of its own if asked for."""
+
+    def __init__(self, backbone: Backbone, num_classes: int, config: Config) -> None:
+        super().__init__(backbone, num_classes, config.attach, config.head, config.foreground_width)
+        self.classifier = None
+        if config.classifier == "embedding":
+            embedding, channels = backbone.embedding()
+            norm = nn.BatchNorm1d(channels, affine=False)
+            self.classifier = nn.Sequential(embedding, norm, nn.Linear(channels, num_classes))
+
+    def heads(self, early: Tensor, late: Tensor) -> Outputs:
+        """Outputs of all heads; the logits (B, K) are the classifier's where there is one."""
+        outputs = super().heads(early, late)
+        if self.classifier is None:
+            return outputs
+        return outputs._replace(logits=self.classifier(late).float())
+
+
+def build(backbone: Backbone, num_classes: int, config: Config) -> BackgroundPlusNetwork:
+    """Put the heads on a backbone."""
+    return BackgroundPlusNetwork(backbone, num_classes, config)
 
 
 def losses(network: nn.Module, batch: Batch, config: Config) -> dict[str, Tensor]:
     """Those of the background method, with the negatives in the foreground loss."""
     teach = partial(foreground_loss, progress=batch.progress, config=config)
-    return background.losses(network, batch, config, teach)
+    return background.losses(network, batch, config, teach, config.classifier == "embedding")
 
 
 def foreground_loss(

@@ -30,6 +30,7 @@ EXECUTED = ("reports/pages", "reports/study_pages")  # folders of their pages
 LARGE = 300_000  # base64 characters of a PNG, above which a page has it as JPEG
 REFERENCES = ("Constant box", "Centre Gaussian", "Colour-distance saliency", "5x5 patch classifier")
 ERRORS = ("top1_loc_error", "top5_loc_error", "gt_known_loc_error")
+PHOTOGRAPHS = ("gt_known_loc_error", "top1_loc_error", "cls_error", "maxboxacc_v2")
 QUOTED = {"method": "Method", "venue": "Published at", "backbone": "Backbone"}  # column, header
 QUOTED |= {error: HEADERS[error] for error in ERRORS} | {"read_from": "Read from"}
 
@@ -180,6 +181,19 @@ def _headline(reports: Path) -> list[dict[str, dict]]:
     return rows
 
 
+def _photographs(reports: Path) -> list[dict[str, dict]]:
+    """The class maps of the study on photographs, as rows of the front page."""
+    table = pd.read_csv(reports / "tables" / "photos.csv").fillna({"backbone": ""})
+    table = table[(table["dataset"] == "cub27") & ~table["method"].str.contains(": ")]
+    text = readable(table).sort_values(HEADERS["gt_known_loc_error"], key=lambda t: t.map(_number))
+    columns = ["Method", "Seeds", *(HEADERS[name] for name in PHOTOGRAPHS)]
+    return [_cells(row, "documents/photographs.html") for row in text[columns].to_dict("records")]
+
+
+def _number(text: str) -> float:
+    return float(text.partition(" ")[0])
+
+
 def _quoted(reports: Path) -> list[tuple[str, list[dict[str, dict]]]]:
     table = pd.read_csv(reports / "published" / "localization_error.csv", dtype=str).fillna("-")
     groups = table.rename(columns=QUOTED).groupby("dataset", sort=False)[[*QUOTED.values()]]
@@ -224,6 +238,7 @@ def write_site(root: Path) -> list[Path]:
         title="Weakly supervised localization with background images",
         foot="wsol.report.pages",
         headline=_headline(reports),
+        photographs=_photographs(reports),
         figures=[path.relative_to(reports).as_posix() for path in reports.glob("figures/*.png")],
         open_choices=Markup(relink(choices, "docs", "reports", documents)),
         quoted=_quoted(reports),

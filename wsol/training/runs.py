@@ -153,7 +153,9 @@ def _installed(network: nn.Module, config: TrainConfig) -> dict[str, Tensor]:
     """The frozen tensors that come with an installed package, by name: no run holds them."""
     if config.weights != "DEFAULT" or not config.backbone.startswith("efficientnet-lite0"):
         return {}
-    frozen = {id(t) for m in network.backbone.frozen for t in m.state_dict(keep_vars=True).values()}
+    modules = network.backbone.frozen
+    modules = (*modules, *network.backbone.embeddings) if modules else ()
+    frozen = {id(t) for m in modules for t in m.state_dict(keep_vars=True).values()}
     return {k: v for k, v in network.state_dict(keep_vars=True).items() if id(v) in frozen}
 
 

@@ -1183,6 +1183,7 @@ def test_overlays_and_texts_that_somebody_changed_stay(root, tmp_path, folder, w
     options = dict(overlays=True, yolo=True, tau=0.5)
     for _ in range(2):  # what nobody changed is replaced
         localize_to_folder([root], RUN, tmp_path / "out", **options)
+        (tmp_path / "out" / folder / ".DS_Store").write_text("of a system")
     file = sorted((tmp_path / "out" / folder).rglob("*.*"))[-1]
     file = file.with_name("mine.txt") if what == "added" else file
     file.write_text("mine")

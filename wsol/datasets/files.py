@@ -162,7 +162,8 @@ def is_unchanged(folder: Path) -> bool:
 
 
 def _contents(folder: Path) -> str:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MADE)
+    # Hidden files are a system's, such as .DS_Store.
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
     digests = (hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
     names = (path.relative_to(folder).as_posix() for path in files)
     return "".join(f"{digest}  {name}\n" for digest, name in zip(digests, names, strict=True))

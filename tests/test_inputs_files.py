@@ -1239,3 +1239,14 @@ def test_masks_of_a_folder_are_read_while_it_is_prepared(root: Path, tmp_path: P
     errors = errors_of(read_folder, root, masks=tmp_path / "masks")
     assert len(errors) == len(NAMES)
     assert "has the levels 1, 2: write 0 and 255" in errors[0]
+
+
+@pytest.mark.parametrize("name", ["backbone", "method", "schedule"])
+def test_a_damaged_configuration_in_weights_is_named(tmp_path: Path, name: str) -> None:
+    content = (FOLDER / RUN / WEIGHTS).read_bytes()
+    key = f'\\"{name}\\": \\"'.encode()
+    at = content.index(key) + len(key)
+    damaged = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+    (tmp_path / WEIGHTS).write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"weights\.safetensors is damaged or of another version"):
+        load_network(tmp_path / WEIGHTS)

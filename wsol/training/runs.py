@@ -109,15 +109,15 @@ def load_network(
         raise ValueError(f"{weights} {reason}") from error
     except (SafetensorError, ValueError) as error:
         raise ValueError(damage(weights, error)) from error
-    try:
-        config = TrainConfig(**settings)
-    except TypeError as error:
-        raise ValueError(f"{weights} is of another version of wsol: {error}") from error
     if index is not None:
         check_classes(weights, num_classes, index)
     whole = any(name.startswith("backbone.early.") for name in state)
-    built = replace(config, weights=None) if whole else config
-    network = build_network(built, num_classes)
+    try:
+        config = TrainConfig(**settings)
+        built = replace(config, weights=None) if whole else config
+        network = build_network(built, num_classes)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{weights} is damaged or of another version of wsol: {error}") from error
     name = f"{config.method} with {num_classes} classes"
     load_state(network, _installed(network, built) | state, weights, name)
     return network.eval(), config

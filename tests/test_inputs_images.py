@@ -379,3 +379,14 @@ def test_masks_of_16_bits_have_levels_and_no_grey(levels, expected, tmp_path):
 def test_tensors_of_bfloat16_are_images():
     image = torch.rand(3, 8, 9).bfloat16()
     assert read_image(image).shape == (8, 9, 3)
+
+
+def test_a_tiff_whose_offset_is_a_fraction_is_refused(tmp_path):
+    path = tmp_path / "image.tif"
+    Image.new("RGB", (9, 7)).save(path)
+    content = bytearray(path.read_bytes())
+    entry = content.index((273).to_bytes(2, "little"))  # StripOffsets
+    content[entry + 2] = 5  # of the type RATIONAL
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"image does not decode: .*image\.tif"):
+        load_image(path, 8)

@@ -12,6 +12,9 @@ from typing import IO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+# What Pillow raises for damaged files.
+UNDECODABLE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError)
+UNDECODABLE += (Image.DecompressionBombError,)
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
@@ -60,7 +63,7 @@ def decoded(path: str | Path | IO[bytes]) -> Iterator[Image.Image]:
             yield image
     except FileNotFoundError as error:
         raise ValueError(f"missing image {path}") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNDECODABLE as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"image does not decode: {path} ({reason})") from error
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from wsol.datasets.backgrounds import web
 from wsol.datasets.backgrounds.build import build_background_set
-from wsol.datasets.backgrounds.manifest import file_sha256, read_background_set
+from wsol.datasets.backgrounds.manifest import read_background_set
 from wsol.datasets.backgrounds.web import (
     Limits,
     Refused,
@@ -32,7 +32,7 @@ from wsol.datasets.backgrounds.web import (
     resolve,
 )
 from wsol.datasets.checks import DatasetError
-from wsol.datasets.files import PARTIAL
+from wsol.datasets.files import PARTIAL, file_sha256
 
 LOOPBACK = ("127.0.0.0/8",)
 LIMITS = Limits(

@@ -43,9 +43,9 @@ class Backbone(nn.Module):
         self.after = nn.Identity()  # on the late features; never frozen
         self.early_channels, self.late_channels = parts.channels
         self.early_stride, self.late_stride = parts.strides
-        self.as_map, self._embedding = parts.as_map, parts.embedding
+        self.as_map = parts.as_map
         self.frozen: tuple[nn.Module, ...] = ()
-        self.embeddings: list[nn.Module] = []  # not registered: they belong to a head
+        self.pretrained_embedding = parts.embedding  # not registered: it belongs to a head
         self._fast = {id(p) for module in parts.fast for p in module.parameters()}
         for key, values in zip(("mean", "std"), parts.normalization, strict=True):
             self.register_buffer(key, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
@@ -87,10 +87,8 @@ class Backbone(nn.Module):
 
     def embedding(self) -> tuple[nn.Module, int]:
         """From late features to those (B, C) that the pretrained network classifies by, and C."""
-        if self._embedding:
-            module, channels = self._embedding()
-            self.embeddings.append(module)
-            return module, channels
+        if self.pretrained_embedding is not None:
+            return self.pretrained_embedding
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), self.late_channels
 
     def slow_parameters(self) -> list[nn.Parameter]:

@@ -23,8 +23,8 @@ class Parts:
     fast : modules that the published recipes train at the rate of new layers
     as_map : from the output of a part to its map (B, C, h, w)
     normalization : mean and standard deviation of RGB that the pretrained weights expect
-    embedding : makes the module from late features to those (B, C) that the pretrained network
-        classifies by, and C; by default the late features are averaged
+    embedding : the module from late features to those (B, C) that the pretrained network classifies
+        by, and C; by default the late features are averaged
     """
 
     early: nn.Module
@@ -34,7 +34,7 @@ class Parts:
     fast: list[nn.Module] = field(default_factory=list)
     as_map: Callable[..., Tensor] = lambda features: features
     normalization: tuple = IMAGENET
-    embedding: Callable[[], tuple[nn.Module, int]] | None = None
+    embedding: tuple[nn.Module, int] | None = None
 
 
 def damage(path: str | Path, error: BaseException | str = "") -> str:

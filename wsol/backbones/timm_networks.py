@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from copy import deepcopy
 from importlib.resources import files
 
 import torch
@@ -185,8 +184,6 @@ def efficientnet_lite0(weights: str | None, large: bool) -> Parts:
     early = nn.Sequential(net.conv_stem, net.bn1, *net.blocks[:5])
     stride = 8 if large else 16
     late = _EarlyBesideLast(net.blocks)
-    return Parts(
-        *(early, late, (112, 432), (stride, stride)),
-        normalization=HALF,
-        embedding=lambda: (deepcopy(_Lite0Embedding(net, late)), net.conv_head.out_channels),
-    )
+    embedding = _Lite0Embedding(net, late), net.conv_head.out_channels
+    parts = early, late, (112, 432), (stride, stride)
+    return Parts(*parts, normalization=HALF, embedding=embedding)

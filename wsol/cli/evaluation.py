@@ -54,8 +54,8 @@ def evaluate(
     from wsol.training import WEIGHTS
 
     is_run = (target / WEIGHTS).is_file()
-    kind = "a shard" if options["shard"] else "score maps"
-    kind = "a run" if is_run else "joined shards" if options["join"] else kind
+    part = "joined shards" if options["join"] else "a shard" if options["shard"] else ""
+    kind = "a run" if is_run else part or "score maps"
     for option in context.command.params:
         if option.name in IGNORED[kind].split() and is_given(context, option.name):
             raise ValueError(f"{option.opts[0]} has no meaning for {kind}")

@@ -151,6 +151,11 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
         table.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
 
 
+def file_sha256(path: str | Path) -> str:
+    """Hexadecimal sha256 of a file's bytes."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
 def is_made(folder: Path) -> bool:
     """Whether a folder has the marker `MADE`."""
     return (folder / MADE).is_file()
@@ -164,9 +169,7 @@ def is_unchanged(folder: Path) -> bool:
 def _contents(folder: Path) -> str:
     # Hidden files are a system's, such as .DS_Store.
     files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
-    digests = (hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
-    names = (path.relative_to(folder).as_posix() for path in files)
-    return "".join(f"{digest}  {name}\n" for digest, name in zip(digests, names, strict=True))
+    return "".join(f"{file_sha256(p)}  {p.relative_to(folder).as_posix()}\n" for p in files)
 
 
 def check_replaceable(folder: Path, ours: Callable[[Path], bool] = is_made) -> None:

@@ -12,9 +12,10 @@ from typing import IO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-# What Pillow raises for damaged files.
-UNDECODABLE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError)
-UNDECODABLE += (Image.DecompressionBombError,)
+UNDECODABLE = (  # what Pillow raises for damaged files
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError),
+    Image.DecompressionBombError,
+)
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 

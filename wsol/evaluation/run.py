@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wsol.datasets.backgrounds.manifest import read_background_set
+from wsol.datasets.files import file_sha256
 from wsol.datasets.images import load_split
 from wsol.datasets.index import TEST, TRAIN_FULLSUP, rows_of
 from wsol.evaluation.localize import localize
@@ -24,7 +25,7 @@ from wsol.evaluation.predict import predict, predict_split, read_out_map, read_o
 from wsol.evaluation.table import LocalizationTable
 from wsol.methods import get_method
 from wsol.training.config import Execution, TrainConfig
-from wsol.training.runs import digest_of, load_network
+from wsol.training.runs import load_network
 
 PROTOCOL = "choe2020"
 WEIGHTS_SHA256 = "weights_sha256"  # what tables and settings call the weights that they belong to
@@ -149,7 +150,7 @@ def about_run(
         n_background = len(read_background_set(Path(root) / "background"))
     about = {"method": config.method, "backbone": config.backbone, "seed": str(config.seed)}
     about |= {"n_background": str(n_background), "protocol": PROTOCOL}
-    return about | {WEIGHTS_SHA256: digest_of(weights)}
+    return about | {WEIGHTS_SHA256: file_sha256(weights)}
 
 
 def _choose(tried: Mapping[tuple, LocalizationTable]) -> pd.DataFrame:

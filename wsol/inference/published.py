@@ -12,7 +12,7 @@ import re
 import shutil
 from pathlib import Path
 
-from wsol.datasets.files import write_text, written_whole
+from wsol.datasets.files import file_sha256, write_text, written_whole
 from wsol.datasets.index import TRAIN_FULLSUP
 from wsol.evaluation.metrics import choose_tau, cls_error, localization_errors
 from wsol.evaluation.run import WEIGHTS_SHA256
@@ -23,7 +23,6 @@ from wsol.report.format import rounded
 from wsol.report.names import METHODS
 from wsol.report.tables import read_pair
 from wsol.training import WEIGHTS
-from wsol.training.runs import digest_of
 
 ERRORS = {
     "GT-known localization": "gt_known_loc_error",
@@ -61,7 +60,7 @@ def publish(
     if "class" not in kinds:
         raise FileNotFoundError(f"{evaluation} has no tables of the class map of {key}")
     pairs = {kind: read_pair(evaluation, f"{key}-{kind}") for kind in kinds}
-    digest = digest_of(run / WEIGHTS)
+    digest = file_sha256(run / WEIGHTS)
     for kind, pair in pairs.items():
         for table in pair:
             path = evaluation / f"{key}-{kind}-{table.meta['split']}.npz"

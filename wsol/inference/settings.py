@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from wsol.datasets.files import read_json
+from wsol.datasets.files import file_sha256, read_json
 from wsol.datasets.index import INDEX, TRAIN_FULLSUP, index_table, read_index
 from wsol.evaluation.metrics import choose_tau
 from wsol.evaluation.predict import READ_OUTS, run_network
@@ -16,7 +16,7 @@ from wsol.evaluation.run import WEIGHTS_SHA256
 from wsol.evaluation.table import LocalizationTable
 from wsol.training import WEIGHTS
 from wsol.training.config import TrainConfig
-from wsol.training.runs import check_classes, digest_of, load_network
+from wsol.training.runs import check_classes, load_network
 
 KINDS = ("class", "foreground", "product")
 FOLDER = Path(__file__).parents[1] / "published"  # runs that come with the package
@@ -76,7 +76,7 @@ def check_weights(path: Path, measured: str | None, run: Path, digest: str = "")
     Names bind nothing: another run may have the same, and a training may be repeated. `digest` is
     that of the weights, where it is known.
     """
-    if measured != (digest or digest_of(run / WEIGHTS)):
+    if measured != (digest or file_sha256(run / WEIGHTS)):
         raise ValueError(
             f"{path} does not belong to {run / WEIGHTS}, whose sha256 is not the one in it: "
             "evaluate this run (`wsol evaluate`), or give tau yourself"

@@ -185,13 +185,9 @@ def _photographs(reports: Path) -> list[dict[str, dict]]:
     """The class maps of the study on photographs, as rows of the front page."""
     table = pd.read_csv(reports / "tables" / "photos.csv").fillna({"backbone": ""})
     table = table[(table["dataset"] == "cub27") & ~table["method"].str.contains(": ")]
-    text = readable(table).sort_values(HEADERS["gt_known_loc_error"], key=lambda t: t.map(_number))
+    text = readable(table.sort_values("gt_known_loc_error_mean", kind="stable"))
     columns = ["Method", "Seeds", *(HEADERS[name] for name in PHOTOGRAPHS)]
     return [_cells(row, "documents/photographs.html") for row in text[columns].to_dict("records")]
-
-
-def _number(text: str) -> float:
-    return float(text.partition(" ")[0])
 
 
 def _quoted(reports: Path) -> list[tuple[str, list[dict[str, dict]]]]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from wsol import project_root
-from wsol.datasets.files import check_writable, locked
+from wsol.datasets.files import check_writable, file_sha256, locked
 from wsol.datasets.progress import ProgressBar
 from wsol.methods import Batch, get_method
 from wsol.training import WEIGHTS
@@ -124,7 +124,7 @@ def state_path(
     if resume_dir is None:
         return None
     own = config.weights if config.weights and Path(config.weights).is_file() else None
-    weights = hashlib.sha256(Path(own).read_bytes()).hexdigest() if own else ""
+    weights = file_sha256(own) if own else ""
     parts = (config.digest(), data.digest(), code_digest(), weights, execution.precision)
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     return Path(resume_dir) / f"{digest}.pt"

@@ -144,17 +144,13 @@ def check_classes(weights: str | Path, num_classes: int, index: pd.DataFrame) ->
     return [learned.get(label, str(label)) for label in range(num_classes)]
 
 
-def digest_of(weights: str | Path) -> str:
-    """sha256 of a weights file, which binds what was measured to it."""
-    return hashlib.sha256(Path(weights).read_bytes()).hexdigest()
-
-
 def _installed(network: nn.Module, config: TrainConfig) -> dict[str, Tensor]:
     """The frozen tensors that come with an installed package, by name: no run holds them."""
     if config.weights != "DEFAULT" or not config.backbone.startswith("efficientnet-lite0"):
         return {}
-    modules = network.backbone.frozen
-    modules = (*modules, *network.backbone.embeddings) if modules else ()
+    modules, embedding = network.backbone.frozen, network.backbone.pretrained_embedding
+    if modules and embedding is not None:
+        modules = (*modules, embedding[0])
     frozen = {id(t) for m in modules for t in m.state_dict(keep_vars=True).values()}
     return {k: v for k, v in network.state_dict(keep_vars=True).items() if id(v) in frozen}
 

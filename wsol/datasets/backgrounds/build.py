@@ -28,13 +28,12 @@ from wsol.datasets.backgrounds.manifest import (
     MANIFEST,
     decide,
     earlier_extras,
-    file_sha256,
     read_manifest,
     read_table,
     write_rows,
 )
 from wsol.datasets.checks import OUTSIDE, DatasetError, raise_errors
-from wsol.datasets.files import MADE, read_csv, written_folder
+from wsol.datasets.files import MADE, file_sha256, read_csv, written_folder
 from wsol.datasets.image_files import list_images
 from wsol.datasets.index import INDEX, read_index
 
@@ -68,9 +67,8 @@ def from_folder(folder: str | Path, source: str, licence: str, below: str = "") 
         raise ValueError("the manifest needs a source and a licence of every image")
     images = list_images(folder)
     if not images:
-        raise DatasetError(
-            [f"{folder}: {'no image in it' if folder.is_dir() else 'missing folder'}"]
-        )
+        reason = "no image in it" if folder.is_dir() else "missing folder"
+        raise DatasetError([f"{folder}: {reason}"])
     files = [(Path(below) / path.relative_to(folder)).as_posix() for path in images]
     return [Candidate(*pair, source, licence) for pair in zip(images, files, strict=True)]
 

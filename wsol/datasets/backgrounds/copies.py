@@ -24,8 +24,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from wsol.datasets.backgrounds.manifest import file_sha256
 from wsol.datasets.checks import raise_errors
+from wsol.datasets.files import file_sha256
 from wsol.datasets.image_files import decoded
 from wsol.datasets.memo import map_files
 

@@ -17,7 +17,6 @@ and, once somebody has looked at them (a missing column is the same as an empty 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,7 +24,7 @@ import pandas as pd
 from torch import Tensor
 
 from wsol.datasets.checks import OUTSIDE, DatasetError, raise_errors, report
-from wsol.datasets.files import read_csv, write_table
+from wsol.datasets.files import file_sha256, read_csv, write_table
 from wsol.datasets.image_files import list_images
 from wsol.datasets.images import load_images
 
@@ -37,11 +36,6 @@ DECISIONS = ("", "keep", "drop")
 
 def _image_names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in list_images(folder))
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_rows(folder: Path, table: pd.DataFrame) -> Path:

@@ -27,9 +27,9 @@ from PIL import Image
 from urllib3.util.retry import Retry
 
 from wsol.datasets.backgrounds.build import Candidate
-from wsol.datasets.backgrounds.manifest import file_sha256
 from wsol.datasets.checks import DatasetError, raise_errors
-from wsol.datasets.files import PARTIAL, read_csv, write_table, written_whole
+from wsol.datasets.files import PARTIAL, file_sha256, read_csv, write_table, written_whole
+from wsol.datasets.image_files import UNDECODABLE
 from wsol.datasets.memo import MEMO, Memo, State
 
 CHUNK = 1 << 16  # bytes read at a time
@@ -244,7 +244,9 @@ def check_image(data: bytes, limits: Limits) -> str:
                 raise Refused(f"{width} x {height} pixels are too few")
             image.load()
             return SUFFIX_OF[image.format]
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except Refused:
+        raise
+    except UNDECODABLE as error:
         known = ", ".join(SUFFIX_OF)
         raise Refused(f"no image that decodes ({known}): {type(error).__name__}") from error
 

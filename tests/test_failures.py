@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsol.evaluation.boxes import box_iou
-from wsol.evaluation.failures import REASONS, box_failure, failure_reasons, failure_shares
+from wsol.evaluation.failures import REASONS, failure_reasons, failure_shares
 
 OBJECT = (10, 10, 29, 29)  # 20 x 20 pixels
 
@@ -52,12 +52,12 @@ def by_pixels(predicted, truth) -> str:
     ],
 )
 def test_drawn_boxes_have_the_reason_that_one_sees(predicted, truth, reason):
-    assert box_failure(predicted, truth) == reason
+    assert failure_reasons([predicted], [truth]) == reason
 
 
 @given(box(), st.lists(box(), min_size=1, max_size=4))
 def test_the_reason_is_that_of_counting_pixels(predicted, truth):
-    assert box_failure(predicted, truth) == by_pixels(predicted, truth)
+    assert failure_reasons([predicted], [truth]) == by_pixels(predicted, truth)
 
 
 IMAGES = st.lists(

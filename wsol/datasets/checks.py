@@ -177,10 +177,11 @@ def _is_empty(boxes: pd.DataFrame) -> pd.Series:
     return (boxes["x1"] <= boxes["x0"]) | (boxes["y1"] <= boxes["y0"])
 
 
-def box_texts(boxes: pd.DataFrame, key: str) -> pd.Series:
+def box_texts(boxes: pd.DataFrame, key: str) -> dict[str, str]:
     """The text of all boxes of each key, in their order, as in the index table."""
-    texts = [format_boxes([box]) for box in boxes[CORNERS].to_numpy()]
-    return boxes.assign(text=texts).groupby(key, sort=False)["text"].agg(";".join)
+    of_key = boxes.groupby(key, sort=False).indices
+    corners = boxes[CORNERS].to_numpy()
+    return {name: format_boxes(corners[rows]) for name, rows in of_key.items()}
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,8 @@ def box_areas(boxes: ArrayLike, plus: float = 1) -> NDArray:
 
 
 def box_overlap(boxes: ArrayLike, others: ArrayLike, plus: float = 1) -> NDArray:
-    """Areas (M, G) that boxes (M, 4) share with others (G, 4)."""
-    a, b = _wide(boxes)[:, None], _wide(others)[None]
+    """Areas (...) that boxes (..., 4) share with others, which broadcast."""
+    a, b = _wide(boxes), _wide(others)
     near, far = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
     return box_areas(np.concatenate([near, far], axis=-1), plus)
 
@@ -81,7 +81,7 @@ def box_iou(boxes: ArrayLike, others: ArrayLike, plus: float = 1) -> Floats:
     plus : 1 where both corners belong to a box, as in the reference code; 0 where the far one does
         not
     """
-    overlap = box_overlap(boxes, others, plus)
+    overlap = box_overlap(_wide(boxes)[:, None], _wide(others)[None], plus)
     union = box_areas(boxes, plus)[:, None] + box_areas(others, plus)[None] - overlap
     return np.divide(overlap, union, out=np.zeros(overlap.shape), where=union > 0)
 

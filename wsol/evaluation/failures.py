@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from wsol.evaluation.boxes import box_areas, box_iou, box_overlap
+from wsol.evaluation.boxes import box_areas, box_overlap
 from wsol.evaluation.metrics import DELTA
 
 RIGHT, WRONG_CLASS, ELSEWHERE = "right", "wrong class", "elsewhere"
@@ -35,27 +35,6 @@ REASONS = (RIGHT, WRONG_CLASS, MULTIPLE, TOO_SMALL, TOO_LARGE, ELSEWHERE)
 OF_SEVERAL = 0.3  # share of an object's area above which it counts among several
 OF_BOX = 0.5  # share of the box's area above which the box is on the object
 OF_OBJECT = 0.7  # share of the object's area from which the box covers it
-
-
-def box_failure(box: ArrayLike, truth: ArrayLike) -> str:
-    """What is wrong with one box (4,) for the ground truth (G, 4), or that it is right.
-
-    Integer boxes x0, y0, x1, y1 in the same frame. Raises ValueError where G = 0.
-    """
-    box, truth = np.asarray(box, np.int64), np.asarray(truth, np.int64).reshape(-1, 4)
-    if len(truth) == 0:
-        raise ValueError("an image without ground-truth box is neither right nor wrong")
-    shared = box_overlap(box[None], truth)[0]
-    of_box, of_object = shared / box_areas(box), shared / box_areas(truth)
-    iou = box_iou(box[None], truth)[0]
-    best = iou.argmax()
-    if iou[best] >= DELTA:
-        return RIGHT
-    if (of_object > OF_SEVERAL).sum() > 1:
-        return MULTIPLE
-    if of_box[best] > OF_BOX:
-        return TOO_SMALL
-    return TOO_LARGE if of_object[best] >= OF_OBJECT else ELSEWHERE
 
 
 def failure_reasons(
@@ -75,8 +54,25 @@ def failure_reasons(
         raise ValueError(f"{len(boxes)} boxes, {len(truth)} ground truths, {len(ranks)} ranks")
     if (ranks < 0).any():
         raise ValueError("the rank of a label is unknown: leave the ranks out for GT-known")
-    reasons = [box_failure(box, gt) for box, gt in zip(boxes, truth, strict=True)]
-    return np.where(ranks > 0, WRONG_CLASS, np.array(reasons, dtype=np.str_))
+    counts = np.array([len(one) for one in truth], dtype=np.int64)
+    if not counts.all():
+        raise ValueError("an image without ground-truth box is neither right nor wrong")
+    if not len(boxes):
+        return np.array([], dtype=np.str_)
+    image, start = np.repeat(np.arange(len(boxes)), counts), np.cumsum(counts) - counts
+    objects, predicted = np.concatenate([*truth]), boxes[image]  # (sum of G, 4), a row an object
+    shared, area, own = box_overlap(predicted, objects), box_areas(predicted), box_areas(objects)
+    of_box, of_object, iou = shared / area, shared / own, shared / (area + own - shared)
+    best = np.lexsort((-iou, image))[start]  # of each image the first object of highest IoU
+    several = np.add.reduceat(of_object > OF_SEVERAL, start, dtype=np.int64) > 1
+    holds = {
+        WRONG_CLASS: ranks > 0,
+        RIGHT: iou[best] >= DELTA,
+        MULTIPLE: several,
+        TOO_SMALL: of_box[best] > OF_BOX,
+        TOO_LARGE: of_object[best] >= OF_OBJECT,
+    }
+    return np.select([*holds.values()], [*holds], ELSEWHERE)
 
 
 def failure_shares(

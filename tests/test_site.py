@@ -35,7 +35,7 @@ def test_the_committed_site_follows_from_the_committed_tables(pages) -> None:
 def test_every_number_of_the_headline_links_to_a_notebook(pages) -> None:
     text = pages["reports/index.html"]
     part = text[text.index("<h2>Drawn birds") :].partition("</figure>")[2].partition("<figure>")[0]
-    numbers = [c for c in re.findall(r"<td>(.*?)</td>", part) if re.search(r"\d\.\d", c)]
+    numbers = [c for c in re.findall(r"<td[^>]*>(.*?)</td>", part) if re.search(r"\d\.\d", c)]
     assert len(numbers) >= 20
     assert all(cell.startswith('<a href="pages/') for cell in numbers)
     errors = pd.read_csv(ROOT / "reports" / "tables" / "localization_error.csv")
@@ -49,7 +49,7 @@ def test_the_first_table_is_that_of_the_photographs(pages) -> None:
     table = pd.read_csv(ROOT / "reports" / "tables" / "photos.csv")
     table = table[(table["dataset"] == "cub27") & ~table["method"].str.contains(": ")]
     assert part.count("<tr><td>") == len(table) >= 12
-    cells = re.findall(r'<td><a href="documents/photographs.html">([\d.]+)[^<]*</a></td>', part)
+    cells = re.findall(r'<td[^>]*><a href="documents/photographs.html">([\d.]+)[^<]*</a></td>', part)
     for error in table["gt_known_loc_error_mean"]:
         assert f"{error:.1f}" in cells
 
@@ -74,7 +74,17 @@ def test_text_of_tables_is_escaped(tmp_path) -> None:
     quoted.to_csv(file, index=False)
     text = write_site(tmp_path)[0].read_text("utf-8")
     assert "<td>&lt;script&gt;&amp;</td>" in text
-    assert "<script" not in text
+    assert "<script>&" not in text
+
+
+def test_tables_can_be_sorted_by_their_numbers(pages) -> None:
+    text = pages["reports/index.html"]
+    assert text.count("<script>") == 1
+    assert text.count('<table class="sortable') == text.count("<table")
+    row = re.search(r"<tr><td>(?:<a [^>]*>)?CAM.*?</tr>", text)[0]
+    cells = re.findall(r'<td data-sort="([\d.]*)">(?:<a [^>]*>)?([^<]*)', row)
+    assert len(cells) >= 3
+    assert all(shown.startswith(f"{number} ±") or shown == "-" for number, shown in cells)
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "reports").rglob("*.html")), ids=lambda p: p.stem)

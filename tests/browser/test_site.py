@@ -124,3 +124,16 @@ class TestPage:
 
     def test_fits_a_laptop_and_a_telephone(self, file: Path, visits: dict[Path, Visit]) -> None:
         assert {w: px for w, px in visits[file].overflow.items() if px > 0} == {}
+
+
+def test_a_click_on_a_column_sorts_by_its_numbers(page: Page) -> None:
+    page.goto((REPORTS / "index.html").as_uri())
+    table = page.locator("table").first
+    header = table.locator("th", has_text="Classification")
+    for pick in (min, max):
+        header.click()
+        page.wait_for_timeout(50)
+        texts = table.locator("tbody td:nth-child(5)").all_inner_texts()
+        numbers = [float(text.partition(" ")[0]) for text in texts if text != "-"]
+        assert texts[len(numbers) :] == ["-"] * (len(texts) - len(numbers))
+        assert numbers[0] == pick(numbers)

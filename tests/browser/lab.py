@@ -21,7 +21,7 @@ from pathlib import Path
 import nbformat
 from playwright.sync_api import Page, Playwright, Response
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 OUT = ROOT / "runs" / "browser"  # images, and the copies of the notebooks that are run
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 NO_CHROMIUM = (

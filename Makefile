@@ -3,6 +3,7 @@
 #                  where it was stopped)
 # make photos      install, then the study on photographs, from the archives that are below data/raw
 #                  (hours; goes on where it was stopped)
+# make paper       tables (LaTeX) and figures (PDF) of what is there, into runs/paper; after the above
 # make test        install, then the tests, notebooks included
 # make check       install, then ruff (rules and format) and mypy; seconds, changes nothing
 # make docs        install, then pages of the functions and their docstrings: build/docs
@@ -29,7 +30,7 @@ STAMP := .venv/wsol-installed
 WITH_VENV := PATH="$$PWD/.venv/bin:$$PATH" JUPYTER_PREFER_ENV_PATH=1
 UV := $(VENV_PYTHON) -m uv --quiet pip
 
-.PHONY: reproduce study photos test test-browser check docs site bench lab lock clean distclean setup
+.PHONY: reproduce study photos paper test test-browser check docs site bench lab lock clean distclean setup
 .DELETE_ON_ERROR:
 
 # A moved or copied folder still has the old one's wsol installed: install it again.
@@ -56,6 +57,14 @@ photos: setup
 	@$(WITH_VENV) python study/photos_report.py
 	@$(WITH_VENV) wsol notebook notebooks/93_photographs.ipynb runs/photos/93_photographs.ipynb \
 	    --set figures=reports/figures
+
+paper: setup
+	@$(WITH_VENV) wsol notebook notebooks/90_report.ipynb runs/paper/90_report.ipynb --section report \
+	    --section seeds --set data=data/birds --set out=runs/paper --set figure_type=pdf
+	@$(WITH_VENV) wsol notebook notebooks/93_photographs.ipynb runs/paper/93_photographs.ipynb \
+	    --set figures=runs/paper/figures --set figure_type=pdf
+	@cp reports/tables/photos.tex reports/tables/methods.tex runs/paper/tables
+	@ls runs/paper/tables/*.tex runs/paper/figures/*.pdf
 
 # The notebooks share runs/smoke, so they run one after the other; the tests, file by file, in two
 # processes of one thread each.

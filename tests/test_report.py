@@ -13,6 +13,7 @@ from wsol.evaluation.failures import REASONS
 from wsol.evaluation.table import LevelBoxes, LocalizationTable
 from wsol.report import format as tables
 from wsol.report import tables as report
+from wsol.report.figures import error_against_background_images, save
 
 ROOT = Path(__file__).parents[1]
 
@@ -208,6 +209,17 @@ def test_the_committed_report_follows_from_the_committed_tables(tmp_path: Path) 
         tables.write_csv(table, tmp_path / f"{name}.csv")
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (committed / path.name).read_bytes(), path.name
+
+
+def test_figures_for_papers_are_the_same_bytes_and_have_truetype_fonts(tmp_path: Path) -> None:
+    table = pd.DataFrame({"n_background": [0, 8], "seed": 0, "cls_error": [20.0, 21.0]})
+    table = table.assign(gt_known_loc_error=[60.0, 20.0], top1_loc_error=[70.0, 40.0])
+    for name in ("a.pdf", "b.pdf"):
+        save(error_against_background_images(table), tmp_path / name)
+    text = (tmp_path / "a.pdf").read_bytes()
+    assert text == (tmp_path / "b.pdf").read_bytes()
+    assert b"CIDFontType2" in text
+    assert b"/Type3" not in text
 
 
 def test_the_readme_quotes_the_report() -> None:

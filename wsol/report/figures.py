@@ -25,9 +25,12 @@ LOC_ERROR = "GT-known localization error (%)"
 
 
 def save(figure: Figure, path: str | Path, dpi: int = 120) -> None:
-    """Write a figure as PNG, without time and version of the software."""
-    with written_whole(path) as partial:
-        figure.savefig(partial, format="png", metadata={"Software": None}, dpi=dpi)
+    """Write a figure as .png or .pdf, without time and version of the software."""
+    kind = Path(path).suffix[1:]
+    about = {"png": ["Software"], "pdf": ["CreationDate", "Creator", "Producer"]}[kind]
+    # Fonts as TrueType: publishers refuse Matplotlib's own kind.
+    with plt.rc_context({"pdf.fonttype": 42}), written_whole(path) as partial:
+        figure.savefig(partial, format=kind, metadata=dict.fromkeys(about), dpi=dpi)
 
 
 def _legend_outside(axes: Axes, **settings: object) -> None:

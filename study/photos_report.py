@@ -35,15 +35,21 @@ ROWS = {  # rows of the study that are no method of their own
     "background_plus_embedding": "Background images and negatives + linear probe",
     "cam_embedding": "CAM + linear probe",
 }
-GROUPS = ["main", "others", "bas", "references", "heldout", "pets", "sets", "sizes"]
-COMPARED = [  # a row of the group main, and the group and the row that are subtracted from it
-    ("background_plus", "main", "cam"),
-    ("background_plus", "main", "background"),
-    ("background_plus", "main", "negatives_alone"),
-    ("background_plus", "others", "negatives_alone_q3"),
-    ("background_plus", "bas", "bas"),
-    ("background_plus_embedding", "main", "background_plus"),
-    ("background_plus_embedding", "main", "cam_embedding"),
+LARGE = ("large", "heldout_large")  # groups of larger images, whose rows say so
+GROUPS = ["main", "large", "others", "bas", "references", "heldout", "heldout_large", "pets"]
+GROUPS += ["sets", "large_sets", "sizes"]
+COMPARED = [  # GROUP/ROW, and the one that is subtracted from it
+    ("main/background_plus", "main/cam"),
+    ("main/background_plus", "main/background"),
+    ("main/background_plus", "main/negatives_alone"),
+    ("main/background_plus", "others/negatives_alone_q3"),
+    ("main/background_plus", "bas/bas"),
+    ("main/background_plus_embedding", "main/background_plus"),
+    ("main/background_plus_embedding", "main/cam_embedding"),
+    ("large/background_plus_embedding", "large/cam"),
+    ("large/background_plus_embedding", "large/cam_embedding"),
+    ("large/background_plus_embedding", "large/negatives_alone"),
+    ("large/background_plus_embedding", "main/background_plus_embedding"),
 ]
 
 
@@ -57,12 +63,16 @@ def pairs_of(group: str, row: str) -> dict[int, dict[str, Pair]]:
     return pairs
 
 
-def name_of(row: str, table: LocalizationTable) -> str:
+def name_of(group: str, row: str, table: LocalizationTable) -> str:
     """Name of a row of the report."""
     kind = table.meta["map"]
+    name, colon, of = row_name(table).partition(": ")
     if row in ROWS:
-        return ROWS[row] if kind == "class" else f"{ROWS[row]}: {kind} map"
-    return row_name(table)
+        name, colon, of = ROWS[row], *(("", "") if kind == "class" else (": ", f"{kind} map"))
+    if group in LARGE:
+        settings = load_yaml(photos.PARAMS.read_text(encoding="utf-8"))["groups"][group]
+        name += f", {settings['train']['input_size']} px"
+    return name + colon + of
 
 
 def numbers_of(group: str, row: str, split: str = TEST) -> list[dict[str, object]]:
@@ -74,7 +84,7 @@ def numbers_of(group: str, row: str, split: str = TEST) -> list[dict[str, object
                 continue
             meta = test.meta
             about = {"group": group, "row": row, "dataset": meta["dataset"]}
-            about |= {"method": name_of(row, test), "backbone": meta["backbone"]}
+            about |= {"method": name_of(group, row, test), "backbone": meta["backbone"]}
             about |= {"map": kind, "seed": seed, "n_background": int(meta.get("n_background", 0))}
             evaluated = test if split == TEST else fullsup
             numbers.append(about | evaluate(evaluated, fullsup))
@@ -107,11 +117,11 @@ def comparisons() -> list[dict[str, object]]:
     """Error of a row minus that of another one, percentage points."""
     rows = []
     for error in ("gt_known_loc_error", "top1_loc_error"):
-        for row, group, other in COMPARED:
-            if not pairs_of("main", row) or not pairs_of(group, other):
+        for row, other in COMPARED:
+            if not pairs_of(*row.split("/")) or not pairs_of(*other.split("/")):
                 continue
-            own = mean_wrong("main", row, "class", error)
-            difference = 100 * (own - mean_wrong(group, other, "class", error))
+            own = mean_wrong(*row.split("/"), "class", error)
+            difference = 100 * (own - mean_wrong(*other.split("/"), "class", error))
             options = dict(n_resamples=2000, method="percentile", rng=np.random.default_rng(0))
             interval = stats.bootstrap((difference,), np.mean, **options).confidence_interval
             about = {"error": error, "row": row, "minus": other}
@@ -166,7 +176,7 @@ def main() -> int:
     of_run = ["group", "row", "map", "seed"]
     runs = renewed(rows, "photos_runs", of_run)
     runs = runs.sort_values("group", kind="stable", key=lambda group: group.map(GROUPS.index))
-    main_table = runs[~runs["group"].isin(["sets", "sizes"])]
+    main_table = runs[~runs["group"].isin(["sets", "large_sets", "sizes"])]
     write_headline(mean_over_seeds(main_table), TABLES, "photos")
     write_csv(runs, TABLES / "photos_runs.csv")
     write_csv(renewed(tuning, "photos_tuning", of_run), TABLES / "photos_tuning.csv")

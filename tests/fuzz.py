@@ -42,8 +42,8 @@ from wsol.datasets.openimages import read_mask as read_open_mask
 from wsol.evaluation.heatmaps import open_score_maps, read_predictions
 from wsol.evaluation.table import LocalizationTable
 from wsol.inference.localize import read_image
-from wsol.inference.published import FOLDER
 from wsol.notebook.parameters import read_sections
+from wsol.training import FOLDER
 from wsol.training.runs import WEIGHTS, load_network
 
 Reader = Callable[[Path], object]

@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 from nbformat.v4 import new_code_cell, new_notebook
 
 from wsol.cli import main
+from wsol.cli.data import DATA_SETS
+from wsol.datasets.prepare import KINDS
 from wsol.training.runs import WEIGHTS
 
 
@@ -33,6 +35,10 @@ def test_every_command_has_help_and_every_option_says_what_it_is(words) -> None:
     assert result.output.startswith(f"Usage: wsol {' '.join(words)}")
 
 
+def test_every_kind_of_data_set_is_offered() -> None:
+    assert {*DATA_SETS} == {*KINDS, "birds"}
+
+
 def test_help_loads_neither_torch_nor_pandas() -> None:
     code = "import sys, wsol.cli; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -50,6 +56,7 @@ def test_help_loads_neither_torch_nor_pandas() -> None:
         ("train --data no --out run --set method=cam", "no/index.csv: missing file; wsol prepare"),
         ("train --data no --out run --section nope --set method=cam", "no section 'nope'"),
         ("evaluate nothing", "score maps need --metadata"),
+        ("evaluate nothing --data no", "nothing is no run"),
         ("evaluate nothing --metadata no", "no/image_ids.txt"),
         ("localize nothing images --out out", "nothing"),
         ("prepare cub raw", "RAW and OUT"),
@@ -88,7 +95,7 @@ def test_a_device_that_is_not_there_is_refused(tiny_birds, tmp_path) -> None:
 
 def test_options_of_score_maps_are_refused_for_a_run(tmp_path) -> None:
     (tmp_path / WEIGHTS).touch()
-    result = run("evaluate", tmp_path, "--data", tmp_path, "--json", tmp_path / "x.json")
+    result = run("evaluate", tmp_path, "--data", tmp_path, "--table", tmp_path / "x.csv")
     assert (result.exit_code, "no meaning for a run" in result.stderr) == (2, True)
 
 
@@ -106,6 +113,11 @@ def test_train_evaluate_and_localize_work_one_after_the_other(tiny_birds, tmp_pa
     assert evaluated.exit_code == 0, evaluated.output
     assert "gt_known_loc_error" in evaluated.output
     assert len(list(tables.glob("cam-0-class-*.npz"))) == 2
+    json_file = tmp_path / "numbers.json"
+    published = run("evaluate", "birds/cam-0", "--data", tiny_birds, "--json", json_file)
+    assert published.exit_code == 0, published.output
+    numbers = json.loads(json_file.read_text())["class"]
+    assert f"{numbers['gt_known_loc_error']:7.2f} %" in published.output
     images = sorted((tiny_birds / "images").rglob("*.jpg"))[:3]
     localized = run("localize", tmp_path / "cam-0", *images, "--out", tmp_path / "boxes")
     assert localized.exit_code == 0, localized.output

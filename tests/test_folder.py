@@ -169,6 +169,14 @@ def test_an_empty_folder_is_named(tmp_path):
     assert errors_of(read_folder, tmp_path / "none") == [f"{tmp_path / 'none'}: missing folder"]
 
 
+def test_images_that_lie_in_no_class_are_named_with_a_table_of_boxes_too(tmp_path):
+    noise_image(tmp_path / "photos" / "a.png", SIZE)
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("image,x0,y0,x1,y1\na.png,1,1,20,20\n")
+    errors = errors_of(read_folder, tmp_path / "photos", boxes)
+    assert any("a.png: image outside the folder of any class" in error for error in errors)
+
+
 def test_classes_must_be_learned_and_images_lie_in_one(root):
     noise_image(root / "test/c/0.png", SIZE)
     noise_image(root / "val/loose.png")

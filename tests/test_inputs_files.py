@@ -51,7 +51,8 @@ from wsol.evaluation.table import LocalizationTable
 from wsol.inference import export
 from wsol.inference.export import localize_to_folder, to_coco, to_csv, to_yolo
 from wsol.inference.localize import Detection
-from wsol.inference.settings import FOLDER, box_settings, class_names
+from wsol.inference.settings import box_settings, class_names
+from wsol.training import FOLDER
 from wsol.training.config import TrainConfig
 from wsol.training.runs import FILES, WEIGHTS, build_network, load_network, write_run
 

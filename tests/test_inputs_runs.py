@@ -21,8 +21,9 @@ from wsol.evaluation.heatmaps import ScoreMapError, open_score_maps
 from wsol.evaluation.run import evaluate_run
 from wsol.evaluation.table import LocalizationTable
 from wsol.inference import explorer
-from wsol.inference.published import FOLDER, model_card, publish
+from wsol.inference.published import model_card, publish
 from wsol.report.style import style
+from wsol.training import FOLDER
 
 IMAGE = np.zeros((40, 40, 3), np.uint8)
 EVALUATIONS = {

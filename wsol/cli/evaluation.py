@@ -11,7 +11,7 @@ from wsol.cli.data import ANY, COUNT, FILE, FOLDER, is_given
 
 OF_MAPS = "metadata fullsup predictions masks map_class protocol shard"
 IGNORED = {  # options by what is evaluated
-    "a run": f"{OF_MAPS} json_file table_file join",
+    "a run": f"{OF_MAPS} table_file join",
     "joined shards": f"{OF_MAPS} data out workers",
     "a shard": "data out json_file table_file",
     "score maps": "data out",
@@ -41,6 +41,7 @@ def evaluate(
 ) -> None:
     """Evaluate a trained run, or score maps of any method.
 
+    RUN is the folder of a trained run or the name of a published one, such as birds/background-0.
     SCOREMAPS is a folder of <image_id>.npy, values in [0, 1], or one .npy of (N, H, W); the
     metadata is in the format of Choe et al. (CVPR 2020).
 
@@ -51,16 +52,19 @@ def evaluate(
     wsol evaluate SCOREMAPS --metadata DIR --shard 1/8 parts  # and 2/8 to 8/8
     wsol evaluate parts --join --json result.json
     """
-    from wsol.training import WEIGHTS
+    from wsol.training import WEIGHTS, run_folder
 
+    target = run_folder(target)
     is_run = (target / WEIGHTS).is_file()
+    if data and not is_run and options["metadata"] is None:
+        raise ValueError(f"{target} is no run: there is no {target / WEIGHTS}")
     part = "joined shards" if options["join"] else "a shard" if options["shard"] else ""
     kind = "a run" if is_run else part or "score maps"
     for option in context.command.params:
         if option.name in IGNORED[kind].split() and is_given(context, option.name):
             raise ValueError(f"{option.opts[0]} has no meaning for {kind}")
     if is_run:
-        return _evaluate_run(target, data, out, workers)
+        return _evaluate_run(target, data, out, json_file, workers)
     from wsol.datasets.files import check_writable, write_table, write_text
     from wsol.evaluation import summary as numbers
 
@@ -91,24 +95,28 @@ def evaluate(
         write_table(numbers.image_rows(table, summary["tau"]), table_file)
 
 
-def _evaluate_run(run: Path, data: Path | None, out: Path | None, workers: int) -> None:
-    from wsol.datasets.files import check_writable
+def _evaluate_run(
+    run: Path, data: Path | None, out: Path | None, json_file: Path | None, workers: int
+) -> None:
+    from wsol.datasets.files import check_writable, write_text
     from wsol.datasets.index import INDEX, TEST, TRAIN_FULLSUP, read_index
-    from wsol.evaluation.metrics import evaluate as numbers_of
     from wsol.evaluation.run import evaluate_run
+    from wsol.evaluation.summary import format_summary, summarize
     from wsol.training import WEIGHTS
 
     if data is None:
         raise ValueError("a run needs --data, the prepared data set to evaluate it on")
-    if out is not None:
-        check_writable(out / f"{run.resolve().name}-class-{TEST}.npz")
+    table = out and out / f"{run.resolve().name}-class-{TEST}.npz"
+    check_writable(*filter(None, (table, json_file)))
     index = read_index(data / INDEX)
     meta = {"dataset": data.resolve().name}
     result = evaluate_run(run / WEIGHTS, index, data, meta=meta, workers=workers)
+    summaries = {}
     for kind in dict.fromkeys(kind for kind, _ in result.tables):
-        numbers = numbers_of(result.tables[kind, TEST], result.tables[kind, TRAIN_FULLSUP])
-        click.echo(f"{kind} map, tau = {numbers['tau']:.3f} (chosen on train-fullsup)")
-        for name in ("top1_loc_error", "top5_loc_error", "gt_known_loc_error", "cls_error"):
-            click.echo(f"{name:>20} {numbers[name]:7.2f} %")
+        pair = (result.tables[kind, split] for split in (TEST, TRAIN_FULLSUP))
+        summaries[kind] = summarize(*pair)
+        click.echo(f"{kind} map: {format_summary(summaries[kind])}")
+    if json_file:
+        write_text(json_file, json.dumps(summaries, indent=2) + "\n")
     if out is not None:
         result.save_tables(out, run.resolve().name)

@@ -211,6 +211,8 @@ def read_folder(
         raise DatasetError([f"{root}: missing folder"])
     left = {Path(path).resolve() for path in (*leave, *([masks] if masks else []))}
     listed = _list_classes(root, left, errors)
+    if listed.empty:
+        raise_errors(errors)
     rows = with_sizes(listed, root, check_images, errors)
     if boxes is not None:
         count = len(errors)

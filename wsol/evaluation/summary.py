@@ -132,7 +132,8 @@ def summarize(test: LocalizationTable, fullsup: LocalizationTable | None = None)
     """
     source = ORACLE if fullsup is None else TRAIN_FULLSUP
     numbers = metrics.evaluate(test, test if fullsup is None else fullsup)
-    tau, undefined = numbers["tau"], UNDEFINED[test.meta["map_class"]]
+    map_class = test.meta.get("map_class", "label")  # tables of runs say nothing
+    tau, undefined = numbers["tau"], UNDEFINED[map_class]
     v2 = {part: numbers.pop(f"maxboxacc_v2_{part}") for part in metrics.PARTS}
     numbers["maxboxacc_v2"] = {"mean": numbers["maxboxacc_v2"], **v2}
     numbers |= {name: None for name in numbers if name.removesuffix("_oracle") in undefined}
@@ -145,7 +146,7 @@ def summarize(test: LocalizationTable, fullsup: LocalizationTable | None = None)
     leave_out = dict(columns=[*undefined], errors="ignore")
     summary = {
         "protocol": test.meta["protocol"],
-        "map_class": test.meta["map_class"],
+        "map_class": map_class,
         "n_images": len(test.rows),
         "tau_source": source,
         **numbers,

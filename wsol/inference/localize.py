@@ -32,7 +32,8 @@ from torch import Tensor, nn
 from wsol.datasets.image_files import SUFFIXES, decoded, list_images, upright
 from wsol.evaluation.boxes import FRAME, largest_box, score_map
 from wsol.evaluation.predict import read_out_map, run_network
-from wsol.inference.settings import BoxSettings, box_settings, class_names, open_run, run_folder
+from wsol.inference.settings import BoxSettings, box_settings, class_names, open_run
+from wsol.training import run_folder
 from wsol.training.distributed import choose_device
 
 READERS = 4  # threads that decode images

@@ -18,11 +18,11 @@ from wsol.evaluation.metrics import choose_tau, cls_error, localization_errors
 from wsol.evaluation.run import WEIGHTS_SHA256
 from wsol.evaluation.stats import error_interval, wilson_interval
 from wsol.evaluation.table import LocalizationTable
-from wsol.inference.settings import BOXES, FOLDER, KINDS, check_weights, display_name
+from wsol.inference.settings import BOXES, KINDS, check_weights, display_name
 from wsol.report.format import rounded
 from wsol.report.names import METHODS
 from wsol.report.tables import read_pair
-from wsol.training import WEIGHTS
+from wsol.training import FOLDER, WEIGHTS
 
 ERRORS = {
     "GT-known localization": "gt_known_loc_error",

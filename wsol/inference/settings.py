@@ -19,7 +19,6 @@ from wsol.training.config import TrainConfig
 from wsol.training.runs import check_classes, load_network
 
 KINDS = ("class", "foreground", "product")
-FOLDER = Path(__file__).parents[1] / "published"  # runs that come with the package
 BOXES = "boxes.json"  # of a published run: read-out and tau of each map
 
 
@@ -29,12 +28,6 @@ class BoxSettings(NamedTuple):
     kind: str  # which map, of `KINDS`
     read_out: str  # of `wsol.evaluation.predict.READ_OUTS`
     tau: float  # score-map threshold
-
-
-def run_folder(run: str | Path) -> Path:
-    """Return the folder of a run: a path or, where there is no such folder, a published name."""
-    is_name = (FOLDER / run / WEIGHTS).is_file() and not Path(run).is_dir()
-    return FOLDER / run if is_name else Path(run)
 
 
 def open_run(

@@ -85,7 +85,7 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         return read_csv(path)
     except FileNotFoundError:
-        raise DatasetError([f"{path}: missing file; write_manifest makes one"]) from None
+        raise DatasetError([f"{path}: missing file; `wsol background folder` makes one"]) from None
     except ValueError as error:
         raise DatasetError([str(error)]) from error
 

@@ -5,6 +5,7 @@
 #                  (hours; goes on where it was stopped)
 # make paper       tables (LaTeX) and figures (PDF) of what is there, into runs/paper; after the above
 # make test        install, then the tests, notebooks included
+# make quick       the tests of the core alone: methods, maps, boxes, metrics, golden digests
 # make check       install, then ruff (rules and format) and mypy; seconds, changes nothing
 # make docs        install, then pages of the functions and their docstrings: build/docs
 # make site        the same, with reports/ around them: build/site, what GitHub Pages shows
@@ -30,7 +31,7 @@ STAMP := .venv/wsol-installed
 WITH_VENV := PATH="$$PWD/.venv/bin:$$PATH" JUPYTER_PREFER_ENV_PATH=1
 UV := $(VENV_PYTHON) -m uv --quiet pip
 
-.PHONY: reproduce study photos paper test test-browser check docs site bench lab lock clean distclean setup
+.PHONY: reproduce study photos paper test quick test-browser check docs site bench lab lock clean distclean setup
 .DELETE_ON_ERROR:
 
 # A moved or copied folder still has the old one's wsol installed: install it again.
@@ -71,6 +72,10 @@ paper: setup
 test: setup
 	@$(WITH_VENV) TQDM_DISABLE=1 OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --ignore tests/browser tests
 	@$(WITH_VENV) TQDM_DISABLE=1 python -m pytest --nbval-lax --nbval-current-env notebooks
+
+quick: setup
+	@$(WITH_VENV) TQDM_DISABLE=1 python -m pytest -q -m "not slow" $(addprefix tests/test_, \
+	    $(addsuffix .py,methods other_methods maps boxes metrics failures localization golden))
 
 check: setup
 	@$(WITH_VENV) python -m ruff check .

@@ -58,6 +58,8 @@ photos: setup
 	@$(WITH_VENV) python study/photos_report.py
 	@$(WITH_VENV) wsol notebook notebooks/93_photographs.ipynb runs/photos/93_photographs.ipynb \
 	    --set figures=reports/figures
+	@$(WITH_VENV) wsol report pages --out reports/photos_pages runs/photos/93_photographs.ipynb
+	@$(WITH_VENV) wsol report site
 
 paper: setup
 	@$(WITH_VENV) wsol notebook notebooks/90_report.ipynb runs/paper/90_report.ipynb --section report \

@@ -21,8 +21,7 @@ from scipy import stats
 
 from wsol.backbones import build_backbone
 from wsol.datasets.index import INDEX, TEST, TRAIN_FULLSUP, read_index
-from wsol.evaluation.metrics import choose_tau, column_of, evaluate
-from wsol.evaluation.stats import wrong_images
+from wsol.evaluation.metrics import choose_tau, column_of, evaluate, wrong_images
 from wsol.evaluation.table import LocalizationTable
 from wsol.notebook.parameters import load_yaml
 from wsol.report.format import write_csv, write_headline

@@ -49,7 +49,7 @@ def test_the_first_table_is_that_of_the_photographs(pages) -> None:
     table = pd.read_csv(ROOT / "reports" / "tables" / "photos.csv")
     table = table[(table["dataset"] == "cub27") & ~table["method"].str.contains(": ")]
     assert part.count("<tr><td>") == len(table) >= 12
-    cells = re.findall(r'href="documents/photographs.html">([\d.]+)', part)
+    cells = re.findall(r'href="photos_pages/93_photographs.html">([\d.]+)', part)
     for error in table["gt_known_loc_error_mean"]:
         assert f"{error:.1f}" in cells
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsol.evaluation import stats
-from wsol.evaluation.metrics import localization_errors
-from wsol.evaluation.stats import GT_KNOWN, paired_bootstrap
+from wsol.evaluation.metrics import ERRORS, GT_KNOWN, localization_errors
+from wsol.evaluation.stats import paired_bootstrap
 from wsol.evaluation.table import LocalizationTable
 
 TAUS = np.array([0.2, 0.4, 0.6])
@@ -92,7 +92,7 @@ def test_a_resamples_error_is_that_of_its_images(N):
 
 
 @pytest.mark.parametrize("taus", [(0.4, 0.6), None], ids=["fixed", "oracle"])
-@pytest.mark.parametrize("error", stats.ERRORS)
+@pytest.mark.parametrize("error", ERRORS)
 def test_the_interval_is_that_of_a_plain_loop_over_resamples(error, taus):
     a, b = two_tables(150, 3)
     interval = paired_bootstrap(a, b, error, taus=taus, resamples=4000)
@@ -162,10 +162,10 @@ def test_equal_models_and_perfect_models_do_not_differ(taus):
 
 def test_other_images_are_refused():
     a, b = two_tables(20, 0)
-    with pytest.raises(ValueError, match=r"row 19 is 19\.jpg in one, nothing in the other"):
+    with pytest.raises(ValueError, match=r"row 19 is 19\.jpg and nothing"):
         paired_bootstrap(a, table_of(np.ones((19, 3), bool)))
     b.rows["image_id"] = b.rows["image_id"].to_numpy()[::-1]
-    with pytest.raises(ValueError, match=r"row 0 is 0\.jpg in one, 19\.jpg in the other"):
+    with pytest.raises(ValueError, match=r"row 0 is 0\.jpg and 19\.jpg"):
         paired_bootstrap(a, b)
 
 

@@ -33,15 +33,9 @@ def check_torch_pair(torch: str, torchvision: str) -> None:
     torchvision's own table of releases shows. Builds of one release can differ too (a CPU torch
     with a CUDA torchvision); only loading them tells, so that is done for those alone.
 
-    Parameters
-    ----------
-    torch, torchvision
-        Installed versions, with the build after a plus sign where there is one.
+    torch, torchvision : installed versions, with the build after a plus sign where there is one
 
-    Raises
-    ------
-    ImportError
-        If the two cannot work together.
+    Raises ImportError if the two cannot work together.
     """
     pair = f"torch {torch} and torchvision {torchvision} are installed"
     (major, minor), (vision_major, vision_minor) = _minor(torch), _minor(torchvision)

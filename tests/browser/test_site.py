@@ -11,7 +11,8 @@ from playwright.sync_api import Browser, Page
 
 REPORTS = ROOT / "reports"
 PAGES = sorted(REPORTS.rglob("*.html"))
-START = [REPORTS / folder / "index.html" for folder in (".", "pages", "study_pages")]
+FOLDERS = (".", "pages", "photos_pages", "study_pages")
+START = [REPORTS / folder / "index.html" for folder in FOLDERS]
 START = [page for page in START if page.is_file()]
 WIDTHS = (1280, 390)  # px: a laptop, a telephone
 # Alternative texts that say nothing; the last is nbconvert's.

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from numpy.typing import NDArray
 from torch import Tensor
 
 from wsol.datasets.images import load_split
 from wsol.datasets.index import TEST, TRAIN_FULLSUP, rows_of
 from wsol.evaluation.localize import rank_labels
 from wsol.evaluation.predict import READ_OUTS, predict
-from wsol.evaluation.protocols import PROTOCOLS, Protocol, ProtocolResult, evaluate_under
+from wsol.evaluation.protocols import PROTOCOLS, Protocol, evaluate_under
 from wsol.training.runs import load_network
 
 
@@ -27,15 +26,6 @@ def frame_images(
     start = (side - input_size) // 2
     part = slice(start, start + input_size)
     return images[:, :, part, part].contiguous(), labels
-
-
-def _results(
-    protocol: Protocol, maps: NDArray, rows: pd.DataFrame, ranks: NDArray
-) -> dict[str, ProtocolResult]:
-    return {
-        name: evaluate_under(protocol, read_out(maps), rows, ranks)
-        for name, read_out in READ_OUTS.items()
-    }
 
 
 def evaluate_protocols(
@@ -62,7 +52,8 @@ def evaluate_protocols(
             predicted[split] = predict(network, images, labels)
             _, ranks[split] = rank_labels(predicted[split]["logits"], labels.numpy())
         maps = predicted[TRAIN_FULLSUP]["class"]
-        tried = _results(protocol, maps, rows[TRAIN_FULLSUP], ranks[TRAIN_FULLSUP])
+        fullsup = rows[TRAIN_FULLSUP], ranks[TRAIN_FULLSUP]
+        tried = {key: evaluate_under(protocol, f(maps), *fullsup) for key, f in READ_OUTS.items()}
         lowest = {key: result.errors["gt_known_loc_error"].min() for key, result in tried.items()}
         read_out = min(lowest, key=lowest.__getitem__)
         tau = tried[read_out].best_tau()

@@ -16,7 +16,9 @@ from wsol.evaluation.table import LocalizationTable, in_steps
 DELTA = 0.5  # IoU from which a box counts as right
 DELTAS = (0.3, 0.5, 0.7)  # those of MaxBoxAccV2
 PARTS = ("30", "50", "70")  # their names in tables
-TOP = 5  # classes that Top-5 looks at
+GT_KNOWN = "gt_known_loc_error"
+# Error -> how many of the first classes may hold the label; None where the class is given.
+ERRORS = {"top1_loc_error": 1, "top5_loc_error": 5, GT_KNOWN: None}
 
 
 def percentage(hits: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -82,15 +84,26 @@ def pixel_iou(table: LocalizationTable, tau: float) -> float:
     return float(100 * objects[column:].sum() / union) if union else float("nan")
 
 
-def _errors(table: LocalizationTable) -> dict[str, NDArray[np.float64]]:
+def wrong_images(table: LocalizationTable, error: str = GT_KNOWN) -> NDArray[np.bool_]:
+    """Which images count as errors at which threshold, (N, T).
+
+    Raises ValueError if there is no such error, or it needs a class and nothing classifies.
+    """
+    if error not in ERRORS:
+        raise ValueError(f"unknown error {error}; there are {', '.join(ERRORS)}")
     wrong = table.steps_largest < in_steps(DELTA)
-    rank = table.rows["rank"].to_numpy()[:, None]
-    unknown = np.nan if (rank < 0).any() else 0.0
-    return {
-        "top1_loc_error": percentage((rank >= 1) | wrong) + unknown,
-        "top5_loc_error": percentage((rank >= TOP) | wrong) + unknown,
-        "gt_known_loc_error": percentage(wrong),
-    }
+    if ERRORS[error] is not None:
+        rank = table.rows["rank"].to_numpy()
+        if (rank < 0).any():
+            raise ValueError(f"{error} needs the rank of the label, and this table has none")
+        wrong |= (rank >= ERRORS[error])[:, None]
+    return wrong
+
+
+def _errors(table: LocalizationTable) -> dict[str, NDArray[np.float64]]:
+    known = [n for n, k in ERRORS.items() if k is None or (table.rows["rank"] >= 0).all()]
+    curves = {name: percentage(wrong_images(table, name)) for name in known}
+    return {name: curves.get(name, np.full(len(table.thresholds), np.nan)) for name in ERRORS}
 
 
 def cls_error(table: LocalizationTable) -> float:

@@ -26,10 +26,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from wsol.datasets.index import parse_boxes
 from wsol.evaluation.boxes import TAUS, box_iou, contours, levels_of, quantize, resize_boxes
+from wsol.evaluation.metrics import ERRORS
 
 COARSE = np.arange(0, 1, 0.01)  # (T,) thresholds of protocols that are evaluated one by one
 INTERPOLATIONS = {"cubic": cv2.INTER_CUBIC, "linear": cv2.INTER_LINEAR}
-TOP = {"top1_loc_error": 1, "top5_loc_error": 5, "gt_known_loc_error": None}
 PER_IMAGE, PER_CLASS = "images", "classes"
 
 Floats = NDArray[np.float64]
@@ -46,8 +46,7 @@ class Protocol:
     normalize_first: bool  # before the resize to the frame (overshoot stays) or after it
     minimum: bool  # normalize by minimum and maximum, or negative values to 0 and by the maximum
     interpolation: str  # of that resize
-    eight_bits: bool  # threshold floor(255 s) at int(tau * its maximum), or s at tau itself
-    component: str  # the largest by "polygon" area or by number of "pixels"
+    component: str  # the largest by "polygon" area, in 8 bits, or by "pixels", of the map itself
     clipped: bool  # predicted boxes end at the frame's last pixel, not one past it
     whole: bool  # ground-truth corners are truncated to whole pixels
     inclusive: bool  # both corners belong to a box (+ 1 on its sides)
@@ -65,7 +64,6 @@ CHOE2020 = Protocol(
     normalize_first=False,
     minimum=True,
     interpolation="cubic",
-    eight_bits=True,
     component="polygon",
     clipped=True,
     whole=True,
@@ -83,12 +81,11 @@ BAS2022 = Protocol(
     normalize_first=True,
     minimum=True,
     interpolation="linear",
-    eight_bits=False,
     component="pixels",
     clipped=False,
     whole=False,
     inclusive=True,
-    strict=tuple(TOP),
+    strict=tuple(ERRORS),
     average=PER_CLASS,
     taus=COARSE,
     published_tau=0.15,
@@ -202,7 +199,7 @@ class ProtocolResult:
     def errors(self) -> pd.DataFrame:
         """Errors in % at each threshold: tau, top1_, top5_ and gt_known_loc_error (T rows)."""
         columns = {"tau": self.protocol.taus}
-        for name, k in TOP.items():
+        for name, k in ERRORS.items():
             if k is None or self.ranks is not None:
                 right = self.iou > 0.5 if name in self.protocol.strict else self.iou >= 0.5
                 if k is not None:

@@ -16,12 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsol.datasets.index import TRAIN_FULLSUP
-from wsol.evaluation.metrics import DELTA, TOP, column_of
-from wsol.evaluation.table import LocalizationTable, in_steps
+from wsol.evaluation.metrics import GT_KNOWN, column_of, wrong_images
+from wsol.evaluation.table import LocalizationTable
 
-GT_KNOWN = "gt_known_loc_error"
-# Error -> how many of the first classes may hold the label; None where the class is given.
-ERRORS = {"top1_loc_error": 1, "top5_loc_error": TOP, GT_KNOWN: None}
 TAU_SOURCES = (TRAIN_FULLSUP, "fixed", "oracle")  # where a tau may come from
 
 BATCH = 32  # resamples at a time: what bounds the memory
@@ -59,22 +56,6 @@ def wilson_interval(failures: int, n: int, level: float = 0.95) -> tuple[float, 
     delta = z / (2 * (n + z**2)) * np.sqrt(4 * n * p * (1 - p) + z**2)
     low = center - delta if failures else 0.0
     return 100 * low, 100 * (center + delta if failures < n else 1.0)
-
-
-def wrong_images(table: LocalizationTable, error: str = GT_KNOWN) -> Bools:
-    """Which images count as errors at which threshold, (N, T).
-
-    Raises ValueError if there is no such error, or it needs a class and nothing classifies.
-    """
-    if error not in ERRORS:
-        raise ValueError(f"unknown error {error}; there are {', '.join(ERRORS)}")
-    wrong = table.steps_largest < in_steps(DELTA)
-    if ERRORS[error] is not None:
-        rank = table.rows["rank"].to_numpy()
-        if (rank < 0).any():
-            raise ValueError(f"{error} needs the rank of the label, and this table has none")
-        wrong |= (rank >= ERRORS[error])[:, None]
-    return wrong
 
 
 def error_interval(
@@ -122,12 +103,9 @@ def check_same_images(a: LocalizationTable, b: LocalizationTable) -> None:
     """Raise ValueError unless both tables are about the same images in the same order."""
     ids = [table.rows["image_id"].tolist() for table in (a, b)]
     if ids[0] != ids[1]:
-        pairs = zip_longest(*ids, fillvalue="nothing")
-        row, (one, other) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
-        raise ValueError(
-            f"the tables are not about the same images in the same order: row {row} is "
-            f"{one} in one, {other} in the other"
-        )
+        row, pair = next(p for p in enumerate(zip_longest(*ids)) if p[1][0] != p[1][1])
+        names = " and ".join(name or "nothing" for name in pair)
+        raise ValueError(f"other images, or in another order: row {row} is {names}")
 
 
 def paired_bootstrap(

@@ -132,8 +132,7 @@ def summarize(test: LocalizationTable, fullsup: LocalizationTable | None = None)
     """
     source = ORACLE if fullsup is None else TRAIN_FULLSUP
     numbers = metrics.evaluate(test, test if fullsup is None else fullsup)
-    map_class = test.meta.get("map_class", "label")  # tables of runs say nothing
-    tau, undefined = numbers["tau"], UNDEFINED[map_class]
+    tau, undefined = numbers["tau"], UNDEFINED[map_class := test.meta.get("map_class", "label")]
     v2 = {part: numbers.pop(f"maxboxacc_v2_{part}") for part in metrics.PARTS}
     numbers["maxboxacc_v2"] = {"mean": numbers["maxboxacc_v2"], **v2}
     numbers |= {name: None for name in numbers if name.removesuffix("_oracle") in undefined}
@@ -141,7 +140,7 @@ def summarize(test: LocalizationTable, fullsup: LocalizationTable | None = None)
         numbers = {k: v for k, v in numbers.items() if not k.endswith("_oracle")}
     # A rate has an interval where tau was chosen on other images.
     known = fullsup is not None and (test.rows["rank"] >= 0).all()
-    names = list(stats.ERRORS) if known else [] if fullsup is None else [stats.GT_KNOWN]
+    names = list(metrics.ERRORS) if known else [] if fullsup is None else [metrics.GT_KNOWN]
     names = [name for name in names if name not in undefined]
     leave_out = dict(columns=[*undefined], errors="ignore")
     summary = {
@@ -277,7 +276,7 @@ def image_rows(table: LocalizationTable, tau: float) -> pd.DataFrame:
     )
 
 
-SHOWN = (*stats.ERRORS, "cls_error", "maxboxacc", "pxap", "pixel_iou")  # in %, in this order
+SHOWN = (*metrics.ERRORS, "cls_error", "maxboxacc", "pxap", "pixel_iou")  # in %, in this order
 BEST_TAU = "at the best tau of these images (oracle)"
 
 

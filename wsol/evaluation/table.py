@@ -41,9 +41,7 @@ def in_steps(iou: ArrayLike) -> NDArray[np.uint16]:
 class LevelBoxes(NamedTuple):
     """Boxes of the largest contours of N maps, and what they are compared with, in the frame."""
 
-    boxes: NDArray[
-        np.uint8
-    ]  # (N, 256, 4) x0, y0, x1, y1 at each grey level, see `wsol.evaluation.boxes`
+    boxes: NDArray[np.uint8]  # (N, 256, 4) x0, y0, x1, y1 at each level of `wsol.evaluation.boxes`
     peaks: NDArray[np.uint8]  # (N,) largest grey level of each map
     truth: NDArray[np.int16]  # (sum of G, 4) ground-truth boxes of all images
     truth_counts: NDArray[np.int16]  # (N,) G of each image

@@ -25,13 +25,13 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from wsol.datasets.files import write_text
+from wsol.evaluation.metrics import ERRORS
 from wsol.report.format import HEADERS, readable
 
 NOTEBOOKS = "notebooks"  # folder of the notebooks, from the root of the project
-EXECUTED = ("reports/pages", "reports/study_pages")  # folders of their pages
+EXECUTED = tuple(f"reports/{name}pages" for name in ("", "study_", "photos_"))  # their folders
 LARGE = 300_000  # base64 characters of a PNG, above which a page has it as JPEG
 REFERENCES = ("Constant box", "Centre Gaussian", "Colour-distance saliency", "5x5 patch classifier")
-ERRORS = ("top1_loc_error", "top5_loc_error", "gt_known_loc_error")
 PHOTOGRAPHS = ("gt_known_loc_error", "top1_loc_error", "cls_error", "maxboxacc_v2")
 QUOTED = {"method": "Method", "venue": "Published at", "backbone": "Backbone"}  # column, header
 QUOTED |= {error: HEADERS[error] for error in ERRORS} | {"read_from": "Read from"}
@@ -60,8 +60,9 @@ def _sortable(match: re.Match) -> str:
     if "</thead>" not in text or re.search(r" (row|col)span=", text):
         return text  # cells of several columns or rows cannot be sorted
     text = _NUMBER.sub(lambda cell: f'<td{cell[1]} data-sort="{cell[2] or ""}">', text)
-    text = text.replace("<table>", '<table class="">', 1)
-    return text.replace('class="', 'class="sortable asc n-last ', 1)
+    return text.replace("<table>", '<table class="">', 1).replace(
+        'class="', 'class="sortable asc n-last ', 1
+    )
 
 
 def page(
@@ -200,8 +201,8 @@ def _photographs(reports: Path) -> list[dict[str, dict]]:
     table = pd.read_csv(reports / "tables" / "photos.csv").fillna({"backbone": ""})
     table = table[(table["dataset"] == "cub27") & ~table["method"].str.contains(": ")]
     text = readable(table.sort_values("gt_known_loc_error_mean", kind="stable"))
-    columns = ["Method", "Seeds", *(HEADERS[name] for name in PHOTOGRAPHS)]
-    return [_cells(row, "documents/photographs.html") for row in text[columns].to_dict("records")]
+    rows = text[["Method", "Seeds", *(HEADERS[name] for name in PHOTOGRAPHS)]].to_dict("records")
+    return [_cells(row, "photos_pages/93_photographs.html") for row in rows]
 
 
 def _quoted(reports: Path) -> list[tuple[str, list[dict[str, dict]]]]:

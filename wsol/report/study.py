@@ -9,8 +9,8 @@ import pandas as pd
 
 from wsol.datasets.index import TEST, TRAIN_FULLSUP
 from wsol.evaluation.boxes import FRAME
-from wsol.evaluation.metrics import choose_tau, column_of, localization_errors
-from wsol.evaluation.stats import Difference, check_same_images, paired_bootstrap, wrong_images
+from wsol.evaluation.metrics import choose_tau, column_of, localization_errors, wrong_images
+from wsol.evaluation.stats import Difference, check_same_images, paired_bootstrap
 from wsol.evaluation.table import LocalizationTable
 from wsol.report.format import HEADERS, rounded
 from wsol.report.tables import (

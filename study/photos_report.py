@@ -45,6 +45,7 @@ COMPARED = [  # GROUP/ROW, and the one that is subtracted from it
     ("main/background_plus", "bas/bas"),
     ("main/background_plus_embedding", "main/background_plus"),
     ("main/background_plus_embedding", "main/cam_embedding"),
+    ("large/background_plus_embedding", "main/cam"),
     ("large/background_plus_embedding", "large/cam"),
     ("large/background_plus_embedding", "large/cam_embedding"),
     ("large/background_plus_embedding", "large/negatives_alone"),

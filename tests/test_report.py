@@ -1,6 +1,7 @@
 """The report follows from the localization tables, the committed one from the committed tables."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -243,6 +244,23 @@ def test_the_readme_quotes_the_photographs() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8").replace("*", "")
     table = pd.read_csv(committed).query("dataset == 'cub27'").fillna({"backbone": ""})
     text = tables.readable(table).set_index("Method")
-    for method in ("CAM", "Background images", "Background images and negatives"):
-        row = text.loc[method, ["Top-1 loc.", "GT-known loc.", "Classification", "MaxBoxAccV2"]]
-        assert f"| {method} | {text.loc[method, 'Seeds']} | {' | '.join(row)} |" in readme
+    columns = ["Seeds", "Top-1 loc.", "GT-known loc.", "Classification", "MaxBoxAccV2"]
+    part = readme[readme.index("\nPhotographs.") : readme.index("\nDrawn birds")]
+    rows = [line.strip("| ").split(" | ") for line in part.splitlines() if line[:2] == "| "][1:]
+    assert len(rows) >= 6
+    for name, *cells in rows:
+        assert cells == text.loc[name, columns].tolist(), name
+
+
+def test_the_photographs_text_quotes_its_tables() -> None:
+    folder = ROOT / "reports" / "tables"
+    names = ("photos", "photos_runs", "photos_comparisons", "photos_sets", "photos_tuning")
+    read = [pd.read_csv(folder / f"{name}.csv") for name in names]
+    trials = read[-1].groupby("row").mean(numeric_only=True)  # over the two seeds
+    numbers = [t.select_dtypes("number").to_numpy().ravel() for t in (*read, trials)]
+    known = {f"{abs(value):.1f}" for value in np.concatenate(numbers) if np.isfinite(value)}
+    text = (ROOT / "docs" / "photographs.md").read_text(encoding="utf-8")
+    text = text[text.index("## What was found") :]
+    quoted = set(re.findall(r"(?<![\d.])\d+\.\d(?![\d.])", text))
+    assert len(quoted) > 40
+    assert quoted - known == set()

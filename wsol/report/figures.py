@@ -25,8 +25,8 @@ LOC_ERROR = "GT-known localization error (%)"
 
 
 def save(figure: Figure, path: str | Path, dpi: int = 120) -> None:
-    """Write a figure as .png or .pdf, without time and version of the software."""
-    kind = Path(path).suffix[1:]
+    """Write a figure as PDF where `path` ends so, else as PNG, without times and versions."""
+    kind = "pdf" if Path(path).suffix == ".pdf" else "png"
     about = {"png": ["Software"], "pdf": ["CreationDate", "Creator", "Producer"]}[kind]
     # Fonts as TrueType: publishers refuse Matplotlib's own kind.
     with plt.rc_context({"pdf.fonttype": 42}), written_whole(path) as partial:

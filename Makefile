@@ -119,8 +119,8 @@ setup: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -x $(VENV_PYTHON) \
-	    || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	    || { echo 'Python 3.11 or newer is needed, and "$(PYTHON)" is not: name one, as in' \
+	    || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4))' \
+	    || { echo 'Python 3.11.4 or newer is needed, and "$(PYTHON)" is not: name one, as in' \
 	              '"make PYTHON=python3.11 $(MAKECMDGOALS)".' >&2; exit 1; }
 	@echo 'Installing the pinned environment into .venv (about 6 GB, some minutes) ...'
 	@test -x $(VENV_PYTHON) || $(PYTHON) -m venv .venv
@@ -132,7 +132,7 @@ $(STAMP): requirements.lock pyproject.toml
 lock:
 	@test -x $(VENV_PYTHON) || $(PYTHON) -m venv .venv
 	@$(VENV_PYTHON) -m pip install --quiet uv==$(UV_VERSION)
-	@$(UV) compile --universal --python-version 3.11 --extra dev --generate-hashes --no-header \
+	@$(UV) compile --universal --python-version 3.11.4 --extra dev --generate-hashes --no-header \
 	    --output-file requirements.lock pyproject.toml > /dev/null
 
 clean:

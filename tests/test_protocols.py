@@ -74,6 +74,8 @@ def test_a_tscam_box_may_pass_the_frame_by_one():
 @given(seeds, st.integers(40, 700), st.integers(40, 700))
 def test_tscam_truncates_and_clips_the_ground_truth(seed, width, height):
     for box in random_boxes(seed, (width, height)):
+        if box[0] >= width or box[1] >= height:
+            continue  # of no size, which readers refuse
         near = [int(max(box[0] / width * 224, 0)), int(max(box[1] / height * 224, 0))]
         far = [int(min(box[2] / width * 224, 223)), int(min(box[3] / height * 224, 223))]
         framed = protocols.frame_truth(box, (width, height), TSCAM2021)

@@ -31,14 +31,14 @@ from wsol.datasets.index import INDEX, read_index
 from wsol.datasets.prepare import Plan, prepare, prepared_index
 from wsol.evaluation.metrics import evaluate
 from wsol.evaluation.run import evaluate_run
-from wsol.inference.published import FOLDER, publish
+from wsol.inference.published import publish
 from wsol.methods import get_method
 from wsol.notebook.parameters import load_yaml
 from wsol.report.tables import read_pair
+from wsol.training import FOLDER, WEIGHTS
 from wsol.training.batches import load_training_data
 from wsol.training.config import Execution, TrainConfig, config_from
 from wsol.training.loop import train
-from wsol.training.runs import WEIGHTS
 
 PARAMS = ROOT / "study" / "params" / "photos.yaml"
 RAW_FOLDERS = ("CUB_200_2011", "oxford-iiit-pet", "BACKGROUND_Google", "scenes")

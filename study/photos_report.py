@@ -27,6 +27,7 @@ from wsol.notebook.parameters import load_yaml
 from wsol.report.format import write_csv, write_headline
 from wsol.report.tables import Pair, mean_over_seeds, read_pairs, row_name
 
+STUDY = load_yaml(photos.PARAMS.read_text(encoding="utf-8"))
 TABLES = photos.ROOT / "reports" / "tables"
 ROWS = {  # rows of the study that are no method of their own
     "negatives_alone": "Negatives alone, no background image",
@@ -66,13 +67,12 @@ def pairs_of(group: str, row: str) -> dict[int, dict[str, Pair]]:
 def name_of(group: str, row: str, table: LocalizationTable) -> str:
     """Name of a row of the report."""
     kind = table.meta["map"]
-    name, colon, of = row_name(table).partition(": ")
+    name, _, of = row_name(table).partition(": ")
     if row in ROWS:
-        name, colon, of = ROWS[row], *(("", "") if kind == "class" else (": ", f"{kind} map"))
+        name, of = ROWS[row], "" if kind == "class" else f"{kind} map"
     if group in LARGE:
-        settings = load_yaml(photos.PARAMS.read_text(encoding="utf-8"))["groups"][group]
-        name += f", {settings['train']['input_size']} px"
-    return name + colon + of
+        name += f", {STUDY['groups'][group]['train']['input_size']} px"
+    return f"{name}: {of}" if of else name
 
 
 def numbers_of(group: str, row: str, split: str = TEST) -> list[dict[str, object]]:
@@ -130,18 +130,18 @@ def comparisons() -> list[dict[str, object]]:
     return rows
 
 
-def sets(params: dict) -> list[dict[str, object]]:
+def sets() -> list[dict[str, object]]:
     """Background sets with their distance and the errors of background_plus on them."""
     data = photos.RUNS / "data" / "cub27"
     index = read_index(data / INDEX)
     backbone = build_backbone("efficientnet-lite0", "DEFAULT").eval()
     birds = photos_sets.statistics(photos_sets.surrounding_locations(backbone, index, data))
     rows = []
-    for name in ("scenes", *params["groups"]["sets"]["rows"]):
+    for name in ("scenes", *STUDY["groups"]["sets"]["rows"]):
         group, row = ("main", "background_plus") if name == "scenes" else ("sets", name)
-        if name not in params["background"] or not pairs_of(group, row):
+        if name not in STUDY["background"] or not pairs_of(group, row):
             continue
-        paths = photos.background_paths(name, params["background"][name], None)
+        paths = photos.background_paths(name, STUDY["background"][name], None)
         features = photos_sets.locations(backbone, paths)
         own = photos_sets.statistics(features.reshape(-1, features.shape[-1]))
         about = {"set": name, "images": len(paths), "distance": photos_sets.frechet(own, birds)}
@@ -158,10 +158,9 @@ def main() -> int:
     if not photos.RUNS.is_dir():
         print("no tables of photographs: python study/photos.py makes the runs")
         return 0
-    params = load_yaml(photos.PARAMS.read_text(encoding="utf-8"))
     rows: list[dict[str, object]] = []
     for group in GROUPS:
-        for row in params["groups"].get(group, {"rows": ()})["rows"]:
+        for row in STUDY["groups"].get(group, {"rows": ()})["rows"]:
             rows += numbers_of(group, row)
     for row in ("posthoc", "few_shot", "constant-box", "centre-gaussian"):
         rows += [
@@ -169,7 +168,7 @@ def main() -> int:
         ]
     tuning = [
         r
-        for row in params["groups"]["tuning"]["rows"]
+        for row in STUDY["groups"]["tuning"]["rows"]
         for r in numbers_of("tuning", row, TRAIN_FULLSUP)
         if r["map"] == "class"
     ]
@@ -182,7 +181,7 @@ def main() -> int:
     write_csv(renewed(tuning, "photos_tuning", of_run), TABLES / "photos_tuning.csv")
     differences = renewed(comparisons(), "photos_comparisons", ["error", "row", "minus"])
     write_csv(differences, TABLES / "photos_comparisons.csv")
-    write_csv(renewed(sets(params), "photos_sets", ["set"]), TABLES / "photos_sets.csv")
+    write_csv(renewed(sets(), "photos_sets", ["set"]), TABLES / "photos_sets.csv")
     return 0
 
 

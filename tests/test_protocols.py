@@ -28,9 +28,9 @@ seeds = st.integers(0, 2**32 - 1)
 
 def random_boxes(seed: int, size: tuple[int, int], count: int = 2) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    corners = np.sort(rng.integers(0, np.array(size) + 1, (count, 2, 2)), axis=1)
-    corners[:, 1] += corners[:, 0] == corners[:, 1]
-    return corners.reshape(count, 4).astype(float)
+    near = rng.integers(0, size, (count, 2))
+    far = rng.integers(near + 1, np.array(size) + 1)  # inside the image, and of some size
+    return np.hstack([near, far]).astype(float)
 
 
 @settings(max_examples=30, deadline=None)
@@ -74,8 +74,6 @@ def test_a_tscam_box_may_pass_the_frame_by_one():
 @given(seeds, st.integers(40, 700), st.integers(40, 700))
 def test_tscam_truncates_and_clips_the_ground_truth(seed, width, height):
     for box in random_boxes(seed, (width, height)):
-        if box[0] >= width or box[1] >= height:
-            continue  # of no size, which readers refuse
         near = [int(max(box[0] / width * 224, 0)), int(max(box[1] / height * 224, 0))]
         far = [int(min(box[2] / width * 224, 223)), int(min(box[3] / height * 224, 223))]
         framed = protocols.frame_truth(box, (width, height), TSCAM2021)

@@ -16,8 +16,9 @@ from wsol.evaluation.boxes import box_iou
 from wsol.evaluation.metrics import choose_tau, localization_errors
 from wsol.evaluation.table import LocalizationTable
 from wsol.inference.export import localize_to_folder
-from wsol.inference.published import FOLDER, publish
+from wsol.inference.published import publish
 from wsol.report.format import rounded
+from wsol.training import FOLDER
 
 TABLES = Path(__file__).parents[1] / "reports" / "localization" / "evaluate"
 NAMES = ["birds/background-0", "birds/cam-0"]

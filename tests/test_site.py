@@ -49,7 +49,8 @@ def test_the_first_table_is_that_of_the_photographs(pages) -> None:
     table = pd.read_csv(ROOT / "reports" / "tables" / "photos.csv")
     table = table[(table["dataset"] == "cub27") & ~table["method"].str.contains(": ")]
     assert part.count("<tr><td>") == len(table) >= 12
-    cells = re.findall(r'href="photos_pages/93_photographs.html">([\d.]+)', part)
+    link = r'<a href="photos_pages/93_photographs.html">'
+    cells = re.findall(rf"<td[^>]*>{link}([\d.]+)[^<]*</a></td>", part)
     for error in table["gt_known_loc_error_mean"]:
         assert f"{error:.1f}" in cells
 
@@ -74,7 +75,7 @@ def test_text_of_tables_is_escaped(tmp_path) -> None:
     quoted.to_csv(file, index=False)
     text = write_site(tmp_path)[0].read_text("utf-8")
     assert "<td>&lt;script&gt;&amp;</td>" in text
-    assert "<script>&" not in text
+    assert text.count("<script") == 1  # the one of the template
 
 
 def test_tables_can_be_sorted_by_their_numbers(pages) -> None:

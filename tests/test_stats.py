@@ -162,10 +162,10 @@ def test_equal_models_and_perfect_models_do_not_differ(taus):
 
 def test_other_images_are_refused():
     a, b = two_tables(20, 0)
-    with pytest.raises(ValueError, match=r"row 19 is 19\.jpg and nothing"):
+    with pytest.raises(ValueError, match=r"row 19 is 19\.jpg in one, nothing in the other"):
         paired_bootstrap(a, table_of(np.ones((19, 3), bool)))
     b.rows["image_id"] = b.rows["image_id"].to_numpy()[::-1]
-    with pytest.raises(ValueError, match=r"row 0 is 0\.jpg and 19\.jpg"):
+    with pytest.raises(ValueError, match=r"row 0 is 0\.jpg in one, 19\.jpg in the other"):
         paired_bootstrap(a, b)
 
 

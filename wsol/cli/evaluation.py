@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from wsol.cli.data import ANY, COUNT, FILE, FOLDER, is_given
+from wsol.training import WEIGHTS, run_folder
 
 OF_MAPS = "metadata fullsup predictions masks map_class protocol shard"
 IGNORED = {  # options by what is evaluated
@@ -52,12 +53,10 @@ def evaluate(
     wsol evaluate SCOREMAPS --metadata DIR --shard 1/8 parts  # and 2/8 to 8/8
     wsol evaluate parts --join --json result.json
     """
-    from wsol.training import WEIGHTS, run_folder
-
     target = run_folder(target)
     is_run = (target / WEIGHTS).is_file()
-    if data and not is_run and options["metadata"] is None:
-        raise ValueError(f"{target} is no run: there is no {target / WEIGHTS}")
+    if not is_run and not options["join"] and options["metadata"] is None:
+        raise ValueError(f"{target} is no run (no {WEIGHTS}); score maps need --metadata")
     part = "joined shards" if options["join"] else "a shard" if options["shard"] else ""
     kind = "a run" if is_run else part or "score maps"
     for option in context.command.params:
@@ -77,8 +76,6 @@ def evaluate(
     if options.pop("join"):
         summary, table = numbers.join_parts(target)
     else:
-        if options["metadata"] is None:
-            raise ValueError(f"{target} is no run (no {WEIGHTS}); score maps need --metadata")
         if table_file and protocol != "choe2020":
             raise ValueError(f"--table is of choe2020; {protocol} has none")
         options |= dict(zip(("shard", "parts"), shard or (), strict=False))
@@ -102,7 +99,6 @@ def _evaluate_run(
     from wsol.datasets.index import INDEX, TEST, TRAIN_FULLSUP, read_index
     from wsol.evaluation.run import evaluate_run
     from wsol.evaluation.summary import format_summary, summarize
-    from wsol.training import WEIGHTS
 
     if data is None:
         raise ValueError("a run needs --data, the prepared data set to evaluate it on")

@@ -89,7 +89,7 @@ def box_iou(boxes: ArrayLike, others: ArrayLike, plus: float = 1) -> Floats:
 def _wide(boxes: ArrayLike) -> NDArray:
     """Boxes (..., 4) in a type that sums of pixels do not overflow."""
     boxes = np.asarray(boxes)
-    return boxes.astype(np.int64 if boxes.dtype.kind in "iub" else np.float64).reshape(
+    return boxes.astype(np.int64 if boxes.dtype.kind in "iub" else np.float64, copy=False).reshape(
         *(boxes.shape[:-1] if boxes.size else (0,)), 4
     )
 

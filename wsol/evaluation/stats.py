@@ -103,9 +103,12 @@ def check_same_images(a: LocalizationTable, b: LocalizationTable) -> None:
     """Raise ValueError unless both tables are about the same images in the same order."""
     ids = [table.rows["image_id"].tolist() for table in (a, b)]
     if ids[0] != ids[1]:
-        row, pair = next(p for p in enumerate(zip_longest(*ids)) if p[1][0] != p[1][1])
-        names = " and ".join(name or "nothing" for name in pair)
-        raise ValueError(f"other images, or in another order: row {row} is {names}")
+        pairs = zip_longest(*ids, fillvalue="nothing")
+        row, (one, other) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+        raise ValueError(
+            f"the tables are not about the same images in the same order: row {row} is "
+            f"{one} in one, {other} in the other"
+        )
 
 
 def paired_bootstrap(

@@ -29,7 +29,7 @@ from wsol.evaluation.metrics import ERRORS
 from wsol.report.format import HEADERS, readable
 
 NOTEBOOKS = "notebooks"  # folder of the notebooks, from the root of the project
-EXECUTED = tuple(f"reports/{name}pages" for name in ("", "study_", "photos_"))  # their folders
+EXECUTED = ("reports/pages", "reports/study_pages", "reports/photos_pages")  # their folders
 LARGE = 300_000  # base64 characters of a PNG, above which a page has it as JPEG
 REFERENCES = ("Constant box", "Centre Gaussian", "Colour-distance saliency", "5x5 patch classifier")
 PHOTOGRAPHS = ("gt_known_loc_error", "top1_loc_error", "cls_error", "maxboxacc_v2")

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -82,9 +83,9 @@ def open_score_maps(path: str | Path, image_ids: Sequence[str]) -> ScoreMaps:
     if len(set(image_ids)) != len(image_ids):
         raise ScoreMapError("an image id is listed more than once")
     if path.is_dir():
-        names = (file.relative_to(path).as_posix() for file in path.rglob("*.npy"))
-        there, errors = {name.removesuffix(".npy") for name in names}, []
-        if missing := [n for n in image_ids if not (path / f"{n}.npy").is_file()]:
+        there, errors = set(_maps_below(path)), []
+        absent = (name for name in image_ids if name not in there)  # or behind a link
+        if missing := [name for name in absent if not (path / f"{name}.npy").is_file()]:
             errors.append(f"{len(missing)} of {len(image_ids)} maps are missing: {_some(missing)}")
         if unknown := sorted(there - set(image_ids)):
             errors.append(f"{len(unknown)} maps are of no image in the metadata: {_some(unknown)}")
@@ -100,6 +101,13 @@ def open_score_maps(path: str | Path, image_ids: Sequence[str]) -> ScoreMaps:
     else:
         raise ScoreMapError(f"{path}: neither a folder of <image_id>.npy nor one .npy of (N, H, W)")
     return ScoreMaps(path, image_ids)
+
+
+def _maps_below(path: Path) -> Iterator[str]:
+    start = len(os.path.join(path, ""))
+    for folder, _, names in os.walk(path):  # in a tenth of the time of Path.rglob
+        files = (os.path.join(folder, name) for name in names if name.endswith(".npy"))
+        yield from (file[start:-4].replace(os.sep, "/") for file in files)
 
 
 def _some(names: Sequence[str]) -> str:

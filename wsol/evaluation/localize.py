@@ -5,10 +5,9 @@ Shapes: N images, K classes, H W frame, h w map, T thresholds, G ground-truth bo
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
@@ -50,56 +49,42 @@ class _Row(NamedTuple):
     ignore: str
 
 
-class _Result(NamedTuple):
-    """Of one image: IoU in both modes (T,), boxes (256, 4), largest grey level, pixel counts."""
+@dataclass
+class _Evaluation:
+    """The evaluation of N maps: results, which any thread may fill in for its images."""
 
-    largest: NDArray[np.uint16]
-    every: NDArray[np.uint16]
-    boxes: NDArray[np.uint8]
-    peak: int
-    truth: NDArray[np.int64]
-    counts: NDArray[np.int64] | None
+    maps: Sequence[NDArray[np.floating]] | NDArray[np.floating]
+    rows: list[_Row]
+    thresholds: NDArray[np.float64]
+    score_of: Callable[[NDArray], NDArray[np.float64]]
+    masks: Masks | None
 
+    def __post_init__(self) -> None:
+        N, T = len(self.rows), len(self.thresholds)
+        self.levels = levels_of(self.thresholds, np.arange(LEVELS)[:, None])  # (256, T), by peak
+        self.iou = np.zeros((2, N, T), np.uint16)  # largest contour, all contours
+        self.boxes, self.peaks = np.zeros((N, LEVELS, 4), np.uint8), np.zeros(N, np.uint8)
+        self.truth: list[NDArray[np.int64]] = [np.zeros((0, 4), np.int64)] * N
 
-def _evaluate(
-    cam: NDArray[np.floating],
-    row: _Row,
-    score_of: Callable[[NDArray], NDArray[np.float64]],
-    thresholds: NDArray[np.float64],
-    masks: Masks | None,
-) -> _Result:
-    score = score_of(cam)
-    truth = resize_boxes(parse_boxes(row.boxes), (row.width, row.height))
-    counts = None if masks is None else pixel_histogram(score, masks(row), thresholds)
-    peak, boxes, *iou = level_iou(score, truth)
-    v = levels_of(thresholds, peak)
-    largest, every = (in_steps(one)[v] for one in iou)
-    return _Result(largest, every, boxes.astype(np.uint8), peak, truth, counts)
+    def run(self, start: int) -> tuple[int, NDArray[np.int64]]:
+        """Evaluate a chunk of maps; returns their number and their pixel counts (2, T + 2)."""
+        counts = np.zeros((2, len(self.thresholds) + 2), np.int64)
+        part = range(start, min(start + CHUNK, len(self.rows)))
+        for i in part:
+            row, score = self.rows[i], self.score_of(self.maps[i])
+            truth = resize_boxes(parse_boxes(row.boxes), (row.width, row.height))
+            if self.masks is not None:
+                counts += pixel_histogram(score, self.masks(row), self.thresholds)
+            peak, self.boxes[i], *iou = level_iou(score, truth)
+            self.truth[i], self.peaks[i] = truth, peak
+            for mode, one in enumerate(iou):
+                self.iou[mode, i] = in_steps(one)[self.levels[peak]]
+        return len(part), counts
 
-
-def _in_order(function: Callable[[int], _Result], count: int, workers: int) -> Iterator[_Result]:
-    """``function(0), function(1), ...``, computed by threads a few chunks ahead.
-
-    Threads do: the sweep and OpenCV let go of the interpreter lock. No more than two chunks a
-    worker are on their way, so that memory does not grow with the number of maps.
-    """
-    if workers < 2:
-        yield from map(function, range(count))
-        return
-
-    def chunk(start: int) -> list[_Result]:
-        return [function(i) for i in range(start, min(start + CHUNK, count))]
-
-    starts = deque(range(0, count, CHUNK))
-    with ThreadPoolExecutor(workers) as pool:
-        ahead = deque(
-            pool.submit(chunk, starts.popleft()) for _ in range(min(2 * workers, len(starts)))
-        )
-        while ahead:
-            results = ahead.popleft().result()
-            if starts:
-                ahead.append(pool.submit(chunk, starts.popleft()))
-            yield from results
+    def level_boxes(self) -> LevelBoxes:
+        flat = np.concatenate(self.truth) if self.truth else np.zeros((0, 4))
+        counts = np.array([len(truth) for truth in self.truth], np.int16)
+        return LevelBoxes(self.boxes, self.peaks, flat.astype(np.int16), counts)
 
 
 def answers(index: pd.DataFrame, logits: ArrayLike | None = None) -> pd.DataFrame:
@@ -149,33 +134,26 @@ def localize(
     if len(bare):
         raise ValueError(f"{len(bare)} images have no box to compare with, first {bare.iloc[0]}")
 
-    jobs = [_Row(*row) for row in index[list(_Row._fields)].itertuples(index=False)]
-    evaluate = partial(_evaluate, score_of=score_of, thresholds=thresholds, masks=masks)
-    results = _in_order(lambda i: evaluate(maps[i], jobs[i]), len(jobs), workers)
-    bar = ProgressBar(
-        results, desc=progress, total=len(jobs), unit="map", show=progress is not None
-    )
+    rows = [_Row(*row) for row in index[list(_Row._fields)].itertuples(index=False)]
+    evaluation = _Evaluation(maps, rows, thresholds, score_of, masks)
+    bar = ProgressBar(desc=progress, total=len(rows), unit="map", show=progress is not None)
+    histogram, starts = 0, range(0, len(rows), CHUNK)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # maps side by side, not threads within each
     try:
-        return _gather(bar, answers(index, logits), thresholds, dict(meta or {}))
+        with ThreadPoolExecutor(max(1, workers)) as pool:  # the sweep needs no interpreter lock
+            in_order = pool.map if workers > 1 else map
+            for count, counts in in_order(evaluation.run, starts):
+                bar.update(count)
+                histogram = histogram + counts
     finally:
         cv2.setNumThreads(threads)
-
-
-def _gather(
-    results: Iterator[_Result], rows: pd.DataFrame, thresholds: NDArray, meta: dict[str, str]
-) -> LocalizationTable:
-    N, T = len(rows), len(thresholds)
-    iou = np.zeros((2, N, T), dtype=np.uint16)
-    boxes, peaks = np.zeros((N, LEVELS, 4), np.uint8), np.zeros(N, np.uint8)
-    truth, histogram = [], None
-    for i, one in enumerate(results):
-        iou[0, i], iou[1, i], boxes[i], peaks[i] = one.largest, one.every, one.boxes, one.peak
-        truth.append(one.truth)
-        if one.counts is not None:
-            histogram = one.counts if histogram is None else histogram + one.counts
-    flat = np.concatenate(truth) if truth else np.zeros((0, 4))
-    counts = np.array([len(t) for t in truth], dtype=np.int16)
-    level_boxes = LevelBoxes(boxes, peaks, flat.astype(np.int16), counts)
-    return LocalizationTable(rows, thresholds, iou[0], iou[1], histogram, meta, level_boxes)
+        bar.close()
+    return LocalizationTable(
+        answers(index, logits),
+        thresholds,
+        *evaluation.iou,
+        None if masks is None or not rows else histogram,
+        dict(meta or {}),
+        evaluation.level_boxes(),
+    )

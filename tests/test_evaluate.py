@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from wsol.cli import main
+from wsol.datasets.index import write_index
 from wsol.datasets.metadata import read_split_metadata
 from wsol.evaluation import metrics
 from wsol.evaluation.localize import localize
@@ -118,6 +119,27 @@ def test_a_folder_of_maps_gives_the_same_as_one_file(folder):
         evaluate_score_maps(folder / p, folder / "test")[0] for p in ("test.npy", "folder")
     )
     assert one == other
+
+
+def test_a_prepared_data_set_is_metadata_and_its_masks_are_used(folder):
+    data, splits = folder / "data", {"test": "test", "val": "train-fullsup"}
+    rows = pd.concat([read_split_metadata(folder / n, split) for n, split in splits.items()])
+    data.mkdir()
+    for with_masks in (False, True):
+        if with_masks:
+            Image.fromarray(np.pad(np.full((99, 150), 255, np.uint8), 50)).save(data / "mask.png")
+            rows = rows.assign(mask="mask.png", width=250, height=199)
+        write_index(rows, data / "index.csv")
+        _, report = run(folder, "--metadata {folder}/data --fullsup {folder}/val.npy {folder}/data")
+        assert (report["pxap"] is not None) == with_masks
+        if not with_masks:
+            assert report == run(folder, FULLSUP)[1]
+    assert "no image of the split 'test'" in _without_test(folder)
+
+
+def _without_test(folder: Path) -> str:
+    write_index(read_split_metadata(folder / "val", "train-fullsup"), folder / "data/index.csv")
+    return run(folder, "--metadata {folder}/data")[0].output
 
 
 def test_failures_add_up_to_the_errors_and_predicted_maps_give_top1_alone(folder):

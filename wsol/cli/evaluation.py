@@ -23,7 +23,7 @@ IGNORED = {  # options by what is evaluated
 @click.argument("target", metavar="RUN|SCOREMAPS", type=ANY)
 @click.option("--data", type=FOLDER, help="Of a run: the prepared data set.")
 @click.option("--out", type=FOLDER, help="Of a run: folder for its localization tables.")
-@click.option("--metadata", type=FOLDER, help="Of score maps: image ids, labels, sizes, boxes.")
+@click.option("--metadata", type=FOLDER, help="Of score maps: text files, or a prepared set.")
 @click.option("--fullsup", nargs=2, type=ANY, help="Score maps and metadata to choose tau on.")
 @click.option(
     "--predictions", type=FILE, help="CSV of image_id and the five first classes, or all."
@@ -43,8 +43,8 @@ def evaluate(
     """Evaluate a trained run, or score maps of any method.
 
     RUN is the folder of a trained run or the name of a published one, such as birds/background-0.
-    SCOREMAPS is a folder of <image_id>.npy, values in [0, 1], or one .npy of (N, H, W); the
-    metadata is in the format of Choe et al. (CVPR 2020).
+    SCOREMAPS is a folder of <image_id>.npy, values in [0, 1], or one .npy of (N, H, W); its
+    metadata is in the format of Choe et al. (CVPR 2020), or the folder of a prepared data set.
 
     \b
     wsol evaluate runs/mine/cam-0 --data data/birds --out runs/mine/localization

@@ -152,7 +152,8 @@ def _check_boxes(boxes: pd.DataFrame, images: pd.DataFrame, errors: list[str]) -
     boxes = boxes.assign(image=image_ids(boxes["image"], {*classes.index}))
     boxes = boxes.assign(own=boxes["image"].map(classes))
     unknown = boxes["own"].isna()
-    report(boxes[unknown], "image {image} is not in the folder", errors)
+    others = boxes[unknown].assign(example=next(iter(classes.index), ""))
+    report(others, "image {image} is not in the folder; images are named like {example}", errors)
     boxes = boxes[~unknown]
     category, own = (boxes[name].str.normalize("NFC") for name in ("category", "own"))
     other = (category != "") & (category != own)

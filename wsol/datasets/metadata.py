@@ -29,7 +29,7 @@ from wsol.datasets.checks import (
     with_sizes,
 )
 from wsol.datasets.files import relative
-from wsol.datasets.index import SPLITS, TRAIN_FULLSUP, index_table
+from wsol.datasets.index import INDEX, SPLITS, TRAIN_FULLSUP, index_table, read_index, rows_of
 
 LABEL, SIDE = r"\d{1,9}", r"[1-9]\d{0,8}"
 
@@ -91,11 +91,15 @@ def read_split_metadata(
 ) -> pd.DataFrame:
     """Index rows of one split, `path` being the image id; the images are not opened.
 
+    directory : folder of the four text files, or a prepared data set, whose index table is read
+
     Without `class_names` the first folder of an image id is its class. Raises ValueError for an
     unknown split, DatasetError with all errors of the four files.
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split}; there are {', '.join(SPLITS)}")
+    if (Path(directory) / INDEX).is_file():
+        return rows_of(read_index(Path(directory) / INDEX), split)
     errors: list[str] = []
     rows = split_rows(Path(directory), split, class_names, errors)
     raise_errors(errors)

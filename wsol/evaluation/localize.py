@@ -5,7 +5,7 @@ Shapes: N images, K classes, H W frame, h w map, T thresholds, G ground-truth bo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -98,6 +98,17 @@ def answers(index: pd.DataFrame, logits: ArrayLike | None = None) -> pd.DataFram
     return rows.assign(prediction=prediction, rank=rank)
 
 
+def check_rows(index: pd.DataFrame, **values: Sized | None) -> None:
+    """Raise ValueError unless all values are as many as index rows, and each row has a box."""
+    counts = {name: len(one) for name, one in values.items() if one is not None}
+    if {*counts.values()} != {len(index)}:
+        shown = " and ".join(f"{count} {name}" for name, count in counts.items())
+        raise ValueError(f"{shown} for {len(index)} images")
+    bare = index.loc[index["boxes"] == "", "image_id"]
+    if len(bare):
+        raise ValueError(f"{len(bare)} images have no box to compare with, first {bare.iloc[0]}")
+
+
 def localize(
     maps: Sequence[NDArray[np.floating]] | NDArray[np.floating],
     index: pd.DataFrame,
@@ -127,13 +138,7 @@ def localize(
     The table takes 5 kB of memory an image. Raises ValueError if maps, rows and logits differ in
     number, or a row has no box.
     """
-    if len(maps) != len(index) or (logits is not None and len(logits) != len(index)):
-        count = "no" if logits is None else len(logits)
-        raise ValueError(f"{len(maps)} maps and {count} logits for {len(index)} images")
-    bare = index.loc[index["boxes"] == "", "image_id"]
-    if len(bare):
-        raise ValueError(f"{len(bare)} images have no box to compare with, first {bare.iloc[0]}")
-
+    check_rows(index, maps=maps, logits=logits)
     rows = [_Row(*row) for row in index[list(_Row._fields)].itertuples(index=False)]
     evaluation = _Evaluation(maps, rows, thresholds, score_of, masks)
     bar = ProgressBar(desc=progress, total=len(rows), unit="map", show=progress is not None)

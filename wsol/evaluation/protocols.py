@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wsol.datasets.index import parse_boxes
 from wsol.evaluation.boxes import TAUS, box_iou, contours, levels_of, quantize, resize_boxes
+from wsol.evaluation.localize import check_rows
 from wsol.evaluation.metrics import ERRORS
 
 COARSE = np.arange(0, 1, 0.01)  # (T,) thresholds of protocols that are evaluated one by one
@@ -241,11 +242,7 @@ def evaluate_under(
 
     Raises ValueError if maps, rows and ranks differ in number or a row has no box.
     """
-    if len(maps) != len(index) or (ranks is not None and len(ranks) != len(index)):
-        raise ValueError(f"{len(maps)} maps for {len(index)} images, or as many ranks")
-    bare = index.loc[index["boxes"] == "", "image_id"]
-    if len(bare):
-        raise ValueError(f"{len(bare)} images have no box to compare with, first {bare.iloc[0]}")
+    check_rows(index, maps=maps, ranks=ranks)
     iou = np.empty((len(index), len(protocol.taus)))
     for i, row in enumerate(index.itertuples()):
         truth = frame_truth(parse_boxes(row.boxes), (row.width, row.height), protocol)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wsol.datasets.checks import DatasetError
+from wsol.datasets.checks import raise_errors
 from wsol.datasets.index import TEST, TRAIN_FULLSUP
 from wsol.datasets.metadata import read_split_metadata
 from wsol.datasets.openimages import names_masks, read_masked_split
@@ -51,12 +51,12 @@ def read_table(
 ) -> LocalizationTable:
     """Localization table of score maps on disk; the maps are read one by one.
 
-    score_maps, metadata : as the command takes them
+    score_maps, metadata : as the command takes them; a prepared data set is metadata too
     split : "train-fullsup" or "test"
     predictions : CSV of image_id and five ranked classes, see `read_predictions`
     masks : folder of ``<image id without ending>.png``, at least 128 = object, for PxAP; a
         ``..._ignore.png`` beside it marks pixels that do not count. Where the metadata names masks
-        (OpenImages30k), the folder that their paths start from
+        (OpenImages30k), the folder that their paths start from; a prepared data set needs none
     map_class : "label" or "predicted", the class whose map each score map is
     workers : threads
     shard : "i/n" for the i-th of n parts of the images, see `join_tables`
@@ -74,6 +74,8 @@ def read_table(
     rows, reader = read_split_metadata(metadata, split), None
     if masks is not None:
         rows, reader = _with_masks(rows, Path(masks)), MaskReader(Path(masks))
+    elif (rows["mask"] != "").all():
+        reader = MaskReader(Path(metadata))
     return _table_of(rows, reader, **about)
 
 
@@ -87,7 +89,7 @@ def _table_of(
     progress: bool,
     shard: str,
 ) -> LocalizationTable:
-    maps, split = open_score_maps(score_maps, rows["image_id"]), rows["split"].iloc[0]
+    maps, split = open_score_maps(score_maps, rows["image_id"]), rows.at[0, "split"]
     part = part_of(len(rows), shard)
     if predictions is not None:  # first, because maps take longer to check
         answers = read_predictions(predictions, rows["image_id"], rows["label"])
@@ -114,9 +116,8 @@ def _table_of(
 def _with_masks(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
     stems = rows["image_id"].map(lambda image_id: os.path.splitext(image_id)[0])
     there = (stems + ".png").map(lambda name: (folder / name).is_file())
-    if not there.all():
-        names = rows["image_id"][~there]
-        raise DatasetError([f"{folder}: no mask <image id>.png of image {name}" for name in names])
+    without = rows["image_id"][~there]
+    raise_errors([f"{folder}: no mask <image id>.png of image {name}" for name in without])
     ignore = stems + "_ignore.png"
     ignore = ignore.where(ignore.map(lambda name: (folder / name).is_file()), "")
     return rows.assign(mask=stems + ".png", ignore=ignore)
@@ -260,9 +261,8 @@ def join_parts(folder: str | Path) -> tuple[dict[str, Any], LocalizationTable]:
     if not (tables := [*map(LocalizationTable.load, sorted(Path(folder).glob("*-of-*.npz")))]):
         raise ValueError(f"no table of a shard in {folder}")
     by_split = {s: [t for t in tables if t.meta["split"] == s] for s in (TEST, TRAIN_FULLSUP)}
-    table = join_tables(by_split[TEST])
-    chosen_on = join_tables(by_split[TRAIN_FULLSUP]) if by_split[TRAIN_FULLSUP] else None
-    return summarize(table, chosen_on), table
+    table, fullsup = join_tables(by_split[TEST]), by_split[TRAIN_FULLSUP]
+    return summarize(table, join_tables(fullsup) if fullsup else None), table
 
 
 def image_rows(table: LocalizationTable, tau: float) -> pd.DataFrame:

@@ -109,7 +109,8 @@ def _check(config: TrainConfig, data: TrainData) -> None:
         raise ValueError(f"method {config.method!r} needs background images and got none")
     if len(data.images) < config.batch_size:
         raise ValueError(
-            f"{len(data.images)} images are fewer than one batch of {config.batch_size}"
+            f"{len(data.images)} images are fewer than one batch of {config.batch_size}: "
+            "set a smaller batch_size"
         )
     if config.batch_size < world_size():
         raise ValueError(f"batch_size {config.batch_size} is less than {world_size()} processes")

@@ -57,12 +57,15 @@ PUBLISHED = {
 EXECUTION = Execution(cache=str(RUNS / "cache"), device="cpu")
 
 
-def prepare_dataset(name: str, settings: dict) -> Path:
-    """The folder of a data set with its index table."""
+def prepare_dataset(name: str, data: dict[str, dict]) -> Path:
+    """The folder of a data set of `data`, the section of photos.yaml, with its index table."""
+    settings, classes = data[name], data[name].get("classes", [])
     out, kind = RUNS / "data" / name, settings.get("kind", "cub")
+    if isinstance(classes, str):  # of other data sets
+        classes = [one for of in classes.split(" + ") for one in data[of]["classes"]]
     if not (out / INDEX).is_file():
         raw = RAW if kind == "pets" else RAW / "CUB_200_2011"
-        options = {"classes": settings.get("classes", ()), "fullsup_count": settings["fullsup"]}
+        options = {"classes": classes, "fullsup_count": settings["fullsup"]}
         prepare(Plan(kind, raw, out, **options))
         prepared_index(out)  # raises what is wrong with the data set
     return out
@@ -160,7 +163,7 @@ def main(groups: list[str]) -> int:
             continue
         group, _, only = group.partition("/")
         settings = params["groups"][group]
-        data = prepare_dataset(settings["data"], params["data"][settings["data"]])
+        data = prepare_dataset(settings["data"], params["data"])
         for row, own in settings["rows"].items():
             if only not in ("", row):
                 continue

@@ -54,7 +54,7 @@ def squashed(path: Path) -> bytes:
 def pack(out: Path) -> int:
     """Write the packed file; returns its size, bytes."""
     params = photos.load_yaml(photos.PARAMS.read_text(encoding="utf-8"))
-    data = photos.prepare_dataset("cub27", params["data"]["cub27"])
+    data = photos.prepare_dataset("cub27", params["data"])
     index = read_index(data / INDEX)
     sources = {f"images/{i}.webp": data / path for i, path in enumerate(index["path"])}
     boxes = []

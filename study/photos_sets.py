@@ -11,8 +11,8 @@ Every set is a folder of images below runs/photos/sets, made once from what lies
                    of every tenth photograph
     corners        the corner of each training image of the birds that its own class map and
                    foreground map claim least, by a run trained on `scenes`; no boxes
-    surroundings   squares beside the true boxes of the training images: a ceiling, since it
-                   takes boxes
+    surroundings   squares beside the true boxes of the training images: a reference, since it
+                   uses boxes
 """
 
 from pathlib import Path

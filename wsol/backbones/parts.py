@@ -38,7 +38,7 @@ class Parts:
 
 
 def damage(path: str | Path, error: BaseException | str = "") -> str:
-    """One sentence: why a file of weights cannot be read, judged by its first bytes, and the cure.
+    """One sentence: why a file of weights cannot be read, by its first bytes, and what to do.
 
     error : what its reader raised
     """
@@ -63,7 +63,7 @@ def damage(path: str | Path, error: BaseException | str = "") -> str:
 def read_tensors(path: str | Path) -> Any:
     """Content of a file of safetensors or torch, told by its bytes; pickled code is not run.
 
-    Raises ValueError, one sentence with the file and the cure, if it cannot be read.
+    Raises ValueError, one sentence with the file and what to do, if it cannot be read.
     """
     with open(path, "rb") as file:
         try:

@@ -44,9 +44,9 @@ def main() -> None:
 def parameters(command):
     """The options that give a training or a notebook its parameters."""
     for option in (
-        click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter."),
+        click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Parameter."),
         click.option("--section", "sections", multiple=True, help="Section of the params files."),
-        click.option("--params-file", "files", multiple=True, type=FILE, help="params.yaml."),
+        click.option("--params-file", "files", multiple=True, type=FILE, help="YAML file."),
     ):
         command = option(command)
     return command
@@ -115,7 +115,7 @@ def predict(weights, data, split, out, resume, settings) -> None:
 @click.argument("images", nargs=-1, required=True, type=ANY)
 @click.option("--out", type=FOLDER, required=True, help="Folder for boxes.csv, boxes.coco.json.")
 @click.option("--overlays", is_flag=True, help="Write the images with score map and box.")
-@click.option("--yolo", is_flag=True, help="Write the boxes as YOLO's texts into OUT/labels.")
+@click.option("--yolo", is_flag=True, help="Also write YOLO text files into OUT/labels.")
 @click.option("--skip", is_flag=True, help="Skip images that cannot be read.")
 @click.option("--map", type=click.Choice(["class", "foreground", "product"]), default="class")
 @click.option("--top", type=COUNT, default=1, show_default=True, help="Classes per image.")

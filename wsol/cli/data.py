@@ -31,15 +31,15 @@ def is_given(context: click.Context, option: str) -> bool:
 @click.option("--fullsup-images", type=FOLDER, help="cub, ilsvrc: FULLSUP/images by default.")
 @click.option("--download", is_flag=True, help="pets: download it into RAW, 800 MB.")
 @click.option("--class", "classes", multiple=True, help="cub, pets: only these classes.")
-@click.option("--fullsup-count", type=NATURAL, help="cub, pets: training images a class for it.")
+@click.option("--fullsup-count", type=NATURAL, help="cub, pets: images per class for tau.")
 @click.option("--metadata", type=FOLDER, help="openimages: RAW/metadata by default.")
 @click.option("--boxes", type=FILE, help="folder: image,x0,y0,x1,y1 as CSV, or COCO's JSON.")
 @click.option("--masks", type=FOLDER, help="folder: object masks, the images' paths as .png.")
 @click.option("--shares", nargs=3, type=float, default=(0.7, 0.1, 0.2), help="folder: of splits.")
-@click.option("--seed", type=NATURAL, default=0, help="folder, birds: of drawn splits or birds.")
+@click.option("--seed", type=NATURAL, default=0, help="folder, birds: random seed.")
 @click.option("--background", "backgrounds", multiple=True, type=FOLDER, help="Images to copy.")
 @click.option("--source", default="", help="Where the background images are from.")
-@click.option("--licence", default="", help="What they may be used under.")
+@click.option("--licence", default="", help="Licence of the background images.")
 @click.option("--headers-only", is_flag=True, help="Do not decode every image.")
 @click.option("--workers", type=COUNT, help="Threads that decode; all cores by default.")
 @click.pass_context
@@ -119,7 +119,7 @@ def building(command):
     """Options of the commands that build a set."""
     for option in (
         click.option("--data", type=FOLDER, help="Leave out images of this prepared data set."),
-        click.option("--distance", type=NATURAL, default=6, help="Bits of copies; 6 by default."),
+        click.option("--distance", type=NATURAL, default=6, help="Hash bits; 6 by default."),
         click.option("--add", is_flag=True, help="Add to the set in OUT."),
         click.option("--replace", is_flag=True, help="Replace the set in OUT."),
     ):
@@ -143,7 +143,7 @@ def _build(candidates, out: Path, data: Path | None, distance: int, add: bool, r
 @click.argument("out", type=FOLDER)
 @click.argument("images", type=FOLDER)
 @click.option("--source", required=True, help="Where the images are from.")
-@click.option("--licence", required=True, help="What they may be used under.")
+@click.option("--licence", required=True, help="Licence of the background images.")
 @click.option("--below", default="", help="Folder in OUT for them.")
 @building
 def folder(out, images, source, licence, below, **options) -> None:
@@ -205,7 +205,7 @@ def sample(
 @background.command()
 @click.argument("out", type=FOLDER)
 @click.option("--data", type=FOLDER, help="Prepared data set to look for copies in.")
-@click.option("--distance", type=NATURAL, default=6, show_default=True, help="Bits of copies.")
+@click.option("--distance", type=NATURAL, default=6, show_default=True, help="Hash bits.")
 @click.option("--drop", is_flag=True, help="Drop what is also in the data set.")
 def check(out, data, distance, drop) -> None:
     """Check the manifest and, with --data, for images of the data set (exit status 1)."""
@@ -237,9 +237,9 @@ def audit(out, run, score, first) -> None:
 
 @background.command()
 @click.argument("out", type=FOLDER)
-@click.option("--drop", multiple=True, metavar="FILE", help="Has an object in it.")
-@click.option("--keep", multiple=True, metavar="FILE", help="Has none.")
-@click.option("--note", default="", help="Why.")
+@click.option("--drop", multiple=True, metavar="FILE", help="Exclude this image.")
+@click.option("--keep", multiple=True, metavar="FILE", help="Use this image.")
+@click.option("--note", default="", help="Reason, for the manifest.")
 def decide(out, drop, keep, note) -> None:
     """Record which images are used."""
     from wsol.datasets.backgrounds.manifest import decide as record

@@ -25,12 +25,10 @@ IGNORED = {  # options by what is evaluated
 @click.option("--out", type=FOLDER, help="Of a run: folder for its localization tables.")
 @click.option("--metadata", type=FOLDER, help="Of score maps: text files, or a prepared set.")
 @click.option("--fullsup", nargs=2, type=ANY, help="Score maps and metadata to choose tau on.")
-@click.option(
-    "--predictions", type=FILE, help="CSV of image_id and the five first classes, or all."
-)
-@click.option("--masks", type=FOLDER, help="Masks for PxAP, <image id>.png.")
+@click.option("--predictions", type=FILE, help="CSV of image_id and the top five classes, or all.")
+@click.option("--masks", type=FOLDER, help="For PxAP: image id without its ending, .png.")
 @click.option("--map-class", type=click.Choice(["label", "predicted"]), default="label")
-@click.option("--protocol", default="choe2020", show_default=True, help="Preset.")
+@click.option("--protocol", default="choe2020", show_default=True, help="See docs/heatmaps.md.")
 @click.option("--json", "json_file", type=FILE, help="Write all numbers and curves.")
 @click.option("--table", "table_file", type=FILE, help="Write one row per image, .csv or .npz.")
 @click.option("--workers", type=COUNT, default=1, show_default=True, help="Threads.")

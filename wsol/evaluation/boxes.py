@@ -41,7 +41,8 @@ def score_map(cam: NDArray[np.floating], size: int = FRAME) -> Floats:
     """Resize a (h, w) map to (size, size) and normalize it to [0, 1].
 
     The minimum is subtracted and the maximum divided out *after* the cubic resize, whose overshoot
-    would leave [0, 1] otherwise. A map that is constant or not finite becomes all zeros.
+    would leave [0, 1] otherwise. A map that is constant or not finite becomes all zeros. Raises
+    ValueError if it has not two dimensions.
     """
     cam = np.asarray(cam, dtype=np.float64)
     if cam.ndim != 2:
@@ -148,8 +149,8 @@ def contours(score: Floats | Bytes) -> Contours:
 
 
 def level_iou(score: Floats | Bytes, truth: Ints) -> tuple[int, Ints, Floats, Floats]:
-    """Of a score map, or its 8-bit levels: the largest level, and at each level the box of the
-    largest contour, (256, 4), its best IoU over boxes (G, 4), and that of any contour, each (256,).
+    """Largest level of a score map, or of its 8-bit levels; at each level the box of the largest
+    contour, (256, 4), its best IoU over boxes (G, 4), and that of any contour, each (256,).
     """
     rows, bright, *others = _rows(score)
     peak = int(rows[0, HIGH]) if bright else 0  # the sweep begins at the brightest pixel

@@ -8,7 +8,7 @@ from wsol.evaluation.contours import HIGH, LOW, X0, X1, Y0, Y1, inlined, kernel
 @inlined
 def _box(rows, i, is_bright, H, W):
     # The far corner is one past the contour, clipped to the last pixel: together with the + 1 of an
-    # IoU the protocol's boxes are a pixel wide of the mark.
+    # IoU the protocol's boxes are one pixel too large.
     margin = 1 if is_bright else 2  # the frame, and the contour of a hole runs around it
     right, bottom = min(rows[i, X1] + margin - 1, W - 1), min(rows[i, Y1] + margin - 1, H - 1)
     return rows[i, X0] - margin, rows[i, Y0] - margin, right, bottom

@@ -29,7 +29,7 @@ def rank_labels(logits: ArrayLike, labels: ArrayLike) -> tuple[NDArray, NDArray]
     """Predicted classes (N,) and ranks of the labels (N,) from (N, K) logits.
 
     The rank counts the classes that come before the label, 0 if it is predicted; of equal logits
-    the class of lower number comes first.
+    the class of lower number comes first. Raises ValueError if a logit is not finite.
     """
     logits, labels = np.asarray(logits), np.asarray(labels)
     if not np.isfinite(logits).all():

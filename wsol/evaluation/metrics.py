@@ -22,7 +22,7 @@ ERRORS = {"top1_loc_error": 1, "top5_loc_error": 5, GT_KNOWN: None}
 
 
 def percentage(hits: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Share of N images, (N, ...) of which is true, %; to the last bit that of the reference."""
+    """Share of true values over the first axis of (N, ...), %; to the last bit the reference's."""
     return hits.sum(axis=0) * 100.0 / len(hits)
 
 

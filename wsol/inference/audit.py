@@ -1,4 +1,4 @@
-"""Rank the images of a background set by how much they look as if they had an object.
+"""Rank the images of a background set by how likely they are to contain an object.
 
 Background images from elsewhere are never quite free of objects, and the method is taught that
 they are. A good ranking puts such images first, so that a person checks the first twenty instead of

@@ -42,7 +42,7 @@ class AcolNetwork(nn.Module):
         self.first, self.second = (_classifier(*sizes) for _ in range(2))
 
     def branches(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Class maps (B, K, h, w) of both; without labels, of the predicted class is erased."""
+        """Class maps (B, K, h, w) of both; that of the label or the predicted class erases."""
         _, late = self.backbone(images)
         first = self.first(late).float()
         if labels is None:
@@ -51,7 +51,7 @@ class AcolNetwork(nn.Module):
         return first, self.second(erased).float()
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Outputs:
-        """With labels, for the loss, both classifiers' maps one behind the other along K."""
+        """With labels, for the loss, the class maps of both classifiers concatenated along K."""
         first, second = self.branches(images, labels)
         logits = first.mean((2, 3))
         if labels is not None:

@@ -23,7 +23,7 @@ USES_BACKGROUND = False
 
 @dataclass(frozen=True)
 class Config:
-    """How often is dropped, and how much."""
+    """Drop rate and threshold of the attention."""
 
     drop_rate: float = 0.75  # probability of the drop mask; otherwise the importance map
     gamma: float = 0.9  # of the largest attention, from which on a place is dropped

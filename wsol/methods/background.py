@@ -48,8 +48,8 @@ COMBINATIONS = ("has", "adl", "cutmix")
 class Config:
     """The choices that the abstract leaves open, and what the method may be combined with.
 
-    ``combine`` names a method that changes images, labels or features, which the background
-    supervision then comes on top of.
+    ``combine`` names a method that changes images, labels or features; the background supervision
+    is added to it.
     """
 
     attach: str = "early"  # features under the foreground head
@@ -131,7 +131,7 @@ def foreground_head(channels: int, kind: str, width: int | None = None) -> nn.Se
 
 
 def build(backbone: Backbone, num_classes: int, config: Config) -> BackgroundNetwork:
-    """Put both heads on a backbone, which ADL adds its layers to where it is combined with."""
+    """Put both heads on a backbone, after ADL's layers where the method is combined with it."""
     if config.combine == "adl":
         get_method("adl").insert(backbone, backbone.name, config.combined())
     return BackgroundNetwork(backbone, num_classes, config.attach, config.head)

@@ -18,7 +18,7 @@ USES_BACKGROUND = True
 
 
 class BackgroundClassNetwork(CamNetwork):
-    """CAM's network with K + 1 classes, of which all but the training see K."""
+    """CAM's network with K + 1 classes; outside of training it returns the K object classes."""
 
     def __init__(self, backbone: Backbone, num_classes: int) -> None:
         super().__init__(backbone, num_classes + 1)

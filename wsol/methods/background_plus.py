@@ -1,9 +1,9 @@
 """Background images and the object images' own surroundings: an extension for photographs.
 
-The background method (:mod:`wsol.methods.background`, arXiv 1909.03619) takes what its foreground
-head has not seen in the background set for object. In photographs that is the surroundings of the
-object too. Here the lowest locations of every object image are further zeros of the foreground
-loss, ramped in once both maps mean something:
+The foreground head of the background method (:mod:`wsol.methods.background`, arXiv 1909.03619)
+treats everything that is not in the background set as object; in photographs that includes the
+surroundings of the object. Here the lowest locations of every object image get the target 0 in the
+foreground loss too, ramped in after the first steps:
 
     L_foreground = 1/2 [mean of softplus(-S) over the top of object images
                         + b mean of softplus(S) over background images
@@ -13,7 +13,7 @@ loss, ramped in once both maps mean something:
 (``agreement``); the choice of locations carries no gradient. This is self-training, not in the
 paper. With b = 0 no background image is used, which is the control of the method.
 
-Maps that cover the whole object and a classifier want different features. With the classifier
+A classifier and a map that covers the whole object need different features. With the classifier
 ``embedding`` the logits are those of a linear layer on the features that the pretrained network
 classifies by, and the means of the class maps learn the classes beside it.
 """

@@ -60,7 +60,7 @@ class BasNetwork(nn.Module):
         self.generator = nn.Conv2d(backbone.early_channels, num_classes, 3, padding=1)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Outputs | Suppression:
-        """With labels what the losses need, without them what every method gives."""
+        """`Suppression`, for the losses, with labels; `Outputs` without."""
         early, late = self.backbone(images)
         class_maps = self.class_head(late).float()  # (B, K, h, w)
         logits = class_maps.mean((2, 3))  # (B, K)

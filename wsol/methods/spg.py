@@ -5,7 +5,7 @@ ECCV 2018. Heads of one channel sit on the network. Where a map is above a thres
 foreground, where it is below another they are background, and the rest is ignored (their eq. 1);
 with such masks binary cross entropy trains
 
-    B2 (late features)    from the class map A[y], min-max min_max
+    B2 (late features)    from the class map A[y], min-max normalized
     B1 (early features)   from sigmoid(B2)
     C  (late features)    from the mean of sigmoid(B1) and sigmoid(B2)
 

@@ -51,7 +51,7 @@ class Checkpoint:
         every_seconds: float,
         keeps: bool,
     ) -> None:
-        """keeps : whether this process writes the state"""
+        """Keep a training's state at `path`; only the process with `keeps` writes it."""
         self.path, self.network, self.optimizer = path, network, optimizer
         self.every_seconds, self.keeps = every_seconds, keeps
         self.last = time.monotonic()

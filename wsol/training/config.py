@@ -57,7 +57,7 @@ class TrainConfig:
         check_range(self, "weight_decay", low=0)
 
     def settings(self) -> dict[str, Any]:
-        """All fields; without freezing and grid where there are none, as before they came."""
+        """All fields; `freeze` and `crop_grid` only where they are not the default."""
         values = asdict(self)
         for name, default in (("freeze", "none"), ("crop_grid", 0)):
             if values[name] == default:

@@ -97,7 +97,7 @@ def load_network(
 
     index : index table of the data set that it is loaded for
 
-    Raises FileNotFoundError if there is none, ValueError, one sentence with the file and the cure,
+    Raises FileNotFoundError if there is none, ValueError, one sentence with file and remedy,
     if it is damaged or not of a run, or the index table has another class under a label.
     """
     try:
@@ -181,7 +181,7 @@ def git_commit() -> str:
 def code_digest() -> str:
     """Digest of the code that weights and maps follow from.
 
-    What was begun with other code is not resumed.
+    A training that was started with other code is not resumed.
     """
     package = Path(wsol.__file__).parent
     files = [package / "datasets" / f"{name}.py" for name in ("image_files", "images")]

@@ -1,5 +1,6 @@
 """Score maps, boxes and IoU: hand-drawn maps, a loop over all thresholds, the peer's vectors."""
 
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -88,6 +89,40 @@ def test_a_score_map_fills_its_range_after_the_resize():
 def test_a_map_has_two_dimensions():
     with pytest.raises(ValueError, match="two dimensions"):
         score_map(np.zeros((1, 7, 7)))
+
+
+@pytest.mark.parametrize("score", [-0.1, 1.1, np.nan, np.inf])
+def test_maps_outside_of_0_to_1_have_no_contours(score):
+    maps = np.full((9, 9), 0.5)
+    maps[4, 4] = score
+    for function in (contours, partial(best_iou, truth=[[1, 1, 5, 5]]), largest_boxes):
+        with pytest.raises(ValueError, match="is in"):
+            function(maps)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, ">f8", list])
+def test_maps_of_any_type_have_the_contours_of_their_values(kind):
+    maps = np.random.default_rng(0).random((20, 30)).round(2).astype(np.float16)
+    converted = maps.tolist() if kind is list else maps.astype(kind)
+    assert (best_iou(converted, [[2, 3, 9, 15]])[0] == best_iou(maps, [[2, 3, 9, 15]])[0]).all()
+    with pytest.raises(ValueError, match="score map is"):
+        best_iou(maps[None], [[2, 3, 9, 15]])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: resize_boxes([[0, 1, np.nan, 3]], (9, 9)),
+        lambda: resize_boxes([[0, 1, 2, 3]], (0, 9)),
+        lambda: resize_boxes([[0, 1, 2, 3, 4]], (9, 9)),
+        lambda: best_iou(np.eye(9), [[np.nan] * 4]),
+        lambda: best_iou(np.eye(9), [[0, 1, 2, 3]], taus=[1.0]),
+        lambda: best_iou(np.eye(9), [[0, 1, 2, 3]], taus=[-0.1]),
+    ],
+)
+def test_boxes_and_taus_that_are_none_are_refused(call):
+    with pytest.raises(ValueError, match="boxes"):
+        call()
 
 
 def test_boxes_are_scaled_and_truncated():

@@ -15,8 +15,10 @@ from wsol.datasets.index import write_index
 from wsol.datasets.metadata import read_split_metadata
 from wsol.evaluation import metrics
 from wsol.evaluation.localize import localize
-from wsol.evaluation.summary import BEST_TAU, evaluate_score_maps, read_table, summarize
+from wsol.evaluation.masks import with_masks
+from wsol.evaluation.summary import evaluate_score_maps, join_parts, read_table, summarize
 from wsol.evaluation.table import LocalizationTable, join_tables
+from wsol.report.format import BEST_TAU
 
 CUB = Path(__file__).parents[2] / "shared" / "wsolevaluation-metadata" / "CUB"
 
@@ -125,14 +127,14 @@ def test_a_prepared_data_set_is_metadata_and_its_masks_are_used(folder):
     data, splits = folder / "data", {"test": "test", "val": "train-fullsup"}
     rows = pd.concat([read_split_metadata(folder / n, split) for n, split in splits.items()])
     data.mkdir()
-    for with_masks in (False, True):
-        if with_masks:
+    for masked in (False, True):
+        if masked:
             Image.fromarray(np.pad(np.full((99, 150), 255, np.uint8), 50)).save(data / "mask.png")
             rows = rows.assign(mask="mask.png", width=250, height=199)
         write_index(rows, data / "index.csv")
         _, report = run(folder, "--metadata {folder}/data --fullsup {folder}/val.npy {folder}/data")
-        assert (report["pxap"] is not None) == with_masks
-        if not with_masks:
+        assert (report["pxap"] is not None) == masked
+        if not masked:
             assert report == run(folder, FULLSUP)[1]
     assert "no image of the split 'test'" in _without_test(folder)
 
@@ -177,10 +179,49 @@ def test_the_table_has_a_row_per_image(folder):
     assert summarize(table)["maxboxacc"] == report["maxboxacc"]
 
 
+def test_two_images_do_not_share_a_mask(tmp_path):
+    rows = pd.DataFrame({"image_id": ["a/x.jpg", "a/x.png"]})
+    (tmp_path / "a").mkdir()
+    Image.new("L", (9, 9)).save(tmp_path / "a/x.png")
+    with pytest.raises(ValueError, match="is of more than one image"):
+        with_masks(rows, tmp_path)
+
+
+def test_classes_counted_from_one_are_warned_about(folder):
+    lines = (folder / "predictions.csv").read_text().splitlines()
+    shifted = [line.split(",") for line in lines[1:]]
+    shifted = [",".join([name, *(str(int(c) + 1) for c in classes)]) for name, *classes in shifted]
+    (folder / "predictions.csv").write_text("\n".join([lines[0], *shifted]))
+    with pytest.warns(UserWarning, match="none of 0"):
+        run(folder, PREDICTIONS)
+
+
+def test_shards_of_other_maps_and_of_an_earlier_choice_of_tau_do_not_join(folder):
+    np.save(folder / "other.npy", 1 - np.load(folder / "test.npy"))
+
+    def shard(i: int, maps: str = "test", **more) -> None:
+        where = folder / f"{maps}.npy", folder / "test"
+        evaluate_score_maps(*where, shard=f"{i}/2", parts=folder / "parts", **more)
+
+    shard(1), shard(2, "other")
+    with pytest.raises(ValueError, match="different evaluations"):
+        join_parts(folder / "parts")
+    chosen_on = {"fullsup": (folder / "val.npy", folder / "val")}
+    shard(1, **chosen_on), shard(2, **chosen_on)
+    join_parts(folder / "parts")
+    shard(1), shard(2)
+    with pytest.raises(ValueError, match="train-fullsup are of another evaluation"):
+        join_parts(folder / "parts")
+    with pytest.raises(ValueError, match="needs parts"):
+        evaluate_score_maps(folder / "test.npy", folder / "test", shard="1/2")
+
+
 @pytest.mark.parametrize("name", ["bas2022", "psol2020", "tscam2021"])
 def test_another_protocol_gives_its_own_errors(folder, name):
-    _, report = run(folder, f"--protocol {name}", FULLSUP, PREDICTIONS)
+    result, report = run(folder, f"--protocol {name}", FULLSUP, PREDICTIONS)
     assert report["protocol"] == name
+    assert ("mean over the classes" in result.stdout) == (name != "tscam2021")
+    assert ("at the published tau" in result.stdout) == (name != "psol2020")
     assert report["top1_loc_error"] >= report["gt_known_loc_error"] >= 0
     assert report["gt_known_loc_error_oracle"] <= report["gt_known_loc_error"]
     assert "maxboxacc" not in report
@@ -197,6 +238,7 @@ def test_another_protocol_gives_its_own_errors(folder, name):
         ("000.Kind/im_0.jpg,10,10,400,50", "localization.txt:14"),
         ("000.Kind/other.jpg,10,10,40,50", "other.jpg is not in image_ids.txt"),
         ("--map-class predicted", "need the predictions"),
+        ("--fullsup {folder}/test.npy {folder}/val", "chosen on other score maps"),
         ("--protocol bas2022 --table {folder}/x.csv", "none"),
         ("--fullsup missing.npy {folder}/val", "missing.npy"),
     ],

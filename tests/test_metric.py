@@ -85,9 +85,44 @@ def test_maps_of_a_training_step_may_be_half_precision_with_a_gradient():
         ({"maps": np.zeros((N, 1, 7, 7))}, "10 lists of boxes, but"),
         ({"labels": np.zeros(3, int)}, r"\(3,\)"),
         ({"masks": np.full((N, 4, 4), 255)}, "of 0 and 1"),
+        ({"masks": np.zeros((N, 1, 4, 4), int)}, "masks of the shape"),
+        ({"maps": np.full((N, 7, 7), np.nan)}, "finite"),
+        ({"labels": np.full(N, -1)}, "whole numbers of 0 to 6"),
+        ({"labels": np.full(N, K)}, "whole numbers of 0 to 6"),
+        ({"labels": np.full(N, 0.5)}, "whole numbers"),
+        ({"logits": np.zeros(N)}, "not .N, K."),
+        ({"sizes": np.zeros((N, 2), int)}, "outside the image of 0 x 0"),
         ({"boxes": [np.zeros((0, 4))] * N}, "no box"),
+        ({"boxes": [np.array([[9, 9, 80, 80, 1]])] * N}, r"\(1, 5\)"),
+        ({"boxes": [np.array([[9, 9, 80, 80], [0, 0, 0, 0]])] * N}, "image 0: .* zero size: 0 0"),
+        ({"boxes": [np.array([[80, 9, 9, 80]])] * N}, "zero size"),
+        ({"boxes": [np.array([[9, 9, 800, 80]])] * N}, "outside the image of 100 x 120"),
+        ({"boxes": [np.array([[0.1, 0.1, 0.8, 0.9]])] * N}, "pixels are expected"),
+        ({"boxes": [np.array([[9, 9, np.nan, 80]])] * N}, "infinite"),
     ],
 )
 def test_what_does_not_belong_together_is_refused(images, change, words):
+    metric = LocalizationMetric()
     with pytest.raises(ValueError, match=words):
-        LocalizationMetric().update(**batch(images, slice(0, N)) | change)
+        metric.update(**batch(images, slice(0, N)) | change)
+    assert metric.tables == []
+
+
+@pytest.mark.parametrize("without", [["masks"], ["labels", "logits"]])
+def test_masks_and_logits_come_with_all_images_or_none(images, without):
+    metric, own = LocalizationMetric(), batch(images, slice(0, N))
+    metric.update(**own)
+    metric.update(**{name: own[name] for name in own if name not in without})
+    with pytest.raises(ValueError, match="and some without"):
+        metric.compute()
+
+
+def test_an_empty_batch_counts_for_nothing(images):
+    metric, empty = LocalizationMetric(), batch(images, slice(0, 0))
+    metric.update(**empty)
+    with pytest.raises(ValueError, match="call update first"):
+        metric.compute()
+    metric.update(**batch(images, slice(0, N)))
+    numbers = metric.compute()
+    metric.update(**empty)
+    assert metric.compute() == numbers

@@ -64,6 +64,7 @@ def evaluate(
         return _evaluate_run(target, data, out, json_file, workers)
     from wsol.datasets.files import check_writable, write_table, write_text
     from wsol.evaluation import summary as numbers
+    from wsol.report.format import format_summary
 
     if table_file and table_file.suffix not in (".csv", ".npz"):
         raise ValueError(f"{table_file} has another ending than .csv and .npz")
@@ -81,7 +82,7 @@ def evaluate(
         summary, table = numbers.evaluate_score_maps(target, progress=True, **options)
     if summary is None:
         return None
-    click.echo(numbers.format_summary(summary))
+    click.echo(format_summary(summary))
     if json_file:
         write_text(json_file, json.dumps(summary, indent=2) + "\n")
     if table_file and table and table_file.suffix == ".npz":
@@ -96,7 +97,8 @@ def _evaluate_run(
     from wsol.datasets.files import check_writable, write_text
     from wsol.datasets.index import INDEX, TEST, TRAIN_FULLSUP, read_index
     from wsol.evaluation.run import evaluate_run
-    from wsol.evaluation.summary import format_summary, summarize
+    from wsol.evaluation.summary import summarize
+    from wsol.report.format import format_summary
 
     if data is None:
         raise ValueError("a run needs --data, the prepared data set to evaluate it on")

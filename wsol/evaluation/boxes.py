@@ -56,11 +56,22 @@ def score_map(cam: NDArray[np.floating], size: int = FRAME) -> Floats:
 
 
 def resize_boxes(boxes: ArrayLike, image_size: tuple[int, int], size: int = FRAME) -> Ints:
-    """Squash (G, 4) boxes of an image of (width, height) into the frame, truncating to int."""
+    """Squash (G, 4) boxes of an image of (width, height) into the frame, truncating to int.
+
+    Raises ValueError if boxes are of another shape or not finite, or the image has no area.
+    """
     width, height = image_size
-    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    boxes = _four(np.asarray(boxes, dtype=np.float64))
+    if not (np.isfinite(boxes).all() and width > 0 and height > 0):
+        raise ValueError(f"boxes {boxes.tolist()} in an image of {width} x {height} pixels")
     # Multiply first: a corner that falls on a pixel must not be truncated to the one before it.
     return (boxes * size / np.array([width, height, width, height])).astype(np.int64)
+
+
+def _four(boxes: NDArray) -> NDArray:
+    if boxes.size and boxes.shape[-1] != 4:
+        raise ValueError(f"boxes are (G, 4), these {boxes.shape}")
+    return boxes.reshape(-1, 4)
 
 
 def box_areas(boxes: ArrayLike, plus: float = 1) -> NDArray:
@@ -144,8 +155,22 @@ def workspace(H: int, W: int) -> Workspace:
 
 
 def contours(score: Floats | Bytes) -> Contours:
-    """Boxes of the contours of a score map (H, W) in [0, 1], or its 8-bit levels, at all levels."""
-    return Contours(*boxes_of_rows(*_rows(score)))
+    """Boxes of the contours of a score map (H, W) in [0, 1], or its 8-bit levels, at all levels.
+
+    Raises ValueError for other maps.
+    """
+    return Contours(*boxes_of_rows(*_rows(_checked(score))))
+
+
+def _checked(score: ArrayLike) -> NDArray:
+    """The map in one of the two types of the kernel, which does not look whether it is in range."""
+    score = np.asarray(score)
+    score = np.ascontiguousarray(score, None if score.dtype == np.uint8 else np.float64)
+    if score.ndim != 2 or score.size == 0:
+        raise ValueError(f"a score map is (H, W), this one {score.shape}")
+    if score.dtype != np.uint8 and not (score.min() >= 0 and score.max() <= 1):  # NaN is neither
+        raise ValueError(f"a score map is in [0, 1], this one in [{score.min()}, {score.max()}]")
+    return score
 
 
 def level_iou(score: Floats | Bytes, truth: Ints) -> tuple[int, Ints, Floats, Floats]:
@@ -176,9 +201,12 @@ def best_iou(score: Floats, truth: Ints, taus: ArrayLike = TAUS) -> tuple[Floats
 
     Takes a (H, W) score map in [0, 1] and (G, 4) integer boxes in its frame. Returns (T,) for the
     box of the largest contour and (T,) for the best of the boxes of all contours; zeros where
-    G = 0.
+    G = 0. Raises ValueError for other maps and boxes, and taus outside [0, 1).
     """
-    peak, _, largest, every = level_iou(score, truth)
+    truth, taus = _four(np.asarray(truth)), np.asarray(taus, np.float64)
+    if not (np.isfinite(truth).all() and ((taus >= 0) & (taus < 1)).all()):
+        raise ValueError("boxes are finite, and taus in [0, 1)")
+    peak, _, largest, every = level_iou(_checked(score), truth)
     v = levels_of(taus, peak)
     return largest[v], every[v]
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import operator
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -212,6 +213,9 @@ def read_predictions(
         report(table[beyond], f"{message}; of more classes give {RANKED}", errors)
         if ranked <= np.max(np.asarray(labels), initial=0):
             errors.append(f"{path}: {ranked} columns, and the metadata has more classes")
+    least, most = numbers.min(axis=None), np.max(np.asarray(labels), initial=0)
+    if least == 1 and numbers.max(axis=None) > most:
+        warnings.warn(f"{path}: classes of 1 to more than {most}, none of 0", stacklevel=2)
     unknown = table[~table[columns[0]].isin(list(image_ids))]
     report(unknown, "image {image_id} is not in the metadata", errors)
     predicted = set(table[columns[0]])

@@ -29,11 +29,14 @@ def rank_labels(logits: ArrayLike, labels: ArrayLike) -> tuple[NDArray, NDArray]
     """Predicted classes (N,) and ranks of the labels (N,) from (N, K) logits.
 
     The rank counts the classes that come before the label, 0 if it is predicted; of equal logits
-    the class of lower number comes first. Raises ValueError if a logit is not finite.
+    the class of lower number comes first. Raises ValueError if a logit is not
+    finite, or a label none of the K classes.
     """
     logits, labels = np.asarray(logits), np.asarray(labels)
-    if not np.isfinite(logits).all():
-        raise ValueError("a logit is not finite")
+    if logits.ndim != 2 or not np.isfinite(logits).all():
+        raise ValueError(f"a logit is not finite, or these {logits.shape} are not (N, K)")
+    if labels.dtype.kind not in "iu" or ((labels < 0) | (labels >= logits.shape[1])).any():
+        raise ValueError(f"labels are whole numbers of 0 to {logits.shape[1] - 1}")
     own = np.take_along_axis(logits, labels[:, None], axis=1)
     earlier = np.arange(logits.shape[1]) < labels[:, None]
     ranks = ((logits > own) | ((logits == own) & earlier)).sum(axis=1)

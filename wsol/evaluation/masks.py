@@ -5,6 +5,7 @@ Shapes: H W frame, T thresholds.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from wsol.datasets.checks import read_mask
+from wsol.datasets.checks import raise_errors, read_mask
 from wsol.evaluation.boxes import FRAME
 from wsol.evaluation.contours import kernel
 
@@ -77,3 +79,19 @@ class MaskReader:
     def _read(self, path: str, row: Any) -> NDArray[np.bool_]:
         pixels = read_mask(Path(self.root) / path, (row.width, row.height))
         return cv2.resize(pixels, (self.size,) * 2, interpolation=cv2.INTER_NEAREST) >= 128
+
+
+def with_masks(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Index rows with the masks of a folder, named after the image ids without their endings.
+
+    Raises DatasetError if one is missing or two images share one.
+    """
+    stems = rows["image_id"].map(lambda image_id: os.path.splitext(image_id)[0])
+    there = (stems + ".png").map(lambda name: (folder / name).is_file())
+    missing = zip(stems[~there], rows.loc[~there, "image_id"], strict=True)
+    errors = [f"{folder}: no mask {stem}.png of image {name}" for stem, name in missing]
+    twice = stems[stems.duplicated()].unique()
+    raise_errors(errors + [f"{folder}: {stem}.png is of more than one image" for stem in twice])
+    ignore = stems + "_ignore.png"
+    ignore = ignore.where(ignore.map(lambda name: (folder / name).is_file()), "")
+    return rows.assign(mask=stems + ".png", ignore=ignore)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
+import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wsol.datasets.checks import raise_errors
 from wsol.datasets.index import TEST, TRAIN_FULLSUP
 from wsol.datasets.metadata import read_split_metadata
 from wsol.datasets.openimages import names_masks, read_masked_split
@@ -25,7 +24,7 @@ from wsol.evaluation import metrics, stats
 from wsol.evaluation.failures import failure_reasons, failure_shares
 from wsol.evaluation.heatmaps import open_score_maps, read_predictions
 from wsol.evaluation.localize import localize
-from wsol.evaluation.masks import MaskReader
+from wsol.evaluation.masks import MaskReader, with_masks
 from wsol.evaluation.protocols import CHOE2020, ProtocolResult, evaluate_under, get_protocol
 from wsol.evaluation.table import LocalizationTable, join_tables, part_of
 
@@ -73,9 +72,11 @@ def read_table(
             return _table_of(rows, MaskReader(Path(masks)), **about)
     rows, reader = read_split_metadata(metadata, split), None
     if masks is not None:
-        rows, reader = _with_masks(rows, Path(masks)), MaskReader(Path(masks))
-    elif (rows["mask"] != "").all():
+        rows, reader = with_masks(rows, Path(masks)), MaskReader(Path(masks))
+    elif (masked := rows["mask"] != "").all():
         reader = MaskReader(Path(metadata))
+    elif masked.any():
+        warnings.warn(f"{metadata}: no PxAP, since images have no mask", stacklevel=2)
     return _table_of(rows, reader, **about)
 
 
@@ -97,6 +98,7 @@ def _table_of(
     about = {"split": split, "protocol": CHOE2020.name, "map_class": map_class}
     if shard != "1/1":
         said = rows.to_csv().encode() + (Path(predictions).read_bytes() if predictions else b"")
+        said += maps[0].tobytes()  # other maps are another evaluation
         about |= {"shard": shard, "of": hashlib.sha256(said).hexdigest()}
     rows, maps = rows[part].reset_index(drop=True), maps.part(part)
     table = localize(
@@ -111,16 +113,6 @@ def _table_of(
     if predictions is not None:
         table.rows["rank"], table.rows["prediction"] = ranks, classes[:, 0]
     return table
-
-
-def _with_masks(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    stems = rows["image_id"].map(lambda image_id: os.path.splitext(image_id)[0])
-    there = (stems + ".png").map(lambda name: (folder / name).is_file())
-    without = rows["image_id"][~there]
-    raise_errors([f"{folder}: no mask <image id>.png of image {name}" for name in without])
-    ignore = stems + "_ignore.png"
-    ignore = ignore.where(ignore.map(lambda name: (folder / name).is_file()), "")
-    return rows.assign(mask=stems + ".png", ignore=ignore)
 
 
 def summarize(test: LocalizationTable, fullsup: LocalizationTable | None = None) -> dict[str, Any]:
@@ -221,15 +213,21 @@ def evaluate_score_maps(
     ValueError if `map_class` or `protocol` is unknown, if maps are of the predicted class and there
     are no predictions, or masks or the predicted class are asked of another protocol.
     """
+    if fullsup is not None and Path(fullsup[0]).resolve() == Path(score_maps).resolve():
+        raise ValueError(f"{score_maps} is evaluated: tau is to be chosen on other score maps")
+    if shard != "1/1" and parts is None:
+        raise ValueError("a shard needs parts, the folder of its table")
     if map_class not in MAP_CLASSES:
         raise ValueError(f"unknown map class {map_class}; there are {', '.join(MAP_CLASSES)}")
     if map_class == "predicted" and predictions is None:
         raise ValueError("maps of the predicted class need the predictions: give their CSV")
-    if (preset := get_protocol(protocol)) is not CHOE2020:
-        if masks is not None or map_class != "label" or parts is not None:
+    preset, chosen_on = get_protocol(protocol), None
+    if preset is not CHOE2020:
+        others = masks is not None or map_class != "label" or parts is not None
+        if others or names_masks(Path(metadata)):
             raise ValueError(f"{protocol} takes maps of the label's class, no masks, no shards")
         as_it_is = dict(score_of=lambda score, protocol: score)
-        chosen_on, rows = None, read_split_metadata(metadata, TEST)
+        rows = read_split_metadata(metadata, TEST)
         maps, ranks = open_score_maps(score_maps, rows["image_id"]), None
         if predictions is not None:
             ranks, _ = read_predictions(predictions, rows["image_id"], rows["label"])
@@ -240,13 +238,13 @@ def evaluate_score_maps(
             chosen_on = evaluate_under(preset, maps, rows, **as_it_is)
         return summarize_under(test, chosen_on), None
     common = dict(map_class=map_class, workers=workers, progress=progress, shard=shard)
-    chosen_on = None
     if fullsup is not None:
         own = masks if names_masks(Path(fullsup[1])) else None
         chosen_on = read_table(*fullsup, TRAIN_FULLSUP, masks=own, **common)
     table = read_table(score_maps, metadata, TEST, predictions=predictions, masks=masks, **common)
     if parts is None:
         return summarize(table, chosen_on), table
+    table.meta["chosen_on"] = chosen_on.meta.get("of", "") if chosen_on else ""
     for one in (table, chosen_on):
         if one is not None:
             one.save(Path(parts) / f"{one.meta['split']}-{shard.replace('/', '-of-')}.npz")
@@ -262,6 +260,9 @@ def join_parts(folder: str | Path) -> tuple[dict[str, Any], LocalizationTable]:
         raise ValueError(f"no table of a shard in {folder}")
     by_split = {s: [t for t in tables if t.meta["split"] == s] for s in (TEST, TRAIN_FULLSUP)}
     table, fullsup = join_tables(by_split[TEST]), by_split[TRAIN_FULLSUP]
+    chosen_on = {t.meta.get("of", "") for t in fullsup} or {""}
+    if chosen_on != {t.meta.get("chosen_on", "") for t in by_split[TEST]}:
+        raise ValueError(f"{folder}: the tables of train-fullsup are of another evaluation")
     return summarize(table, join_tables(fullsup) if fullsup else None), table
 
 
@@ -274,27 +275,3 @@ def image_rows(table: LocalizationTable, tau: float) -> pd.DataFrame:
         iou=np.round(table.iou_largest[:, metrics.column_of(table, tau)], 4),
         outcome=failure_reasons(*at_tau),
     )
-
-
-SHOWN = (*metrics.ERRORS, "cls_error", "maxboxacc", "pxap", "pixel_iou")  # in %, in this order
-BEST_TAU = "at the best tau of these images (oracle)"
-
-
-def format_summary(summary: dict[str, Any]) -> str:
-    """The main numbers as text, one per line."""
-    source = "chosen on train-fullsup" if summary["tau_source"] == TRAIN_FULLSUP else "oracle"
-    lines = [
-        f"{summary['n_images']} images, protocol {summary['protocol']}, maps of the "
-        f"{summary.get('map_class', 'label')} class, tau = {summary['tau']:.3f} ({source})"
-    ]
-    for name in SHOWN:
-        if summary.get(name) is not None:
-            low_high = summary.get("intervals", {}).get(name)
-            interval = f"  (95 %: {low_high[0]:.2f} to {low_high[1]:.2f})" if low_high else ""
-            remark = f"  {BEST_TAU}" if name == "maxboxacc" else ""
-            lines.append(f"{name:>20} {summary[name]:7.2f} %{interval}{remark}")
-    v2 = summary.get("maxboxacc_v2")
-    if v2 is not None:
-        parts = ", ".join(f"{v2[part]:.2f} at .{part}" for part in metrics.PARTS)
-        lines.append(f"{'maxboxacc_v2':>20} {v2['mean']:7.2f} %  ({parts})  {BEST_TAU}")
-    return "\n".join(lines)

@@ -172,12 +172,19 @@ def join_tables(tables: Sequence[LocalizationTable]) -> LocalizationTable:
     metas = [{k: v for k, v in part.meta.items() if k != "shard"} for part in parts]
     if any(meta != metas[0] for meta in metas):
         raise ValueError(f"shards of different evaluations: {metas}")
-    metas[0].pop("of", None)  # a digest of the metadata and predictions of all shards
+    for name in ("of", "chosen_on"):  # digests of what all shards are of
+        metas[0].pop(name, None)
     return replace(concatenate(parts), meta=metas[0])
 
 
 def concatenate(tables: Sequence[LocalizationTable]) -> LocalizationTable:
-    """One table of the images of several, in this order, with the meta data of the first."""
+    """One table of the images of several, in this order, with the meta data of the first.
+
+    Raises ValueError if only some of them have masks, or ranks.
+    """
+    for what in (lambda t: t.pixel_histogram is None, lambda t: (t.rows["rank"] < 0).any()):
+        if len({bool(what(table)) for table in tables if len(table.rows)}) > 1:
+            raise ValueError("some images come with masks, or logits, and some without")
     boxes = [table.level_boxes for table in tables if table.level_boxes is not None]
     histograms = [table.pixel_histogram for table in tables if table.pixel_histogram is not None]
     return LocalizationTable(

@@ -3,11 +3,14 @@
 import json
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from wsol.datasets.files import write_table, write_text
+from wsol.datasets.index import TRAIN_FULLSUP
+from wsol.evaluation.metrics import ERRORS, PARTS
 
 CSV_DIGITS = 4  # decimals of the numbers in a CSV
 KEYS = ["dataset", "method", "backbone"]
@@ -28,6 +31,7 @@ CAPTION = (
     "MaxBoxAccV2 and PxAP are accuracies in % (higher is better). Errors: tau chosen on "
     "train-fullsup; oracle tau of the test split beside it, as in the three accuracies."
 )
+BEST_TAU = "at the best tau of these images (oracle)"
 
 
 def rounded(value: float, digits: int = 1) -> str:
@@ -81,3 +85,31 @@ def write_metrics(table: pd.DataFrame, path: Path) -> None:
         defined = {name: mean for name, mean in means.items() if not np.isnan(mean)}
         tree.setdefault(row["dataset"], {})[row["method"]] = defined
     write_text(path, json.dumps(tree, indent=2) + "\n")
+
+
+def format_summary(summary: dict[str, Any]) -> str:
+    """The main numbers of `wsol.evaluation.summary.summarize` as text, one per line."""
+    source = "chosen on train-fullsup" if summary["tau_source"] == TRAIN_FULLSUP else "oracle"
+    lines = [
+        f"{summary['n_images']} images, protocol {summary['protocol']}, maps of the "
+        f"{summary.get('map_class', 'label')} class, tau = {summary['tau']:.3f} ({source})"
+    ]
+    if summary.get("averaged_over", "images") != "images":
+        lines[0] += f", mean over the {summary['averaged_over']}"
+    for name in (*ERRORS, "cls_error", "maxboxacc", "pxap", "pixel_iou"):
+        if summary.get(name) is not None:
+            low_high = summary.get("intervals", {}).get(name)
+            interval = f"  (95 %: {low_high[0]:.2f} to {low_high[1]:.2f})" if low_high else ""
+            remark = f"  {BEST_TAU}" if name == "maxboxacc" else ""
+            lines.append(f"{name:>20} {summary[name]:7.2f} %{interval}{remark}")
+    published = summary.get("at_published_tau", {})
+    lines += [
+        f"{name:>20} {published[name]:7.2f} %  at the published tau = {published['tau']:g}"
+        for name in ERRORS
+        if published.get(name) is not None
+    ]
+    v2 = summary.get("maxboxacc_v2")
+    if v2 is not None:
+        parts = ", ".join(f"{v2[part]:.2f} at .{part}" for part in PARTS)
+        lines.append(f"{'maxboxacc_v2':>20} {v2['mean']:7.2f} %  ({parts})  {BEST_TAU}")
+    return "\n".join(lines)

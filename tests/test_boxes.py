@@ -114,6 +114,7 @@ def test_maps_of_any_type_have_the_contours_of_their_values(kind):
     [
         lambda: resize_boxes([[0, 1, np.nan, 3]], (9, 9)),
         lambda: resize_boxes([[0, 1, 2, 3]], (0, 9)),
+        lambda: resize_boxes([[3, 1, 2, 3]], (9, 9)),
         lambda: resize_boxes([[0, 1, 2, 3, 4]], (9, 9)),
         lambda: best_iou(np.eye(9), [[np.nan] * 4]),
         lambda: best_iou(np.eye(9), [[0, 1, 2, 3]], taus=[1.0]),

@@ -58,11 +58,13 @@ def score_map(cam: NDArray[np.floating], size: int = FRAME) -> Floats:
 def resize_boxes(boxes: ArrayLike, image_size: tuple[int, int], size: int = FRAME) -> Ints:
     """Squash (G, 4) boxes of an image of (width, height) into the frame, truncating to int.
 
-    Raises ValueError if boxes are of another shape or not finite, or the image has no area.
+    Raises ValueError for boxes of another shape, not finite or with corners in the wrong order,
+    and for an image without area.
     """
     width, height = image_size
     boxes = _four(np.asarray(boxes, dtype=np.float64))
-    if not (np.isfinite(boxes).all() and width > 0 and height > 0):
+    ordered = (boxes[:, 2:] >= boxes[:, :2]).all()  # which NaN is not
+    if not (ordered and np.isfinite(boxes).all() and width > 0 and height > 0):
         raise ValueError(f"boxes {boxes.tolist()} in an image of {width} x {height} pixels")
     # Multiply first: a corner that falls on a pixel must not be truncated to the one before it.
     return (boxes * size / np.array([width, height, width, height])).astype(np.int64)

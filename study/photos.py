@@ -59,10 +59,10 @@ EXECUTION = Execution(cache=str(RUNS / "cache"), device="cpu")
 
 def prepare_dataset(name: str, data: dict[str, dict]) -> Path:
     """The folder of a data set of `data`, the section of photos.yaml, with its index table."""
-    settings, classes = data[name], data[name].get("classes", [])
+    settings = data[name]
     out, kind = RUNS / "data" / name, settings.get("kind", "cub")
-    if isinstance(classes, str):  # of other data sets
-        classes = [one for of in classes.split(" + ") for one in data[of]["classes"]]
+    sources = [data[of] for of in settings.get("classes_of", [name])]
+    classes = [one for source in sources for one in source.get("classes", ())]
     if not (out / INDEX).is_file():
         raw = RAW if kind == "pets" else RAW / "CUB_200_2011"
         options = {"classes": classes, "fullsup_count": settings["fullsup"]}

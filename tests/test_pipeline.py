@@ -150,3 +150,10 @@ def test_a_training_and_an_evaluation_depend_on_the_code_of_their_numbers(name: 
     covered = {f for f in needed if any(f == d or f.startswith(f"{d}/") for d in listed)}
     assert needed == covered
     assert not [dep for dep in listed if dep.startswith(("wsol/report", "wsol/inference"))]
+
+
+@pytest.mark.parametrize("name", [n for n in RUNS if "50_change_" in STAGES[n].cmd])
+def test_a_stage_that_changes_one_thing_does_not_keep_the_default_change(name: str) -> None:
+    given = [section.partition("=")[0] for section in RUNS[name]["sections"]]
+    given += [setting.partition("=")[0] for setting in RUNS[name]["settings"]]
+    assert "change" in given

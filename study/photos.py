@@ -132,12 +132,13 @@ def posthoc(out: Path) -> None:
     """Localization tables of other maps of a trained CAM, and of the few-shot localizer."""
     data = RUNS / "data" / "cub27"
     index, about = read_index(data / INDEX), {"meta": {"dataset": "cub27"}, "workers": 2}
-    cam = RUNS / "main" / "cam-0" / "train" / WEIGHTS
-    maps = evaluate_posthoc(cam, index, data, POSTHOC, device="cpu", batch=8, **about)
-    maps.save_tables(out / "posthoc-0" / "localization", "run")
-    few_shot = FewShotConfig(tune_backbone=False, epochs=20, learning_rate=0.003)
-    result = evaluate_few_shot(cam, index, data, few_shot, device="cpu", **about)
-    result.evaluation.save_tables(out / "few_shot-0" / "localization", "run")
+    for seed in range(3):
+        cam = RUNS / "main" / f"cam-{seed}" / "train" / WEIGHTS
+        maps = evaluate_posthoc(cam, index, data, POSTHOC, device="cpu", batch=8, **about)
+        maps.save_tables(out / f"posthoc-{seed}" / "localization", "run")
+        few_shot = FewShotConfig(seed=seed, tune_backbone=False, epochs=20, learning_rate=0.003)
+        result = evaluate_few_shot(cam, index, data, few_shot, device="cpu", **about)
+        result.evaluation.save_tables(out / f"few_shot-{seed}" / "localization", "run")
 
 
 def publish_runs(_: Path) -> None:

@@ -11,6 +11,7 @@ Every set is a folder of images below runs/photos/sets, made once from what lies
                    of every tenth photograph
     corners        the corner of each training image of the birds that its own class map and
                    foreground map claim least, by a run trained on `scenes`; no boxes
+    objects        the training images of the birds themselves: a control
     surroundings   squares beside the true boxes of the training images: a reference, since it
                    uses boxes
 """
@@ -129,6 +130,13 @@ def corners(out: Path, index: pd.DataFrame, root: Path, run: Path) -> None:
         image.crop(square).resize((SIDE, SIDE)).save(out / f"{i:04}.png")
 
 
+def objects(out: Path, index: pd.DataFrame, root: Path) -> None:
+    """The training images themselves."""
+    for row in rows_of(index, TRAIN_WEAKSUP).itertuples():
+        path = root / row.path
+        (out / f"{row.Index:04}{path.suffix}").symlink_to(path.resolve())
+
+
 def make_set(name: str) -> Path:
     """The folder of a set, made if it is not there."""
     out = RUNS / "sets" / name
@@ -148,6 +156,7 @@ def _fill(name: str, partial: Path, index: pd.DataFrame | None, data: Path) -> N
         "google_audit": lambda: google_audit(partial, RAW / "BACKGROUND_Google", RUN.parent),
         "pets": lambda: beside_objects(partial, index.iloc[::10], data),
         "corners": lambda: corners(partial, index, data, RUN),
+        "objects": lambda: objects(partial, index, data),
         "surroundings": lambda: beside_objects(partial, rows_of(index, TRAIN_WEAKSUP), data),
     }[name]()
 

@@ -13,7 +13,7 @@ import pytest
 from dataset_files import noise_image
 from ruamel.yaml import YAML
 
-from wsol.datasets.index import INDEX, read_index
+from wsol.datasets.index import INDEX, read_index, rows_of
 from wsol.notebook.parameters import load_yaml
 from wsol.report.tables import mean_over_seeds
 from wsol.training.config import Execution, config_from
@@ -64,11 +64,17 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr(photos, "EXECUTION", Execution(cache=str(tmp_path / "cache"), device="cpu"))
     params = {
         "data": {"cub27": {"fullsup": 1}},
-        "background": {"scenes": ["scenes"], "scenes_near": []},
+        "background": {"scenes": ["scenes"], "scenes_near": [], "objects": []},
         "train": PARAMS["train"] | {"input_size": 64, "epochs": 1, "batch_size": 4, "threads": 1},
         "groups": {
             "main": {"data": "cub27", "rows": {"cam": {"method": "cam"}, "background_plus": {}}},
-            "sets": {"data": "cub27", "rows": {"near": {"background_set": "scenes_near"}}},
+            "sets": {
+                "data": "cub27",
+                "rows": {
+                    "near": {"background_set": "scenes_near"},
+                    "objects": {"background_set": "objects"},
+                },
+            },
         },
     }
     monkeypatch.setattr(photos, "PARAMS", tmp_path / "photos.yaml")
@@ -88,6 +94,9 @@ def test_a_study_trains_evaluates_and_does_nothing_twice(project, capsys):
     assert set(rows["n_background"]) == {6}
     assert len(mean_over_seeds(rows)) == 3
     index = read_index(project / "runs" / "data" / "cub27" / INDEX)
+    learned = rows_of(index, "train-weaksup")["path"]
+    shown = {path.resolve() for path in (project / "runs" / "sets" / "objects").iterdir()}
+    assert shown == {(project / "runs" / "data" / "cub27" / path).resolve() for path in learned}
     assert index["split"].value_counts().to_dict() == {
         "train-weaksup": 6,
         "train-fullsup": 2,

@@ -52,6 +52,15 @@ def test_a_notebook_asks_a_question_and_links_the_next(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_figure_has_an_alternative_text(name: str) -> None:
+    """Also one that only other parameters draw."""
+    drawing = [
+        cell for cell in _code(NOTEBOOKS[name]) if re.search(r"^ +save\(", cell.source, re.M)
+    ]
+    assert [cell.id for cell in drawing if not cell.metadata.get("alt")] == []
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_defaults_are_literals_and_stay_below_the_smoke_folder(name: str) -> None:
     """Or name a published run or a file of the repository, which are only read."""
     defaults = notebook_defaults(NOTEBOOKS[name])

@@ -5,7 +5,7 @@
 #                  (hours; goes on where it was stopped)
 # make paper       tables (LaTeX) and figures (PDF) of what is there, into runs/paper; after the above
 # make test        install, then the tests, notebooks included
-# make quick       the tests of the core alone: methods, maps, boxes, metrics, golden digests
+# make quick       the tests of the core alone: methods, maps, boxes, metrics
 # make check       install, then ruff (rules and format) and mypy; seconds, changes nothing
 # make docs        install, then pages of the functions and their docstrings: build/docs
 # make site        the same, with reports/ around them: build/site, what GitHub Pages shows

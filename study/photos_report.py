@@ -16,6 +16,7 @@ import sys
 import numpy as np
 import pandas as pd
 import photos
+import photos_finetuned
 import photos_sets
 from scipy import stats
 
@@ -28,6 +29,8 @@ from wsol.report.format import write_csv, write_headline
 from wsol.report.tables import Pair, mean_over_seeds, read_pairs, row_name
 
 STUDY = load_yaml(photos.PARAMS.read_text(encoding="utf-8"))
+ROWS_OF = {group: [*settings["rows"]] for group, settings in STUDY["groups"].items()}
+ROWS_OF[photos_finetuned.GROUP] = [*STUDY[photos_finetuned.GROUP]["rows"]]
 TABLES = photos.ROOT / "reports" / "tables"
 ROWS = {  # rows of the study that are no method of their own
     "negatives_alone": "Negatives alone, no background image",
@@ -36,8 +39,8 @@ ROWS = {  # rows of the study that are no method of their own
     "cam_embedding": "CAM + linear probe",
 }
 LARGE = ("large", "heldout_large")  # groups of larger images, whose rows say so
-GROUPS = ["main", "large", "others", "bas", "references", "heldout", "heldout_large", "pets"]
-GROUPS += ["sets", "large_sets", "sizes"]
+GROUPS = ["main", "large", "finetuned", "others", "bas", "references", "heldout", "heldout_large"]
+GROUPS += ["pets", "sets", "large_sets", "sizes"]
 COMPARED = [  # GROUP/ROW, and the one that is subtracted from it
     ("main/background_plus", "main/cam"),
     ("main/background_plus", "main/background"),
@@ -51,6 +54,9 @@ COMPARED = [  # GROUP/ROW, and the one that is subtracted from it
     ("large/background_plus_embedding", "large/cam_embedding"),
     ("large/background_plus_embedding", "large/negatives_alone"),
     ("large/background_plus_embedding", "main/background_plus_embedding"),
+    ("finetuned/background_plus", "finetuned/cam"),
+    ("finetuned/background_plus", "finetuned/bas"),
+    ("finetuned/bas", "finetuned/cam"),
 ]
 
 
@@ -72,6 +78,8 @@ def name_of(group: str, row: str, table: LocalizationTable) -> str:
         name, of = ROWS[row], "" if kind == "class" else f"{kind} map"
     if group in LARGE:
         name += f", {STUDY['groups'][group]['train']['input_size']} px"
+    if group == photos_finetuned.GROUP:
+        name += ", fine-tuned"
     return f"{name}: {of}" if of else name
 
 
@@ -137,7 +145,7 @@ def sets() -> list[dict[str, object]]:
     backbone = build_backbone("efficientnet-lite0", "DEFAULT").eval()
     birds = photos_sets.statistics(photos_sets.surrounding_locations(backbone, index, data))
     rows = []
-    for name in ("scenes", *STUDY["groups"]["sets"]["rows"]):
+    for name in ("scenes", *ROWS_OF["sets"]):
         group, row = ("main", "background_plus") if name == "scenes" else ("sets", name)
         if name not in STUDY["background"] or not pairs_of(group, row):
             continue
@@ -160,18 +168,15 @@ def main() -> int:
         return 0
     rows: list[dict[str, object]] = []
     for group in GROUPS:
-        for row in STUDY["groups"].get(group, {"rows": ()})["rows"]:
+        for row in ROWS_OF.get(group, ()):
             rows += numbers_of(group, row)
     for row in ("posthoc", "few_shot", "constant-box", "centre-gaussian"):
         rows += [
             r for r in numbers_of("references", row) if (row, r["map"]) != ("posthoc", "class")
         ]
-    tuning = [
-        r
-        for row in STUDY["groups"]["tuning"]["rows"]
-        for r in numbers_of("tuning", row, TRAIN_FULLSUP)
-        if r["map"] == "class"
-    ]
+    trials = [("tuning", row) for row in ROWS_OF["tuning"]]
+    trials += [(photos_finetuned.TUNING, row) for row in photos_finetuned.trials(STUDY)]
+    tuning = [r for t in trials for r in numbers_of(*t, TRAIN_FULLSUP) if r["map"] == "class"]
     of_run = ["group", "row", "map", "seed"]
     runs = renewed(rows, "photos_runs", of_run)
     runs = runs.sort_values("group", kind="stable", key=lambda group: group.map(GROUPS.index))

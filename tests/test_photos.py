@@ -22,6 +22,9 @@ PARAMS = load_yaml(photos.PARAMS.read_text(encoding="utf-8"))
 
 
 def test_every_row_is_a_training_and_no_class_is_in_both_halves():
+    finetuned = PARAMS["finetuned"]
+    for row in finetuned["rows"].values():
+        assert config_from(PARAMS["train"] | finetuned["train"] | row).freeze == "none"
     for group in PARAMS["groups"].values():
         for row in group["rows"].values():
             values = PARAMS["train"] | group.get("train", {}) | row
@@ -63,9 +66,15 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr(photos, "RAW_FOLDERS", ("CUB_200_2011", "scenes"))
     monkeypatch.setattr(photos, "EXECUTION", Execution(cache=str(tmp_path / "cache"), device="cpu"))
     params = {
-        "data": {"cub27": {"fullsup": 1}},
+        "data": {"cub27": {"fullsup": 1}, "tuning": {"fullsup": 1}},
         "background": {"scenes": ["scenes"], "scenes_near": [], "objects": []},
         "train": PARAMS["train"] | {"input_size": 64, "epochs": 1, "batch_size": 4, "threads": 1},
+        "finetuned": {
+            "train": {"freeze": "none"},
+            "learning_rates": [0.001, 0.01],
+            "seeds": [0],
+            "rows": {"background_plus": {}},
+        },
         "groups": {
             "main": {"data": "cub27", "rows": {"cam": {"method": "cam"}, "background_plus": {}}},
             "sets": {
@@ -137,16 +146,18 @@ def test_a_report_renews_the_rows_of_runs_that_are_there(tmp_path, monkeypatch):
 
 
 def test_the_packed_file_has_all_that_a_training_needs(project, monkeypatch, capsys):
-    monkeypatch.setattr(photos_finetuned, "OUT", project / "runs" / "finetuned")
-    monkeypatch.setattr(photos_finetuned, "METHODS", ("background_plus",))
     monkeypatch.setattr(photos_finetuned, "PRECISION", "fp32")
-    monkeypatch.setitem(photos_finetuned.SETTINGS, "batch_size", 3)
+    monkeypatch.setattr(photos_finetuned, "SIDE", 20)  # half of the images' 40 x 30 pixels
     packed = project / "packed.tar"
     assert photos_finetuned.pack(packed) < photos_finetuned.LIMIT
     for folder in ("raw", "runs/data"):
         shutil.rmtree(project / folder)
-    photos_finetuned.run(packed, seeds=1, epochs=1, images=3)
-    assert re.match(r"background_plus-0: gt_known_loc_error [\d.]+,", capsys.readouterr().out)
-    index = read_index(project / "runs" / "finetuned" / "data" / INDEX)
-    # 16 x 12 pixels at (12, 10) of 40 x 30
-    assert {*index["boxes"]} == {"76.8 85.33 179.2 187.73"}
+    photos_finetuned.run(packed, 1, ["background_plus"], images=4)
+    lines = capsys.readouterr().out.splitlines()
+    tried = {float(re.search("top1_loc_error ([0-9.]+)", line)[1]): line for line in lines[1::-1]}
+    chosen = re.search("rate ([0-9.]+)", tried[min(tried)])[0]  # the first of equal ones
+    assert re.match(f"finetuned/background_plus-0, {chosen}: gt_known_loc_error [0-9.]+,", lines[2])
+    index = read_index(project / "runs" / "packed" / "cub27" / INDEX)
+    assert {*index["boxes"]} == {"6 5 14 11"}  # 16 x 12 pixels at (12, 10)
+    assert {*zip(index["width"], index["height"], strict=True)} == {(20, 15)}
+    assert len(photos_report.numbers_of("finetuned", "background_plus")) == 3

@@ -113,16 +113,17 @@ def epoch_draws(config: TrainConfig, data: TrainData, epoch: int) -> Draws:
 
 
 class _Steps(Dataset):
-    """Item s is the part of step s that belongs to this process: images, labels, background."""
+    """Item (e, s) is this process's part of step s of epoch e: images, labels, background."""
 
-    def __init__(self, data: TrainData, draws: Draws, config: TrainConfig, part: slice) -> None:
-        self.data, self.draws, self.size, self.part = data, draws, config.input_size, part
-        self.grid = config.crop_grid
+    def __init__(self, data: TrainData, config: TrainConfig, part: slice) -> None:
+        self.data, self.config, self.part = data, config, part
+        self.size, self.grid = config.input_size, config.crop_grid
+        self.epoch: int | None = None  # whose draws are at hand
 
-    def __len__(self) -> int:
-        return len(self.draws.objects.rows)
-
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor | None]:
+        epoch, step = place
+        if epoch != self.epoch:
+            self.epoch, self.draws = epoch, epoch_draws(self.config, self.data, epoch)
         objects, background = self.draws
         labels = self.data.labels[objects.rows[step, self.part]]
         images = self._crops(self.data.images, objects, step)
@@ -147,32 +148,32 @@ class _Steps(Dataset):
 def epoch_batches(
     config: TrainConfig,
     data: TrainData,
-    epoch: int,
-    *,
+    *epochs: int,
     first_step: int = 0,
     part: tuple[int, int] = (0, 1),
     device: torch.device | str = "cpu",
     execution: Execution | None = None,
 ) -> Iterator[Batch]:
-    """Yield the batches of an epoch from a step on, of `part` = (rank, number of processes).
+    """Yield the batches of the epochs, of the first of them from a step on.
 
-    Process r takes the images r, r + R, ... of each step, so that all images of the step are seen
-    whatever their number. The batches do not depend on the execution.
+    Process r of R, with `part` = (r, R), takes the images r, r + R, ... of each step, so that all
+    images of the step are seen whatever their number. The batches do not depend on the execution.
+    Worker processes stay for all epochs.
     """
     execution, device = execution or Execution(), torch.device(device)
-    draws = epoch_draws(config, data, epoch)
-    steps = len(draws.objects.rows)
+    steps = len(data.images) // config.batch_size
+    places = [(epoch, step) for epoch in epochs for step in range(steps)][first_step:]
     made = DataLoader(
-        _Steps(data, draws, config, slice(part[0], None, part[1])),
+        _Steps(data, config, slice(part[0], None, part[1])),
         batch_size=None,  # an item is a batch
-        sampler=range(first_step, steps),
+        sampler=places,
         num_workers=execution.loader_workers,
         prefetch_factor=4 if execution.loader_workers else None,
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # workers are seeded from it, not from the global state
     )
     move = partial(as_input, device=device)
-    for step, (images, labels, background) in enumerate(made, start=first_step):
+    for (epoch, step), (images, labels, background) in zip(places, made, strict=True):
         progress = (epoch + step / steps) / config.epochs
         extra = None if background is None else move(background)
         yield Batch(move(images), labels.to(device, non_blocking=True), extra, progress)

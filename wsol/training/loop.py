@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -164,18 +165,19 @@ def _train(
     resumed = progress.epoch * steps + progress.step
     runner, teacher = _wrapped(network, execution, device), _teacher(config, device)
     epochs = range(progress.epoch, config.epochs)
+    batches = epoch_batches(
+        *(config, data, *epochs),
+        first_step=progress.step,
+        part=(rank(), world_size()),
+        device=device,
+        execution=execution,
+    )
+    if teacher is not None:
+        batches = (replace(batch, teacher=teacher) for batch in batches)
     name = f"{config.method}-{config.seed}"
     for epoch in (bar := ProgressBar(epochs, desc=name, show=rank() == 0)):
-        batches = epoch_batches(
-            *(config, data, epoch),
-            first_step=progress.step,
-            part=(rank(), world_size()),
-            device=device,
-            execution=execution,
-        )
-        if teacher is not None:
-            batches = (replace(batch, teacher=teacher) for batch in batches)
-        row = _train_epoch(config, runner, optimizer, batches, progress, checkpoint, execution)
+        rest = islice(batches, steps - progress.step)
+        row = _train_epoch(config, runner, optimizer, rest, progress, checkpoint, execution)
         rate = progress.epoch * steps * config.batch_size / progress.elapsed()
         bar.report(f"epoch {epoch + 1}: loss {row['loss']:.3f}, {rate:.0f} images/s")
     if rank() == 0:

@@ -154,6 +154,10 @@ def publish_runs(_: Path) -> None:
 def main(groups: list[str]) -> int:
     """Run the groups."""
     params = load_yaml(PARAMS.read_text(encoding="utf-8"))
+    named = {f"{group}/{row}" for group, own in params["groups"].items() for row in own["rows"]}
+    if unknown := {*groups} - named - {*params["groups"], *OTHERS}:
+        print(f"{PARAMS.name} has no group or GROUP/ROW {', '.join(sorted(unknown))}")
+        return 2
     missing = [name for name in RAW_FOLDERS if not (RAW / name).is_dir()]
     if missing:
         print(f"the study on photographs is skipped: no {' and no '.join(missing)} in {RAW}")

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -339,3 +340,25 @@ def test_object_images_and_background_images_look_alike_as_wholes(images):
 def test_contradictions_are_refused_in_plain_words(settings, words):
     with pytest.raises(ValueError, match=words):
         BirdsConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "stays"),  # a bird in rows 10 to 89, its head in a circle of radius 5 at (50, 20)
+    [((10, 20, 10, 20), True), ((14, 27, 40, 60), False), ((50, 90, 10, 90), False)],
+    ids=["in front of a corner", "in front of the head", "in front of half of the body"],
+)
+def test_foliage_hides_neither_the_head_nor_much_of_the_body(monkeypatch, leaf, stays):
+    def foliage(scene, rng, near):
+        covered = np.zeros((100, 100), np.uint8)
+        covered[leaf[0] : leaf[1], leaf[2] : leaf[3]] = 255
+        scene.canvas[covered > 0] = 7
+        return covered
+
+    monkeypatch.setattr(image, "foliage", foliage)
+    scene = SimpleNamespace(canvas=np.zeros((100, 100, 3), np.uint8))
+    bird = np.zeros((100, 100), np.uint8)
+    bird[10:90, 10:90] = 255
+    sitter = SimpleNamespace(head=(50, 20), head_radius=5.0)
+    mask = image._occlude(scene, np.random.default_rng(0), sitter, bird)
+    assert (scene.canvas == 7).any() == stays
+    assert (mask == bird).all() != stays

@@ -13,7 +13,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from wsol.cli import main
 from wsol.cli.data import DATA_SETS
-from wsol.datasets.prepare import KINDS
+from wsol.datasets.prepare import READERS
 from wsol.training.runs import WEIGHTS
 
 
@@ -36,7 +36,7 @@ def test_every_command_has_help_and_every_option_says_what_it_is(words) -> None:
 
 
 def test_every_kind_of_data_set_is_offered() -> None:
-    assert {*DATA_SETS} == {*KINDS, "birds"}
+    assert {*DATA_SETS} == {*READERS, "birds"}
 
 
 def test_help_loads_neither_torch_nor_pandas() -> None:

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from wsol.methods import METHODS, get_method
-from wsol.notebook.parameters import notebook_defaults
+from wsol.notebook.parameters import ParameterError, notebook_defaults
 from wsol.training.config import Execution, TrainConfig
 
 ROOT = Path(__file__).parents[1]
@@ -101,3 +101,16 @@ def test_the_index_of_the_notebooks_has_each_with_its_question() -> None:
     for name, notebook in NOTEBOOKS.items():
         question = notebook.cells[0].source.partition("\n")[0].removeprefix("# ")
         assert f"| [{name}]({name}.ipynb) | {question} |" in index
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"change": {"mask_wieght": 3}}, {"settings": {"epoch": 3}}, {"own": {"background": {"x": 1}}}],
+)
+def test_an_ablation_refuses_a_setting_that_would_change_nothing(given: dict) -> None:
+    parameters, imports, _, training, *_ = _code(NOTEBOOKS["50_change_one_thing"])
+    variables: dict = {"folder": ROOT / "nowhere", "index": None}
+    for code in (parameters.source, imports.source):
+        exec(code, variables)
+    with pytest.raises(ParameterError, match=r"there is no parameter '(mask_wieght|epoch|x)'"):
+        exec(training.source, variables | given)

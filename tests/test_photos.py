@@ -41,6 +41,11 @@ def test_without_the_archives_it_says_so(tmp_path, monkeypatch, capsys):
     assert "skipped: no CUB_200_2011 and no oxford-iiit-pet" in capsys.readouterr().out
 
 
+def test_a_row_that_is_not_there_is_an_error(capsys):
+    assert photos.main(["main/cam", "main/background_pls", "others"]) == 2
+    assert capsys.readouterr().out == "photos.yaml has no group or GROUP/ROW main/background_pls\n"
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """Folders of a study with a CUB of 12 images in 2 classes and 6 scenes."""

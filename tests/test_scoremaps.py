@@ -228,7 +228,7 @@ def test_a_prediction_file_and_its_header_are_needed(tmp_path):
     file = tmp_path / "p.csv"
     with pytest.raises(DatasetError, match=r"p\.csv: missing file"):
         read_predictions(file, ["a"], [0])
-    for first in ("", "image,class_1,class_2,class_3,class_4,class_5", "x,a,b"):
+    for first in ("", "image,class_1,class_2,class_3,class_4,class_5", "x,a,b", "image_id"):
         file.write_text(f"{first}\na,0,1,2,3,4\n")
         with pytest.raises(DatasetError, match="the header"):
             read_predictions(file, ["a"], [0])

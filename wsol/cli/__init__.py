@@ -67,7 +67,7 @@ def _parameters(files: tuple[Path, ...], sections: tuple[str, ...], settings: tu
 @click.option("--n-background", type=COUNT, help="Background images to use; all by default.")
 @parameters
 def train(data, out, resume, n_background, files, sections, settings) -> None:
-    """Train one network.
+    """Train one network. A run that is in OUT already is replaced.
 
     \b
     wsol train --data data/birds --out runs/mine/cam-0 --set method=cam --set epochs=3

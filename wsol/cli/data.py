@@ -11,7 +11,7 @@ from click.core import ParameterSource
 FOLDER = click.Path(file_okay=False, path_type=Path)
 ANY = click.Path(path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
-DATA_SETS = ("cub", "ilsvrc", "openimages", "pets", "folder", "birds")  # `KINDS` and the birds
+DATA_SETS = ("cub", "ilsvrc", "openimages", "pets", "folder", "birds")  # `READERS` and birds
 COUNT = click.IntRange(1)
 NATURAL = click.IntRange(0)
 SCENES = ("places365", "dtd", "google", "scenes8", "folder")

@@ -51,7 +51,6 @@ LEFT_OUT = "left_out.txt"  # images of pets that are not in the index, and why
 MASKS = "masks"  # folder of united masks in a prepared folder
 RECORD = "birds.json"  # what was drawn; marks a folder that may be replaced
 UNPACK = {"cub": unpack_cub, "ilsvrc": unpack_ilsvrc}
-KINDS = (*UNPACK, "openimages", "pets", "folder")
 
 
 def error_table(errors: Sequence[str]) -> pd.DataFrame:
@@ -153,8 +152,8 @@ class Plan:
     check: ImageCheck = field(default_factory=ImageCheck)
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"kind is {self.kind!r}; there are {', '.join(KINDS)}")
+        if self.kind not in READERS:
+            raise ValueError(f"kind is {self.kind!r}; there are {', '.join(READERS)}")
         if self.kind not in ("cub", "pets") and (self.classes or self.fullsup_count is not None):
             raise ValueError(f"{self.kind} takes neither classes nor fullsup_count")
         if self.archives and self.kind not in UNPACK:
@@ -181,27 +180,44 @@ def unpack(plan: Plan) -> Unpacked:
 
 def prepare(plan: Plan) -> pd.DataFrame:
     """Check a data set and write out/index.csv, or out/errors.csv; returns the table of errors."""
-    return index_or_errors(lambda: _read(plan), plan.raw, plan.out)
+    return index_or_errors(lambda: READERS[plan.kind](plan), plan.raw, plan.out)
 
 
-def _read(plan: Plan) -> pd.DataFrame:
-    if plan.kind == "openimages":
-        metadata = plan.metadata or plan.raw / "metadata"
-        return read_openimages(plan.raw, metadata, plan.out / MASKS, plan.check)
-    if plan.kind == "folder":
-        _check_no_images(plan.out, plan.raw)
-        draw = dict(shares=plan.shares, seed=plan.seed, leave=[plan.out, *plan.leave])
-        return read_folder(plan.raw, plan.boxes, plan.masks, **draw, check_images=plan.check)
-    if plan.kind == "pets":
-        count = FULLSUP_COUNT if plan.fullsup_count is None else plan.fullsup_count
-        options = dict(classes=plan.classes, fullsup_count=count)
-        index, left_out = read_pets(plan.raw, plan.out / MASKS, plan.check, **options)
-        write_text(plan.out / LEFT_OUT, "".join(f"{line}\n" for line in left_out))
-        return index
-    if plan.kind == "ilsvrc":
-        return read_ilsvrc(plan.raw, plan.fullsup, plan.check, plan.fullsup_images)
+def _read_cub(plan: Plan) -> pd.DataFrame:
     options = dict(classes=plan.classes, fullsup_count=plan.fullsup_count or 0)
     return read_cub(plan.raw, plan.fullsup, plan.check, plan.fullsup_images, **options)
+
+
+def _read_ilsvrc(plan: Plan) -> pd.DataFrame:
+    return read_ilsvrc(plan.raw, plan.fullsup, plan.check, plan.fullsup_images)
+
+
+def _read_openimages(plan: Plan) -> pd.DataFrame:
+    metadata = plan.metadata or plan.raw / "metadata"
+    return read_openimages(plan.raw, metadata, plan.out / MASKS, plan.check)
+
+
+def _read_pets(plan: Plan) -> pd.DataFrame:
+    count = FULLSUP_COUNT if plan.fullsup_count is None else plan.fullsup_count
+    options = dict(classes=plan.classes, fullsup_count=count)
+    index, left_out = read_pets(plan.raw, plan.out / MASKS, plan.check, **options)
+    write_text(plan.out / LEFT_OUT, "".join(f"{line}\n" for line in left_out))
+    return index
+
+
+def _read_folder(plan: Plan) -> pd.DataFrame:
+    _check_no_images(plan.out, plan.raw)
+    draw = dict(shares=plan.shares, seed=plan.seed, leave=[plan.out, *plan.leave])
+    return read_folder(plan.raw, plan.boxes, plan.masks, **draw, check_images=plan.check)
+
+
+READERS = {  # by kind
+    "cub": _read_cub,
+    "ilsvrc": _read_ilsvrc,
+    "openimages": _read_openimages,
+    "pets": _read_pets,
+    "folder": _read_folder,
+}
 
 
 def _check_no_images(out: Path, raw: Path) -> None:

@@ -64,6 +64,7 @@ FOLDERS = {  # where data/README.md and the commands there put them, from the ro
         IMAGES: "data/raw/ImageNetV2/images",
     },
     "openimages": {RAW: "data/raw/OpenImages", METADATA: "data/raw/OpenImages/metadata"},
+    "pets": {RAW: "data/raw"},
 }
 
 

@@ -50,4 +50,4 @@ def test_the_library_has_ten_rooms_and_is_small() -> None:
     lines = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in FILES)
     # The goal is 11,000; a new method, data set or refused kind of input raises it by its lines.
     grown = "the library has {} lines: raise this bound by those of a new method or reader alone"
-    assert lines <= 15_873, grown.format(lines)
+    assert lines <= 15_885, grown.format(lines)

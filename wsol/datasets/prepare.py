@@ -183,20 +183,6 @@ def prepare(plan: Plan) -> pd.DataFrame:
     return index_or_errors(lambda: READERS[plan.kind](plan), plan.raw, plan.out)
 
 
-def _read_cub(plan: Plan) -> pd.DataFrame:
-    options = dict(classes=plan.classes, fullsup_count=plan.fullsup_count or 0)
-    return read_cub(plan.raw, plan.fullsup, plan.check, plan.fullsup_images, **options)
-
-
-def _read_ilsvrc(plan: Plan) -> pd.DataFrame:
-    return read_ilsvrc(plan.raw, plan.fullsup, plan.check, plan.fullsup_images)
-
-
-def _read_openimages(plan: Plan) -> pd.DataFrame:
-    metadata = plan.metadata or plan.raw / "metadata"
-    return read_openimages(plan.raw, metadata, plan.out / MASKS, plan.check)
-
-
 def _read_pets(plan: Plan) -> pd.DataFrame:
     count = FULLSUP_COUNT if plan.fullsup_count is None else plan.fullsup_count
     options = dict(classes=plan.classes, fullsup_count=count)
@@ -211,10 +197,16 @@ def _read_folder(plan: Plan) -> pd.DataFrame:
     return read_folder(plan.raw, plan.boxes, plan.masks, **draw, check_images=plan.check)
 
 
-READERS = {  # by kind
-    "cub": _read_cub,
-    "ilsvrc": _read_ilsvrc,
-    "openimages": _read_openimages,
+READERS: dict[str, Callable[[Plan], pd.DataFrame]] = {
+    "cub": lambda p: read_cub(
+        *(p.raw, p.fullsup, p.check, p.fullsup_images),
+        classes=p.classes,
+        fullsup_count=p.fullsup_count or 0,
+    ),
+    "ilsvrc": lambda p: read_ilsvrc(p.raw, p.fullsup, p.check, p.fullsup_images),
+    "openimages": lambda p: read_openimages(
+        *(p.raw, p.metadata or p.raw / "metadata", p.out / MASKS, p.check)
+    ),
     "pets": _read_pets,
     "folder": _read_folder,
 }

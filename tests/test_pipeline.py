@@ -18,6 +18,7 @@ from wsol.notebook.parameters import (
     read_sections,
     read_settings,
 )
+from wsol.training.config import defaults_of
 
 ROOT = Path(__file__).parents[1]
 STAGES = {stage.addressing: stage for stage in Repo(os.fspath(ROOT)).index.stages}
@@ -153,7 +154,13 @@ def test_a_training_and_an_evaluation_depend_on_the_code_of_their_numbers(name: 
 
 
 @pytest.mark.parametrize("name", [n for n in RUNS if "50_change_" in STAGES[n].cmd])
-def test_a_stage_that_changes_one_thing_does_not_keep_the_default_change(name: str) -> None:
-    given = [section.partition("=")[0] for section in RUNS[name]["sections"]]
-    given += [setting.partition("=")[0] for setting in RUNS[name]["settings"]]
-    assert "change" in given
+def test_a_stage_that_changes_one_thing_changes_settings_that_its_methods_have(name: str) -> None:
+    given = read_sections(params_files(name), RUNS[name]["sections"])
+    given |= read_settings(RUNS[name]["settings"])
+    assert "change" in given  # and not the default change
+    notebook = nbformat.read(ROOT / RUNS[name]["notebook"], as_version=4)
+    parameters = notebook_defaults(notebook) | given
+    for method in parameters["methods"]:
+        values = parameters["settings"] | parameters["own"].get(method, {}) | parameters["change"]
+        known = defaults_of(method, values.get("combine")) | {"n_background": None}
+        check_parameters(values, known)

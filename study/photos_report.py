@@ -24,11 +24,10 @@ from wsol.backbones import build_backbone
 from wsol.datasets.index import INDEX, TEST, TRAIN_FULLSUP, read_index
 from wsol.evaluation.metrics import choose_tau, column_of, evaluate, wrong_images
 from wsol.evaluation.table import LocalizationTable
-from wsol.notebook.parameters import load_yaml
 from wsol.report.format import write_csv, write_headline
 from wsol.report.tables import Pair, mean_over_seeds, read_pairs, row_name
 
-STUDY = load_yaml(photos.PARAMS.read_text(encoding="utf-8"))
+STUDY = photos.read_params()
 ROWS_OF = {group: [*settings["rows"]] for group, settings in STUDY["groups"].items()}
 ROWS_OF[photos_finetuned.GROUP] = [*STUDY[photos_finetuned.GROUP]["rows"]]
 TABLES = photos.ROOT / "reports" / "tables"
@@ -38,7 +37,10 @@ ROWS = {  # rows of the study that are no method of their own
     "background_plus_embedding": "Background images and negatives + linear probe",
     "cam_embedding": "CAM + linear probe",
 }
-LARGE = ("large", "heldout_large")  # groups of larger images, whose rows say so
+SUFFIXES = {  # of the names of rows, by group
+    group: f", {STUDY['groups'][group]['train']['input_size']} px"
+    for group in ("large", "heldout_large")
+} | {photos_finetuned.GROUP: ", fine-tuned"}
 GROUPS = ["main", "large", "finetuned", "others", "bas", "references", "heldout", "heldout_large"]
 GROUPS += ["pets", "sets", "large_sets", "sizes"]
 COMPARED = [  # GROUP/ROW, and the one that is subtracted from it
@@ -76,10 +78,7 @@ def name_of(group: str, row: str, table: LocalizationTable) -> str:
     name, _, of = row_name(table).partition(": ")
     if row in ROWS:
         name, of = ROWS[row], "" if kind == "class" else f"{kind} map"
-    if group in LARGE:
-        name += f", {STUDY['groups'][group]['train']['input_size']} px"
-    if group == photos_finetuned.GROUP:
-        name += ", fine-tuned"
+    name += SUFFIXES.get(group, "")
     return f"{name}: {of}" if of else name
 
 
